@@ -1,0 +1,34 @@
+# Every target sets itself up first: a machine needs Python 3.11 or newer and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check up down lock clean
+
+help: ## Show what can be done here
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+setup: $(SETUP) ## Install everything this project needs into .venv
+
+# uv is installed by pip from its own pinned line of the lock, then uv installs the rest in seconds.
+$(SETUP): requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not: name one, for example: make PYTHON=python3.13 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) >/dev/null || \
+	  { echo "'$(PYTHON)' cannot make virtual environments: install its venv module (Debian, Ubuntu: apt-get install python3-venv)"; exit 1; }
+	@echo "Setting up $(VENV) (once, about half a minute) ..."
+	@awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' requirements-dev.lock > $(VENV)/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
+	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements-dev.lock
+	@touch $@
+
+lock: $(SETUP) ## Resolve the dependencies again and write both lock files
+	uv pip compile -q pyproject.toml --universal --python-version 3.13 --generate-hashes --no-header --upgrade -o functions/requirements.txt
+	uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header --upgrade -c functions/requirements.txt -o requirements-dev.lock
+
+clean: down ## Remove everything that was built or installed here
+	rm -rf .venv .aws-sam .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
