@@ -1,0 +1,34 @@
+"""Bridges between the local engine and AWS: each is one small function whose docstring names the gap.
+
+``tests/integration/test_bridges.py`` shows every gap on the plain engine and its closing on the bridged one, and says
+so when a newer engine has closed a gap itself.
+"""
+
+from __future__ import annotations
+
+from local.bridges import functions, permissions, rules, stacks, streams, workflows
+
+BRIDGES = (
+    functions.name_errors_by_their_class,
+    functions.tell_source_queue_of_dead_letters,
+    functions.count_concurrent_invocations,
+    permissions.let_mappings_read_only_with_their_role,
+    permissions.let_state_machines_act_only_with_their_role,
+    rules.send_undeliverable_events_to_the_dead_letter_queue,
+    stacks.apply_reserved_concurrency,
+    streams.record_partiql_writes,
+    streams.resume_at_the_first_failure,
+    streams.fail_over_to_a_bucket,
+    workflows.evaluate_timeouts,
+    workflows.scale_callback_timeouts,
+    workflows.fail_callbacks_whose_function_failed,
+    workflows.give_every_attempt_its_own_token,
+    workflows.close_tokens_of_stopped_executions,
+    workflows.start_a_name_once,
+)
+
+
+def install() -> None:
+    """Patch the engine in this process."""
+    for bridge in BRIDGES:
+        bridge()

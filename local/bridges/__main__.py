@@ -1,0 +1,35 @@
+"""The engine's process: installs the bridges, then runs the engine until standard input closes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import threading
+
+from ministack import app
+
+from local.bridges import install
+
+
+def _end_with_parent() -> None:
+    """Wait for the pipe to the parent to close, then end with every Lambda worker.
+
+    State is in memory, so there is nothing to shut down in order. The workers are in this process's own group.
+    """
+    sys.stdin.buffer.read()
+    shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def main() -> None:
+    """Run the engine."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if os.environ["LOCAL_BRIDGES"] == "on":
+        install()
+    app.main()
+
+
+if __name__ == "__main__":
+    main()

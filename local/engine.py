@@ -1,0 +1,243 @@
+"""Starts and stops the local AWS engine (ministack) as a child process, with IAM enforced and everything in memory.
+
+The child lives as long as the pipe to its standard input is open, and takes its Lambda workers with it. The operating
+system closes that pipe however this process ends, so nothing is left behind even after SIGKILL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
+from botocore.config import Config
+
+from local.errors import LocalError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+ROOT = Path(__file__).resolve().parent.parent
+HOST = "127.0.0.1"
+REGION = "us-east-1"
+ACCOUNT = "000000000000"
+# Under AUTH=true the engine takes this key for the account's root user.
+ROOT_KEY = "test"
+START_SECONDS = 30
+LOG_LINES_SHOWN = 20
+
+
+class Engine:
+    """A local AWS for the time of a ``with`` block.
+
+    Args:
+        port: The port to listen on; by default a free one is picked.
+        wait_scale: Factor on every Wait and retry pause of a state machine (``0.001`` turns an hour into 3.6 s).
+        callback_floor_seconds: A callback's time-out is scaled too, but never below this: the pipeline has to answer.
+        directory: Where log and scratch files go; by default a temporary directory that is removed at the end.
+        bridged: Whether the bridges of ``local.bridges`` are installed; tests compare with the plain engine.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int | None = None,
+        wait_scale: float = 1.0,
+        callback_floor_seconds: float = 20.0,
+        directory: Path | None = None,
+        bridged: bool = True,
+    ) -> None:
+        self._wanted_port = port
+        self._wanted_directory = directory
+        self._settings = {
+            "SFN_WAIT_SCALE": str(wait_scale),
+            "LOCAL_CALLBACK_FLOOR_SECONDS": str(callback_floor_seconds),
+            "LOCAL_BRIDGES": "on" if bridged else "off",
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+        self.directory = Path()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def endpoint(self) -> str:
+        """The URL that stands for every AWS service."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        """The engine's log; it holds the functions' output too."""
+        return self.directory / "engine.log"
+
+    @property
+    def pid(self) -> int:
+        """The engine's process id, 0 while it is not running."""
+        return self._process.pid if self._process else 0
+
+    def start(self) -> None:
+        """Start the engine and return once it answers.
+
+        Raises:
+            LocalError: The port is taken, or the engine did not come up.
+        """
+        self.port = _free_port(self._wanted_port)
+        self.directory = self._wanted_directory or Path(tempfile.mkdtemp(prefix="holdfast-"))
+        scratch = self.directory / "engine"
+        scratch.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "local.bridges"],
+                    cwd=ROOT,
+                    env=_child_environment(self.port, scratch) | self._settings,
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the engine and its Lambda workers, and remove what it wrote. Does nothing when it is not running."""
+        if self._process and self._process.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+            self._process.wait(timeout=10)
+        self._process = None
+        shutil.rmtree(self.directory / "engine", ignore_errors=True)
+        if self._wanted_directory is None and self.directory != Path():
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which boto3 and sam talk to this engine as the account's root user."""
+        return client_environment(self.endpoint)
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the account's root user."""
+        return client(service, self.endpoint)
+
+    def concurrency(self) -> dict[str, dict[str, int]]:
+        """``{"running": {function: now}, "peak": {function: most at once since the start or the last reset}}``."""
+        return concurrency(self.endpoint)
+
+    def reset_concurrency(self) -> None:
+        """Forget the peaks seen so far."""
+        concurrency(self.endpoint, reset=True)
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                break
+            if _answers(f"{self.endpoint}/_ministack/ready"):
+                return
+            time.sleep(0.05)
+        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
+        raise LocalError(f"The local engine did not come up on port {self.port}. The end of its log:\n{tail}")
+
+
+def client_environment(endpoint: str) -> dict[str, str]:
+    """The variables with which boto3 and sam talk to the engine at this endpoint, and to nothing else."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": ROOT_KEY,
+        "AWS_SECRET_ACCESS_KEY": ROOT_KEY,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": f"{HOST},localhost",
+        "no_proxy": f"{HOST},localhost",
+        "SAM_CLI_TELEMETRY": "0",
+    }
+
+
+def client(service: str, endpoint: str) -> Any:
+    """A boto3 client of the account's root user for the engine at this endpoint; no home configuration is read."""
+    # TestState would otherwise be sent to a host name "sync-…" that nobody serves.
+    config = Config(inject_host_prefix=False, proxies={}, retries={"mode": "standard"}, s3={"addressing_style": "path"})
+    session: Any = boto3.session.Session(ROOT_KEY, ROOT_KEY, region_name=REGION)
+    return session.client(service, endpoint_url=endpoint, config=config)
+
+
+def concurrency(endpoint: str, *, reset: bool = False) -> dict[str, dict[str, int]]:
+    """What ``Engine.concurrency`` answers, for another process that only knows the endpoint."""
+    path = "/_ministack/concurrency/reset" if reset else "/_ministack/concurrency"
+    with _opener().open(endpoint + path, timeout=5) as answer:
+        counts: dict[str, dict[str, int]] = json.load(answer)
+    return counts
+
+
+def _child_environment(port: int, scratch: Path) -> dict[str, str]:
+    """A clean environment: functions inherit it, and must not see this machine's Python path or AWS profile."""
+    inherited = {name: value for name, value in os.environ.items() if name in {"LANG", "LC_ALL", "TZ"}}
+    return inherited | {
+        "AUTH": "true",
+        "AWS_ACCESS_KEY_ID": ROOT_KEY,
+        "AWS_SECRET_ACCESS_KEY": ROOT_KEY,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "BIND_HOST": HOST,
+        "DOCKER_HOST": f"unix://{scratch}/no-docker",
+        "GATEWAY_PORT": str(port),
+        "HOME": str(scratch),
+        "IOT_MTLS_ENABLED": "0",
+        "MINISTACK_ACCOUNT_ID": ACCOUNT,
+        "MINISTACK_HOST": HOST,
+        "MINISTACK_REGION": REGION,
+        # The workers run the python3 that is first here; it has boto3, as AWS's runtime has.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "S3_DATA_DIR": str(scratch / "s3"),
+        "SFTP_ENABLED": "0",
+        "STATE_DIR": str(scratch / "state"),
+        "TMPDIR": str(scratch),
+    }
+
+
+def _free_port(wanted: int | None) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, wanted or 0))
+        except OSError as err:
+            raise LocalError(
+                f"Port {wanted} of {HOST} is taken: stop what listens there, or leave the port out."
+            ) from err
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _answers(url: str) -> bool:
+    try:
+        with _opener().open(url, timeout=2) as answer:
+            return bool(answer.status == 200)  # noqa: PLR2004 - HTTP's OK
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Requests to this machine never go through a proxy."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}))

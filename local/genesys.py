@@ -1,0 +1,403 @@
+"""A stand-in for the Genesys Cloud platform API: the token endpoint and the users, with faults on demand.
+
+It checks what the real one checks (client credentials, bearer tokens, page sizes), answers in its shapes and counts what
+it was asked. Users are made up from their id, so it needs no data. Faults are switched at run time, also from another
+process:
+
+    python -m local.genesys --port 8080
+    curl -X PUT  localhost:8080/_faults -d '{"status": 429, "retryAfter": 120}'      every answer is a 429
+    curl -X PUT  localhost:8080/_faults -d '{"status": 401, "times": 1}'             the next one only
+    curl -X PUT  localhost:8080/_faults -d '{"latencySeconds": 0.5, "rate": 0.3}'    a third of them are slow
+    curl -X PUT  localhost:8080/_faults -d '{"down": true, "path": "/oauth/token"}'  closed without an answer, only there
+    curl -X PUT  localhost:8080/_faults -d '{"rejectCredentials": true}'             the client was disabled
+    curl -X PUT  localhost:8080/_faults -d '{}'                                      healed
+    curl -X POST localhost:8080/_revoke                                              all tokens so far are invalid
+    curl         localhost:8080/_stats
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import random
+import secrets
+import threading
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import parse_qs, urlsplit
+
+from local.engine import HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+# https://developer.genesys.cloud/platform/api/rate-limits
+REQUESTS_PER_MINUTE = 300
+DEFAULT_PAGE_SIZE = 25
+MAX_PAGE_SIZE = 500
+TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path
+USERS_PATH = "/api/v2/users"
+
+_FIRST_NAMES = ("Ada", "Björn", "Chiara", "Dmitri", "Élodie", "Femi", "Grace", "Haruki", "Inés", "Jürgen")
+_LAST_NAMES = ("Andersson", "Bianchi", "Castañeda", "Dubois", "Eriksen", "Fischer", "García", "Høgh", "Ito", "Jones")
+_DEPARTMENTS = ("Sales", "Service", "Retention", "Billing")
+_ERROR_CODES = {
+    400: "bad.request",
+    401: "bad.credentials",
+    404: "not.found",
+    429: "too.many.requests.retry.after",
+    500: "internal.server.error",
+    502: "bad.gateway",
+    503: "service.unavailable",
+    504: "gateway.timeout",
+}
+
+Answer = tuple[int, dict[str, Any], dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What goes wrong; the names are those of the JSON sent to ``/_faults``. The default is: nothing."""
+
+    status: int | None = None
+    retryAfter: int | None = None  # noqa: N815 - a name of the JSON
+    latencySeconds: float = 0.0  # noqa: N815
+    down: bool = False
+    rejectCredentials: bool = False  # noqa: N815
+    rate: float = 1.0
+    times: int | None = None
+    path: str = ""
+
+    @classmethod
+    def parse(cls, data: dict[str, Any]) -> Faults:
+        """Read the JSON form.
+
+        Raises:
+            ValueError: A name is not known; a fault that is silently none would make a test lie.
+        """
+        unknown = data.keys() - {entry.name for entry in fields(cls)}
+        if unknown:
+            raise ValueError(f"no such fault: {', '.join(sorted(unknown))}")
+        return cls(**data)
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What the stand-in was asked."""
+
+    answers: Counter[str] = field(default_factory=Counter)
+    tokens: int = 0
+    running: int = 0
+    peak: int = 0
+    users: int = 0
+
+
+class GenesysStandIn:
+    """The stand-in on a port of this machine for the time of a ``with`` block.
+
+    Args:
+        client_id: The OAuth client it accepts.
+        client_secret: The client's secret.
+        port: The port to listen on; 0 picks a free one.
+        token_seconds: How long a token lives.
+        missing: Ids that no user has; they are missing from answers, as inactive users are.
+    """
+
+    def __init__(
+        self,
+        *,
+        client_id: str = "local-client",
+        client_secret: str = "local-secret",  # noqa: S107 - guards nothing
+        port: int = 0,
+        token_seconds: int = 86_400,
+        missing: Iterable[str] = (),
+    ) -> None:
+        self.client_id = client_id
+        self.client_secret = client_secret
+        self.missing = set(missing)
+        self._token_seconds = token_seconds
+        self._tokens: dict[str, float] = {}
+        self._window: dict[str, tuple[float, int]] = {}
+        self._faults = Faults()
+        self._counts = _Counts()
+        self._lock = threading.Lock()
+        self._server = _Server((HOST, port), _Handler)
+        self._server.stand_in = self
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        """The base URL, for the API and for the login."""
+        return f"http://{HOST}:{self._server.server_address[1]}"
+
+    @property
+    def credentials(self) -> str:
+        """The secret's text, as ``GenesysCredentialsSecretArn`` expects it."""
+        return json.dumps({"clientId": self.client_id, "clientSecret": self.client_secret})
+
+    def serve(self) -> None:
+        """Serve in this thread until it is interrupted."""
+        with self._server:
+            self._server.serve_forever()
+
+    def set_faults(self, faults: dict[str, Any] | None = None) -> None:
+        """Switch to these faults; none heals."""
+        parsed = Faults.parse(faults or {})
+        with self._lock:
+            self._faults = parsed
+
+    def stats(self) -> dict[str, Any]:
+        """What it was asked: requests by path and status, tokens issued, users looked up, the peak of requests at once."""
+        with self._lock:
+            counts = self._counts
+            return {
+                "requests": dict(counts.answers),
+                "tokensIssued": counts.tokens,
+                "usersAsked": counts.users,
+                "peakConcurrentRequests": counts.peak,
+            }
+
+    def revoke(self) -> None:
+        """Make all tokens issued so far invalid."""
+        with self._lock:
+            self._tokens.clear()
+
+    def answer(self, request: Request) -> Answer | None:
+        """Answer one request of the API; None closes the connection without an answer."""
+        with self._lock:
+            self._counts.running += 1
+            self._counts.peak = max(self._counts.peak, self._counts.running)
+            faults = self._take_faults(request.path)
+        try:
+            time.sleep(faults.latencySeconds)
+            answer = None if faults.down else self._answer(request, faults)
+        finally:
+            with self._lock:
+                self._counts.running -= 1
+        with self._lock:
+            self._counts.answers[f"{request.kind} {answer[0] if answer else 'closed'}"] += 1
+        return answer
+
+    def _take_faults(self, path: str) -> Faults:
+        """The faults that hit this request; one that is limited to a number of times is used up."""
+        faults = self._faults
+        if not path.startswith(faults.path) or random.random() >= faults.rate or faults.times == 0:
+            return Faults()
+        if faults.times is not None:
+            values = {entry.name: getattr(faults, entry.name) for entry in fields(faults)}
+            self._faults = Faults(**values | {"times": faults.times - 1})
+        return faults
+
+    def _answer(self, request: Request, faults: Faults) -> Answer:
+        if faults.status is not None:
+            headers = {} if faults.retryAfter is None else {"Retry-After": str(faults.retryAfter)}
+            return _error(faults.status, "a fault that was asked for", headers)
+        if (request.method, request.path) == ("POST", TOKEN_PATH):
+            return self._token(request, faults)
+        if request.method == "GET" and (request.path + "/").startswith(USERS_PATH + "/"):
+            return self._users(request)
+        return _error(404, f"no such resource: {request.path}")
+
+    def _token(self, request: Request, faults: Faults) -> Answer:
+        expected = base64.b64encode(f"{self.client_id}:{self.client_secret}".encode()).decode()
+        if faults.rejectCredentials or request.headers.get("authorization") != f"Basic {expected}":
+            body = {"error": "invalid_client", "description": "client not found or disabled", "error_description": ""}
+            return 401, body, {}
+        if parse_qs(request.body.decode()).get("grant_type") != ["client_credentials"]:
+            return 400, {"error": "unsupported_grant_type", "description": "", "error_description": ""}, {}
+        token = secrets.token_urlsafe(32)
+        with self._lock:
+            self._tokens[token] = time.monotonic() + self._token_seconds
+            self._counts.tokens += 1
+        return 200, {"access_token": token, "token_type": "bearer", "expires_in": self._token_seconds}, {}
+
+    def _users(self, request: Request) -> Answer:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        with self._lock:
+            valid = scheme.lower() == "bearer" and self._tokens.get(token, 0.0) > time.monotonic()
+        if not valid:
+            return _error(401, "Invalid login credentials.")
+        headers, over = self._count_against_limit(token)
+        if over:
+            return _error(429, "Rate limit exceeded the maximum.", headers | {"Retry-After": headers[_RESET]})
+        if request.path == USERS_PATH:
+            return self._page(request, headers)
+        user = self._user(request.path.removeprefix(USERS_PATH + "/"))
+        return (200, user, headers) if user else _error(404, "User not found", headers)
+
+    def _count_against_limit(self, token: str) -> tuple[dict[str, str], bool]:
+        now = time.monotonic()
+        with self._lock:
+            start, count = self._window.get(token, (now, 0))
+            start, count = (now, 1) if now - start >= _MINUTE else (start, count + 1)
+            self._window[token] = (start, count)
+        reset = str(max(1, round(start + _MINUTE - now)))
+        headers = {
+            "inin-ratelimit-count": str(count),
+            "inin-ratelimit-allowed": str(REQUESTS_PER_MINUTE),
+            _RESET: reset,
+        }
+        return headers, count > REQUESTS_PER_MINUTE
+
+    def _page(self, request: Request, headers: dict[str, str]) -> Answer:
+        ids = [name for entry in request.query.get("id", []) for name in entry.split(",") if name]
+        size = int(request.query.get("pageSize", [str(DEFAULT_PAGE_SIZE)])[0])
+        number = int(request.query.get("pageNumber", ["1"])[0])
+        if not 1 <= size <= MAX_PAGE_SIZE or number < 1:
+            return _error(400, f"pageSize must be from 1 to {MAX_PAGE_SIZE}", headers)
+        found = [user for user in map(self._user, dict.fromkeys(ids)) if user]
+        body = {
+            "entities": found[(number - 1) * size : number * size],
+            "pageSize": size,
+            "pageNumber": number,
+            "total": len(found),
+            "pageCount": -(-len(found) // size),
+        }
+        return 200, body, headers
+
+    def _user(self, user_id: str) -> dict[str, Any] | None:
+        with self._lock:
+            self._counts.users += 1
+        try:
+            uuid.UUID(user_id)
+        except ValueError:
+            return None
+        return None if user_id in self.missing else user(user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, as far as the stand-in looks at it."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def kind(self) -> str:
+        """Method and path, all single users as one."""
+        one_user = self.path.startswith(USERS_PATH + "/")
+        return f"{self.method} {USERS_PATH + '/{id}' if one_user else self.path}"
+
+
+def user(user_id: str) -> dict[str, Any]:
+    """The made-up user of this id: always the same, so that a test can compute what it expects."""
+    digest = hashlib.sha256(user_id.encode()).digest()
+    first, last = _FIRST_NAMES[digest[0] % 10], _LAST_NAMES[digest[1] % 10]
+    return {
+        "id": user_id,
+        "name": f"{first} {last}",
+        "email": f"agent-{digest[2:6].hex()}@example.com",
+        "state": "active",
+        "department": _DEPARTMENTS[digest[6] % 4],
+        "title": "Agent",
+        "selfUri": f"{USERS_PATH}/{user_id}",
+    }
+
+
+_MINUTE = 60.0
+_RESET = "inin-ratelimit-reset"
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Answer:
+    code = _ERROR_CODES.get(status, "error")
+    context = str(uuid.uuid4())
+    body = {"message": message, "code": code, "status": status, "contextId": context, "details": [], "errors": []}
+    return status, body, {"inin-correlation-id": context} | (headers or {})
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # A burst of functions connects at once; the default of 5 would refuse some of them.
+    request_queue_size = 128
+    stand_in: GenesysStandIn
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # Headers and body are two writes; Nagle's algorithm would hold the second one for 40 ms.
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def do_GET(self) -> None:
+        self._handle()
+
+    def do_POST(self) -> None:
+        self._handle()
+
+    def do_PUT(self) -> None:
+        self._handle()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Say nothing; the counts are in ``/_stats``."""
+
+    def _handle(self) -> None:
+        url = urlsplit(self.path)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        body = self.rfile.read(int(headers.get("content-length", 0)))
+        request = Request(self.command, url.path, parse_qs(url.query), headers, body)
+        answer = self._control(request) if url.path.startswith("/_") else self.server.stand_in.answer(request)
+        if answer is None:
+            self.close_connection = True
+            return
+        status, content, extra = answer
+        encoded = json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(encoded))} | extra).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(encoded)
+
+    def _control(self, request: Request) -> Answer:
+        stand_in = self.server.stand_in
+        match request.method, request.path:
+            case "PUT", "/_faults":
+                try:
+                    stand_in.set_faults(json.loads(request.body or b"{}"))
+                except (ValueError, TypeError) as err:
+                    return _error(400, str(err))
+            case "POST", "/_revoke":
+                stand_in.revoke()
+            case "GET", "/_stats":
+                return 200, stand_in.stats(), {}
+            case _:
+                return _error(404, f"no such control: {request.method} {request.path}")
+        return 200, {}, {}
+
+
+def main() -> None:
+    """Serve until it is interrupted."""
+    parser = argparse.ArgumentParser(description="A stand-in for the Genesys Cloud platform API.")
+    parser.add_argument("--port", type=int, default=0, help="the port to listen on; by default a free one")
+    parser.add_argument("--client-id", default="local-client")
+    parser.add_argument("--client-secret", default="local-secret")
+    options = parser.parse_args()
+    stand_in = GenesysStandIn(client_id=options.client_id, client_secret=options.client_secret, port=options.port)
+    print(f"Genesys stand-in: {stand_in.url} (credentials: {stand_in.credentials})", flush=True)
+    try:
+        stand_in.serve()
+    except KeyboardInterrupt:
+        print()
+
+
+if __name__ == "__main__":
+    main()
