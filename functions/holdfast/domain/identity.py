@@ -1,0 +1,63 @@
+"""Who an event is, in every key, name and path.
+
+A producer chooses an event's id, so the id never becomes a key as it is: :func:`letter_id` is the only form used in
+keys, names and partition keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_TAIL_LIMIT = 20
+#: https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html
+EXECUTION_NAME_LIMIT = 80
+
+
+def event_id_of(envelope: Any) -> str | None:
+    """The id that the producer gave: the envelope's, else ``detail.id``; ``None`` where there is neither."""
+    if not isinstance(envelope, dict):
+        return None
+    detail = envelope.get("detail")
+    inner = detail.get("id") if isinstance(detail, dict) else None
+    return next((value for value in (envelope.get("id"), inner) if isinstance(value, str) and value), None)
+
+
+def letter_id(event_id: str) -> str:
+    """The event's identity as a key: the id itself if it is harmless, else a hash of it. Survives every redrive."""
+    return event_id if _PLAIN_ID.fullmatch(event_id) else _hashed(event_id)
+
+
+def letter_id_of_bytes(body: str) -> str:
+    """The identity of a body that names none: a hash of its bytes."""
+    return _hashed(body)
+
+
+def execution_name(detail_type: str, letter: str, message_id: str, generation: int = 0) -> str:
+    """Name one triage execution: ``<topic's tail>-<hash of the letter>-<message id>[-g<n>]``.
+
+    Deterministic, so that a second delivery of the same dead letter meets the first one's execution; at most 80
+    characters; tells an operator the topic and holds no personal data.
+    """
+    digest = hashlib.sha256(letter.encode()).hexdigest()[:16]
+    suffix = f"-g{generation}" if generation else ""
+    return f"{_topic_tail(detail_type)}-{digest}-{_compact(message_id)}{suffix}"
+
+
+def _topic_tail(detail_type: str) -> str:
+    words = re.sub(r"[^A-Za-z0-9]+", "-", detail_type.replace("{id}", "")).strip("-")
+    return words[-_TAIL_LIMIT:].strip("-") or "letter"
+
+
+def _compact(message_id: str) -> str:
+    """A message id without dashes (32 characters from SQS); anything longer or stranger is hashed to the same length."""
+    compact = message_id.replace("-", "")
+    if re.fullmatch(r"[A-Za-z0-9]{1,32}", compact):
+        return compact
+    return hashlib.sha256(message_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _hashed(text: str) -> str:
+    return "sha256-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

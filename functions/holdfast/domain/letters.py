@@ -1,0 +1,239 @@
+"""Messages in custody: their exact copy, the one attribute that a redriven message carries, and what it becomes.
+
+Sizes and limits of SQS: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from holdfast.domain.envelope import identify
+from holdfast.domain.errors import EvidenceMissing
+
+TRIAGE_ATTRIBUTE = "Triage"
+MAX_ATTRIBUTES = 10
+#: Body plus names, types and values of the attributes.
+MAX_MESSAGE_BYTES = 1_048_576
+EVIDENCE_PREFIX = "dead-letters/"
+
+#: What EventBridge adds to a message that it could not deliver to its target.
+#: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
+RULE_ATTRIBUTES = frozenset(
+    {
+        "RULE_ARN",
+        "TARGET_ARN",
+        "ERROR_CODE",
+        "ERROR_MESSAGE",
+        "EXHAUSTED_RETRY_CONDITION",
+        "RETRY_ATTEMPTS",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One SQS message, exactly as it was received.
+
+    ``message_attributes`` are in Lambda's spelling: name → ``{"dataType", "stringValue" | "binaryValue"}``, a binary
+    value as base64 text. ``attributes`` are the system attributes (``SentTimestamp``, ``MessageGroupId`` …).
+    """
+
+    message_id: str
+    body: str
+    message_attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Message:
+        """Copy a record of an SQS event source mapping."""
+        return cls(
+            message_id=record["messageId"],
+            body=record["body"],
+            message_attributes={
+                name: {key: value for key, value in attribute.items() if isinstance(value, str)}
+                for name, attribute in (record.get("messageAttributes") or {}).items()
+            },
+            attributes=dict(record.get("attributes") or {}),
+        )
+
+    @classmethod
+    def of_json(cls, data: Mapping[str, Any]) -> Message:
+        """Read what :meth:`as_json` wrote."""
+        return cls(data["messageId"], data["body"], data["messageAttributes"], data["attributes"])
+
+    def as_json(self) -> dict[str, Any]:
+        """The message as evidence and the archive keep it."""
+        return {
+            "messageId": self.message_id,
+            "body": self.body,
+            "messageAttributes": {name: dict(value) for name, value in self.message_attributes.items()},
+            "attributes": dict(self.attributes),
+        }
+
+    def same_content(self, other: Message) -> bool:
+        """Whether both are one message. System attributes differ from one receive to the next and do not count."""
+        return (self.message_id, self.body, self.message_attributes) == (
+            other.message_id,
+            other.body,
+            other.message_attributes,
+        )
+
+    @property
+    def receive_count(self) -> int:
+        """How often SQS has handed it out, this time included."""
+        count = self.attributes.get("ApproximateReceiveCount", "1")
+        return int(count) if count.isdecimal() else 1
+
+    @property
+    def sent_at_ms(self) -> int:
+        """When it was sent, epoch milliseconds; 0 if SQS did not say."""
+        stamp = self.attributes.get("SentTimestamp", "0")
+        return int(stamp) if stamp.isdecimal() else 0
+
+    @property
+    def dead_lettered(self) -> bool:
+        """Whether SQS moved it to the dead-letter queue after its last receive; a message sent there has no such mark."""
+        return "DeadLetterQueueSourceArn" in self.attributes
+
+    @property
+    def triage(self) -> TriageStamp | None:
+        """The bookkeeping of the redrive that sent this message, if one did."""
+        return TriageStamp.read(self.message_attributes.get(TRIAGE_ATTRIBUTE, {}).get("stringValue", ""))
+
+    @property
+    def rule_error(self) -> str | None:
+        """EventBridge's error code, if this is an event that a rule could not deliver."""
+        if TRIAGE_ATTRIBUTE in self.message_attributes:
+            return None
+        return self.message_attributes.get("ERROR_CODE", {}).get("stringValue")
+
+
+@dataclass(frozen=True, slots=True)
+class TriageStamp:
+    """The content of the ``Triage`` attribute: which execution sent the message, and how to tell it the outcome."""
+
+    letter_id: str
+    execution: str
+    attempt: int
+    task_token: str
+
+    @classmethod
+    def read(cls, text: str) -> TriageStamp | None:
+        """Read the attribute. It comes from a queue, so anything else than our own form counts as absent."""
+        try:
+            data = json.loads(text)
+            stamp = cls(data["letterId"], data["execution"], data["attempt"], data["taskToken"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+        texts = (stamp.letter_id, stamp.execution, stamp.task_token)
+        sound = all(isinstance(text, str) and text for text in texts) and type(stamp.attempt) is int
+        return stamp if sound and stamp.attempt >= 0 else None
+
+    def write(self) -> str:
+        """The attribute's text."""
+        return json.dumps(
+            {
+                "letterId": self.letter_id,
+                "execution": self.execution,
+                "attempt": self.attempt,
+                "taskToken": self.task_token,
+            },
+            separators=(",", ":"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter in custody: who it is, and its exact message."""
+
+    letter_id: str
+    message: Message
+
+    @classmethod
+    def of(cls, message: Message) -> Letter:
+        """Identify a message."""
+        letter, _ = identify(message.body)
+        return cls(letter, message)
+
+    @property
+    def key(self) -> str:
+        """Where its evidence stands in the archive bucket."""
+        return f"{EVIDENCE_PREFIX}{self.letter_id}/{self.message.message_id}.json"
+
+    @property
+    def detail_type(self) -> str:
+        """The event's topic, or what the body is instead."""
+        _, described = identify(self.message.body)
+        return (described or {}).get("detailType", "unreadable")
+
+    def as_json(self) -> str:
+        """The evidence object."""
+        return json.dumps({"schemaVersion": 1, "letterId": self.letter_id, "message": self.message.as_json()})
+
+    @classmethod
+    def of_json(cls, text: str) -> Letter:
+        """Read evidence, or the message out of an archive object (both hold ``letterId`` and ``message``).
+
+        Raises:
+            EvidenceMissing: The object is neither.
+        """
+        try:
+            data = json.loads(text)
+            return cls(data["letterId"], Message.of_json(data["message"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise EvidenceMissing("the object is no evidence of a dead letter") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message ready to be sent: attributes in the spelling of SendMessage, binary values as bytes."""
+
+    body: str
+    message_attributes: dict[str, dict[str, Any]]
+    group_id: str | None
+    stamped: bool
+
+
+def redriven(letter: Letter, stamp: TriageStamp) -> Outgoing:
+    """Turn a dead letter back into the message that it was: the same body, the same attributes with their types.
+
+    An older ``Triage`` is replaced, and what EventBridge added for its dead-letter queue is taken off. Where ten
+    attributes or 1,048,576 bytes would not hold ``Triage``, the message goes without it (``stamped`` is false): then
+    the table tells the outcome.
+    """
+    message = letter.message
+    dropped = {TRIAGE_ATTRIBUTE} | (RULE_ATTRIBUTES if message.rule_error else frozenset())
+    attributes = {name: _sendable(value) for name, value in message.message_attributes.items() if name not in dropped}
+    stamp_attribute = {"DataType": "String", "StringValue": stamp.write()}
+    stamped = {**attributes, TRIAGE_ATTRIBUTE: stamp_attribute}
+    fits = len(stamped) <= MAX_ATTRIBUTES and message_bytes(message.body, stamped) <= MAX_MESSAGE_BYTES
+    return Outgoing(
+        body=message.body,
+        message_attributes=stamped if fits else attributes,
+        group_id=message.attributes.get("MessageGroupId"),
+        stamped=fits,
+    )
+
+
+def message_bytes(body: str, attributes: Mapping[str, Mapping[str, Any]]) -> int:
+    """The size that SQS counts: the body, and each attribute's name, type and value."""
+    return len(body.encode()) + sum(
+        len(name.encode()) + len(value["DataType"].encode()) + _value_bytes(value) for name, value in attributes.items()
+    )
+
+
+def _value_bytes(attribute: Mapping[str, Any]) -> int:
+    if "BinaryValue" in attribute:
+        return len(attribute["BinaryValue"])
+    return len(attribute["StringValue"].encode())
+
+
+def _sendable(attribute: Mapping[str, str]) -> dict[str, Any]:
+    """Lambda hands a binary value over as base64 text; SendMessage wants the bytes (and encodes them itself)."""
+    if "binaryValue" in attribute:
+        return {"DataType": attribute["dataType"], "BinaryValue": base64.b64decode(attribute["binaryValue"])}
+    return {"DataType": attribute["dataType"], "StringValue": attribute["stringValue"]}

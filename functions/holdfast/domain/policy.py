@@ -1,0 +1,280 @@
+"""From evidence to a verdict, by an ordered list of rules (``triage_policy.json``): the first match wins.
+
+Rules look at structured evidence only, never at the text of a message. The whole policy is checked when it is loaded:
+a wrong one is refused with every reason, and names the rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+CATEGORIES = frozenset(
+    {
+        "ALREADY_STORED",
+        "MALFORMED",
+        "INVALID",
+        "THROTTLED_UPSTREAM",
+        "UNAVAILABLE",
+        "REJECTED",
+        "MISCONFIGURED",
+        "CRASHED",
+        "NEVER_RAN",
+        "UNDELIVERED",
+        "UNKNOWN",
+        "EXHAUSTED",
+        "EXPIRED",
+        "UNCONFIRMED",
+    }
+)
+ACTIONS = frozenset({"settle", "archive", "retry"})
+#: ``standard`` grows from round to round, ``slow`` waits at the cap from the first one on, ``now`` does not wait.
+SCHEDULES = frozenset({"standard", "slow", "now"})
+_RULE_KEYS = {"id", "category", "when", "action", "schedule", "limit", "says"}
+_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    "below": lambda value, bound: value < bound,
+    "atLeast": lambda value, bound: value >= bound,
+}
+_LIMIT_NAMES = {"maxRetries": "max_retries", "maxAgeHours": "max_age_hours"}
+
+
+class PolicyError(ValueError):
+    """The policy cannot be used; the message lists every reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a verdict may rest on. Field names are the policy's, in snake case.
+
+    Attributes:
+        stored: The events table holds the event (strongly consistent read).
+        body: ``EVENT``, ``MALFORMED`` or ``INVALID``, as the processor's own decoder says; ``MISSING`` without evidence.
+        undelivered: EventBridge could not deliver it to the buffer.
+        error_code: EventBridge's code for that.
+        ledger: ``read``, or ``unreadable`` if the attempts table did not answer.
+        last_status: Status of the message's last attempt; ``None`` if there is none.
+        last_category: Category of its failure.
+        last_error: Its error type.
+        last_message: Its scrubbed message.
+        retry_after: Seconds for which the upstream asked to be left alone.
+        dead_lettered: SQS moved the message here after its last receive from the buffer.
+        redrive: Outcome of the last redrive: ``DEAD_AGAIN``, ``STORED``, ``SILENT``, ``NOT_SENT``, or ``None``.
+        rounds: Redrives so far, earlier executions included.
+        replay: An operator asked for this redrive.
+        age_hours: Hours since the letter's first message was sent.
+    """
+
+    stored: bool = False
+    body: str = "EVENT"
+    undelivered: bool = False
+    error_code: str | None = None
+    ledger: str = "read"
+    last_status: str | None = None
+    last_category: str | None = None
+    last_error: str | None = None
+    last_message: str | None = None
+    retry_after: float | None = None
+    dead_lettered: bool = False
+    redrive: str | None = None
+    rounds: int = 0
+    replay: bool = False
+    age_hours: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """The evidence as the verdict shows it: camel case, without what is not there."""
+        return {_camel(name): value for name, value in asdict(self).items() if value not in (None, False)}
+
+
+_EVIDENCE_NAMES = {
+    re.sub(r"_(\w)", lambda match: match.group(1).upper(), field.name): field.name for field in fields(Evidence)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds that the template sets."""
+
+    max_retries: int
+    max_age_hours: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of the policy. ``limit`` bounds the rounds that its category may have had for it to match."""
+
+    id: str
+    category: str
+    when: Mapping[str, Any]
+    action: str
+    says: str
+    schedule: str = "standard"
+    limit: int | None = None
+
+    def matches(self, evidence: Evidence, spent: Mapping[str, int], limits: Limits) -> bool:
+        """Whether every condition holds, and the category has rounds left."""
+        if self.limit is not None and spent.get(self.category, 0) >= self.limit:
+            return False
+        return all(_holds(evidence, name, wanted, limits) for name, wanted in self.when.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be done with a letter, and why."""
+
+    category: str
+    rule: str
+    action: str
+    schedule: str
+    says: str
+    fingerprint: str
+    policy: str
+    evidence: Evidence
+
+    def as_json(self) -> dict[str, Any]:
+        """The verdict as the execution and the archive show it."""
+        return {
+            "category": self.category,
+            "rule": self.rule,
+            "action": self.action,
+            "schedule": self.schedule,
+            "says": self.says,
+            "retryAfterSeconds": self.evidence.retry_after or 0,
+            "fingerprint": self.fingerprint,
+            "policy": self.policy,
+            "evidence": self.evidence.as_json(),
+        }
+
+
+class Policy:
+    """A checked policy."""
+
+    def __init__(self, text: str) -> None:
+        """Load and check a policy.
+
+        Raises:
+            PolicyError: With every reason, by rule.
+        """
+        self._text = text
+        self.rules = _checked_rules(text)
+
+    @cached_property
+    def hash(self) -> str:
+        """Identifies the policy that a verdict came from."""
+        return hashlib.sha256(self._text.encode()).hexdigest()[:12]
+
+    def judge(self, evidence: Evidence, history: Sequence[str], limits: Limits) -> Verdict:
+        """Find the first rule that matches. ``history`` names the category of every round that was spent so far."""
+        spent = Counter(history)
+        rule = next(rule for rule in self.rules if rule.matches(evidence, spent, limits))
+        return Verdict(
+            category=rule.category,
+            rule=rule.id,
+            action=rule.action,
+            schedule=rule.schedule,
+            says=rule.says,
+            fingerprint=fingerprint(evidence),
+            policy=self.hash,
+            evidence=evidence,
+        )
+
+
+def fingerprint(evidence: Evidence) -> str:
+    """The same error has the same fingerprint: its type, and its message without ids, numbers, times and addresses."""
+    parts = (evidence.body, evidence.error_code, evidence.last_status, evidence.last_error, evidence.last_message)
+    normal = _VARIABLE.sub("*", "|".join(part or "" for part in parts))
+    return hashlib.sha256(normal.encode()).hexdigest()[:16]
+
+
+_VARIABLE = re.compile(
+    r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"  # an id
+    r"|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"  # an address
+    r"|\b(?:https?|arn):\S+"  # a link or a resource
+    r"|\d+(?:[.:T-]\d+)*Z?"  # a number, a time, an IP address
+)
+
+
+def _holds(evidence: Evidence, name: str, wanted: Any, limits: Limits) -> bool:
+    value = getattr(evidence, _EVIDENCE_NAMES[name])
+    if not isinstance(wanted, dict):
+        return bool(value == wanted)
+    return all(_COMPARISONS[comparison](value, _bound(bound, limits)) for comparison, bound in wanted.items())
+
+
+def _bound(bound: float | str, limits: Limits) -> float:
+    return float(getattr(limits, _LIMIT_NAMES[bound])) if isinstance(bound, str) else bound
+
+
+def _checked_rules(text: str) -> tuple[Rule, ...]:
+    try:
+        data = json.loads(text)
+        raw_rules = data["rules"]
+        version = data["schemaVersion"]
+    except json.JSONDecodeError as error:
+        raise PolicyError(f"line {error.lineno}: not JSON: {error.msg}") from None
+    except (KeyError, TypeError):
+        raise PolicyError("a policy is an object with schemaVersion and rules") from None
+    if version != 1 or not isinstance(raw_rules, list):
+        raise PolicyError("schemaVersion has to be 1 and rules a list")
+    reasons = [reason for number, raw in enumerate(raw_rules, 1) for reason in _faults_of_rule(number, raw, text)]
+    if not reasons:
+        reasons = _faults_of_order(raw_rules)
+    if reasons:
+        raise PolicyError("; ".join(reasons))
+    return tuple(Rule(**raw) for raw in raw_rules)
+
+
+def _faults_of_rule(number: int, raw: Any, text: str) -> list[str]:
+    if not isinstance(raw, dict) or not isinstance(raw.get("id"), str):
+        return [f"rule {number}: it has no id"]
+    line = text[: max(text.find(json.dumps(raw["id"])), 0)].count("\n") + 1
+    faults = [f"unknown key {key}" for key in sorted(raw.keys() - _RULE_KEYS)]
+    faults += [f"no {key}" for key in ("category", "when", "action", "says") if key not in raw]
+    if raw.get("category") not in CATEGORIES:
+        faults.append("its category does not exist")
+    if raw.get("action") not in ACTIONS:
+        faults.append("its action does not exist")
+    if raw.get("schedule", "standard") not in SCHEDULES:
+        faults.append("its schedule does not exist")
+    limit = raw.get("limit")
+    if limit is not None and (type(limit) is not int or limit < 1):
+        faults.append("its limit is no positive whole number")
+    when = raw.get("when")
+    faults += _faults_of_conditions(when) if isinstance(when, dict) else ["when is no object"]
+    return [f"line {line}, rule {raw['id']}: {fault}" for fault in faults]
+
+
+def _faults_of_conditions(when: Mapping[str, Any]) -> list[str]:
+    faults = [f"evidence has no {name}" for name in when if name not in _EVIDENCE_NAMES]
+    for name, wanted in when.items():
+        if not isinstance(wanted, dict):
+            continue
+        for comparison, bound in wanted.items():
+            known_bound = bound in _LIMIT_NAMES if isinstance(bound, str) else type(bound) in (int, float)
+            if comparison not in _COMPARISONS or not known_bound:
+                faults.append(f"{name} is compared in no known way")
+    return faults
+
+
+def _faults_of_order(rules: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The promises that no edit of the policy may break."""
+    reasons = []
+    ids = Counter(rule["id"] for rule in rules)
+    reasons += [f"rule {name} stands twice" for name, count in ids.items() if count > 1]
+    first = rules[0] if rules else {}
+    if (first.get("category"), first.get("when")) != ("ALREADY_STORED", {"stored": True}):
+        reasons.append("the first rule has to be ALREADY_STORED when stored")
+    last = rules[-1] if rules else {}
+    if last.get("when") != {} or last.get("action") == "retry" or last.get("limit") is not None:
+        reasons.append("the last rule has to match anything, without a limit, and end the letter")
+    return reasons
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(word.capitalize() for word in rest)

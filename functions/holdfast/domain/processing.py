@@ -1,0 +1,323 @@
+"""The hot path: one batch of the buffer queue, in stages, each stage once per batch.
+
+:func:`process_batch` guarantees that a record is reported failed unless the events table holds its event, and that
+every record gets a result. It is at least once by nature and safe to run twice: the table refuses duplicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from holdfast.domain.attempts import Attempt, AttemptKey, Status, crashed
+from holdfast.domain.backoff import visibility_seconds
+from holdfast.domain.envelope import Event, decode, format_time, identify, serialise
+from holdfast.domain.errors import Failure, HoldfastError, TransientError
+from holdfast.domain.letters import Message
+from holdfast.domain.ports import (
+    Chance,
+    Clock,
+    Deadline,
+    Directory,
+    EventStore,
+    Executions,
+    Ledger,
+    Queue,
+    StorableEvent,
+    Stored,
+)
+from holdfast.domain.users import enrich, references
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+DEFERRED = Failure("DEFERRED", "Deferred", "no time was left in this invocation")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One message of the batch: the event in it or why there is none, and the receipt by which its queue knows it."""
+
+    message: Message
+    receipt: str
+    letter_id: str
+    event: Event | Failure
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Record:
+        """Take over a record of the event source mapping and decode its body."""
+        message = Message.of_record(raw)
+        event = _guarded(decode, message.body)
+        letter_id = event.letter_id if isinstance(event, Event) else identify(message.body)[0]
+        return cls(message, raw["receiptHandle"], letter_id, event)
+
+    @property
+    def attempt(self) -> AttemptKey:
+        """This receive, as the ledger knows it."""
+        return AttemptKey(self.letter_id, self.message.message_id, self.message.receive_count)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one record: the table holds its event, or it failed."""
+
+    record: Record
+    result: Stored | Failure
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why it failed, if it did."""
+        return self.result if isinstance(self.result, Failure) else None
+
+
+@dataclass(slots=True)
+class BatchReport:
+    """The result of a batch, and the figures that the metrics tell."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    enriched: int = 0
+    enrichment_errors: int = 0
+    #: What could not be noted or told, and why; no event is lost by it.
+    troubles: list[str] = field(default_factory=list)
+
+    @property
+    def failures(self) -> list[Outcome]:
+        """The records that have to come again."""
+        return [outcome for outcome in self.outcomes if outcome.failure]
+
+    def as_response(self) -> dict[str, list[dict[str, str]]]:
+        """Lambda's partial batch response."""
+        return {"batchItemFailures": [{"itemIdentifier": o.record.message.message_id} for o in self.failures]}
+
+
+@dataclass(frozen=True, slots=True)
+class Processing:
+    """What processing needs of the world, and its settings. ``directory`` is ``None`` where enrichment is off."""
+
+    store: EventStore
+    ledger: Ledger
+    queue: Queue
+    executions: Executions
+    directory: Directory | None
+    enrichment_required: bool
+    backoff_base_seconds: int
+    backoff_cap_seconds: int
+    clock: Clock
+    chance: Chance
+
+
+def process_batch(
+    raw_records: Sequence[Mapping[str, Any]], services: Processing, deadline: Deadline, request_id: str
+) -> BatchReport:
+    """Work through one batch. At least once: a record is reported failed unless its event is stored."""
+    batch = _Batch(services, deadline, request_id)
+    records = [Record.of(raw) for raw in raw_records]
+    earlier = batch.earlier_attempts(records)
+    batch.work([record for record in records if not _is_suspect(record, earlier)], earlier)
+    for suspect in (record for record in records if _is_suspect(record, earlier)):
+        # A suspect may kill this worker, so whatever is finished leaves the queue before it is touched.
+        batch.release_finished()
+        batch.work([suspect], earlier)
+    return batch.report
+
+
+def _is_suspect(record: Record, earlier: Mapping[AttemptKey, Attempt]) -> bool:
+    last = earlier.get(record.attempt.previous())
+    return last is not None and crashed([last])
+
+
+class _Batch:
+    """The work on one batch: its report so far, and the stages."""
+
+    def __init__(self, services: Processing, deadline: Deadline, request_id: str) -> None:
+        self.report = BatchReport()
+        self._services = services
+        self._deadline = deadline
+        self._request_id = request_id
+        self._released = 0
+
+    def earlier_attempts(self, records: Sequence[Record]) -> Mapping[AttemptKey, Attempt]:
+        """The previous attempt of every record that comes again. A happy batch asks nothing."""
+        keys = {record.attempt.previous() for record in records if record.message.receive_count > 1}
+        if not keys:
+            return {}
+        found = self._tried("read attempts", lambda: self._services.ledger.read(keys))
+        return found or {}
+
+    def work(self, records: Sequence[Record], earlier: Mapping[AttemptKey, Attempt]) -> None:
+        """Take a group of records through all stages and report on it."""
+        if not records:
+            return
+        if self._deadline.remaining() <= 0:
+            self._finish([Outcome(record, DEFERRED) for record in records], frozenset())
+            return
+        marked = self._mark_started(records, earlier)
+        # Copies of one event are worked on once and share the result: from here on the letter id is the key.
+        events = {record.letter_id: record.event for record in records if isinstance(record.event, Event)}
+        results = self._stored(self._enriched(events))
+        outcomes = [
+            Outcome(record, record.event if isinstance(record.event, Failure) else results[record.letter_id])
+            for record in records
+        ]
+        self._finish([self._answered(outcome) for outcome in outcomes], marked)
+
+    def release_finished(self) -> None:
+        """Delete from the queue what is stored and not yet deleted."""
+        fresh = self.report.outcomes[self._released :]
+        self._released = len(self.report.outcomes)
+        receipts = [outcome.record.receipt for outcome in fresh if not outcome.failure]
+        if receipts:
+            self._tried("delete finished messages", lambda: self._services.queue.delete(receipts))
+
+    # -- stages --------------------------------------------------------------------------------------------------
+
+    def _mark_started(self, records: Sequence[Record], earlier: Mapping[AttemptKey, Attempt]) -> frozenset[AttemptKey]:
+        """Mark what comes again, so that a death of this worker can be told from a throttle.
+
+        Not where the last failure was permanent: such a record fails before any work that could kill.
+        """
+        again = [record for record in records if record.message.receive_count > 1]
+        marks = [self._attempt(r.attempt, Status.STARTED) for r in again if not _failed_for_good(r, earlier)]
+        if marks:
+            self._tried("mark attempts", lambda: self._services.ledger.write(marks))
+        return frozenset(mark.key for mark in marks)
+
+    def _enriched(self, events: Mapping[str, Event]) -> Mapping[str, Event | Failure]:
+        """Add what the API knows of the users that the events name, or what the policy wants where it cannot tell."""
+        directory = self._services.directory
+        if directory is None:
+            return events
+        places = {key: found for key, event in events.items() if (found := references(event))}
+        if not places:
+            return events
+        try:
+            users = directory.lookup({place.user_id for found in places.values() for place in found}, self._deadline)
+        except HoldfastError as error:
+            return self._without_users(events, places.keys(), Failure.of(error))
+        for found in places.values():
+            enrich(found, users)
+        self.report.enriched += len(places)
+        return events
+
+    def _without_users(
+        self, events: Mapping[str, Event], affected: Collection[str], failure: Failure
+    ) -> Mapping[str, Event | Failure]:
+        """The lookup failed: events that name users fail with it, or go on and say so, as the policy wants."""
+        self.report.enrichment_errors += len(affected)
+        if self._services.enrichment_required:
+            return {**events, **dict.fromkeys(affected, failure)}
+        for key in affected:
+            events[key].envelope["detail"]["enrichmentError"] = failure.category
+        return events
+
+    def _stored(self, events: Mapping[str, Event | Failure]) -> dict[str, Stored | Failure]:
+        results: dict[str, Stored | Failure] = {}
+        storable: list[StorableEvent] = []
+        for letter_id, event in events.items():
+            made = _guarded(self._storable, event) if isinstance(event, Event) else event
+            if isinstance(made, Failure):
+                results[letter_id] = made
+            else:
+                storable.append(made)
+        if storable:
+            results |= self._write(storable)
+        return results
+
+    def _write(self, events: Sequence[StorableEvent]) -> Mapping[str, Stored | Failure]:
+        if self._deadline.remaining() <= 0:
+            return {event.letter_id: DEFERRED for event in events}
+        try:
+            return self._services.store.store(events, self._deadline)
+        except Exception as error:  # noqa: BLE001 - any death of the store is the failure of these events, each reported
+            return {event.letter_id: Failure.of(error) for event in events}
+
+    def _storable(self, event: Event) -> StorableEvent:
+        return StorableEvent(
+            letter_id=event.letter_id,
+            source=event.source,
+            detail_type=event.detail_type,
+            event_time=event.time,
+            conversation_id=event.conversation_id,
+            received_at=self._services.clock(),
+            text=serialise(event.envelope),
+        )
+
+    def _answered(self, outcome: Outcome) -> Outcome:
+        """Tell the execution behind a redriven record that its event is stored, before the record is let go.
+
+        If that fails for now the record comes again; the table keeps the proof in any case.
+        """
+        stamp = outcome.record.message.triage
+        if outcome.failure or stamp is None or stamp.letter_id != outcome.record.letter_id:
+            return outcome
+        told = {"outcome": "STORED", "letterId": stamp.letter_id, "messageId": outcome.record.message.message_id}
+        try:
+            self._services.executions.succeed(stamp.task_token, told)
+        except TransientError as error:
+            return Outcome(outcome.record, Failure.of(error))
+        except HoldfastError as error:
+            self.report.troubles.append(f"answer the execution: {type(error).__name__}")
+        return outcome
+
+    def _finish(self, outcomes: list[Outcome], marked: frozenset[AttemptKey]) -> None:
+        """Report on a group: the ledger line and the visibility time-out of what failed, the closing of what was marked."""
+        self.report.outcomes += outcomes
+        lines = [self._line(outcome) for outcome in outcomes if outcome.failure or outcome.record.attempt in marked]
+        if lines:
+            self._tried("note attempts", lambda: self._services.ledger.write(lines))
+        seconds = {o.record.receipt: self._backoff(o.record, o.failure) for o in outcomes if o.failure}
+        if seconds:
+            self._tried("set visibility", lambda: self._services.queue.set_visibility(seconds))
+
+    # -- helpers -------------------------------------------------------------------------------------------------
+
+    def _line(self, outcome: Outcome) -> Attempt:
+        failure = outcome.failure
+        if failure is None:
+            return self._attempt(outcome.record.attempt, Status.STORED)
+        status = Status.DEFERRED if failure is DEFERRED else Status.FAILED
+        return self._attempt(outcome.record.attempt, status, failure)
+
+    def _attempt(self, key: AttemptKey, status: Status, failure: Failure | None = None) -> Attempt:
+        return Attempt(key, status, format_time(self._services.clock()), self._request_id, failure)
+
+    def _backoff(self, record: Record, failure: Failure) -> int:
+        """Permanent: at once, so that it reaches the dead-letter queue in seconds. Everything else waits its turn."""
+        if failure.permanent:
+            return 0
+        return visibility_seconds(
+            record.message.receive_count,
+            base=self._services.backoff_base_seconds,
+            cap=self._services.backoff_cap_seconds,
+            chance=self._services.chance,
+            retry_after=failure.retry_after,
+        )
+
+    def _tried(self, what: str, call: Callable[[], T]) -> T | None:
+        """Bookkeeping must not cost an event: a failure is told as a trouble and the record's own result stands."""
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001 - the ledger or the queue being down never changes a record's result
+            self.report.troubles.append(f"{what}: {type(error).__name__}")
+            return None
+
+
+def _failed_for_good(record: Record, earlier: Mapping[AttemptKey, Attempt]) -> bool:
+    last = earlier.get(record.attempt.previous())
+    return isinstance(record.event, Failure) or (
+        last is not None and last.failure is not None and last.failure.permanent
+    )
+
+
+def _guarded(step: Callable[[A], T], value: A) -> T | Failure:
+    """One record's own failure, whatever it is, stays its own."""
+    try:
+        return step(value)
+    except Exception as error:  # noqa: BLE001 - a record that trips our code must not take its batch-mates with it
+        return Failure.of(error)
+
+
+def stored_count(outcomes: Iterable[Outcome], kind: Stored) -> int:
+    """How many outcomes are of one kind."""
+    return sum(outcome.result is kind for outcome in outcomes)

@@ -1,0 +1,280 @@
+"""The states of a triage execution, one function each: classify, redrive, archive, settle.
+
+The execution carries metadata only. ``evidence`` is the list of the objects that it holds, the newest last: the newest
+is the one that is redriven or archived, and all of them are released in the end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from holdfast.domain.attempts import Attempt, in_order, of_message
+from holdfast.domain.envelope import examine, identify
+from holdfast.domain.errors import EvidenceMissing, HoldfastError, InvalidEvent, InvalidInput, MalformedBody
+from holdfast.domain.letters import EVIDENCE_PREFIX, Letter, TriageStamp, redriven
+from holdfast.domain.policy import Evidence, Limits, Policy, Verdict
+from holdfast.domain.ports import Announcements, EventStore, Ledger, Objects, Queue
+
+ATTEMPTS_LIMIT = 500
+#: On an archive object: its event is stored now, a further replay skips it.
+REPLAYED_TAG = {"replayed": "true"}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What every state of an execution is told about its letter.
+
+    Attributes:
+        letter_id: The letter.
+        evidence: Keys in the archive bucket, the newest last.
+        rounds: Redrives so far.
+        history: The category of every round.
+        redrive: Outcome of the last redrive, if there was one.
+        dead_since: When the letter's first message was sent, epoch milliseconds.
+        replay: Whether an operator asked for this.
+    """
+
+    letter_id: str
+    evidence: tuple[str, ...]
+    rounds: int = 0
+    history: tuple[str, ...] = ()
+    redrive: str | None = None
+    dead_since: int = 0
+    replay: bool = False
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Case:
+        """Read a state's payload. Fields may be missing: executions live across deployments.
+
+        Raises:
+            InvalidInput: The letter or its evidence is not named.
+        """
+        letter, evidence = data.get("letterId"), data.get("evidence")
+        if not isinstance(letter, str) or not letter:
+            raise InvalidInput("the input names no letterId")
+        if not isinstance(evidence, list) or not evidence or not all(isinstance(key, str) for key in evidence):
+            raise InvalidInput("the input names no evidence")
+        return cls(
+            letter_id=letter,
+            evidence=tuple(evidence),
+            rounds=int(data.get("attempts") or 0),
+            history=tuple(data.get("history") or ()),
+            redrive=data.get("redrive"),
+            dead_since=int(data.get("deadSince") or 0),
+            replay=bool(data.get("replayOf")),
+        )
+
+    @property
+    def current(self) -> str:
+        """The key of the newest evidence."""
+        return self.evidence[-1]
+
+
+def load_letter(objects: Objects, case: Case) -> Letter:
+    """Fetch the letter that a case is about.
+
+    Raises:
+        EvidenceMissing: The object is gone, or it is another letter's.
+    """
+    text = objects.read(case.current)
+    if text is None:
+        raise EvidenceMissing("the evidence is gone")
+    letter = Letter.of_json(text)
+    if letter.letter_id != case.letter_id:
+        raise EvidenceMissing("the evidence belongs to another letter")
+    return letter
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """Decides from evidence. Asked first in every round: its first rule is that a stored event is a recovered one."""
+
+    store: EventStore
+    ledger: Ledger
+    objects: Objects
+    policy: Policy
+    limits: Limits
+
+    def classify(self, case: Case, now: datetime) -> Verdict:
+        """Gather the evidence on a letter and judge it.
+
+        Raises:
+            HoldfastError: The events table or the evidence could not be read; nothing is decided then.
+        """
+        return self.policy.judge(self.gather(case, now), case.history, self.limits)
+
+    def gather(self, case: Case, now: datetime) -> Evidence:
+        """All that is known about a letter. A ledger that is down leaves a gap, not a failure."""
+        letter = load_letter(self.objects, case)
+        attempts, ledger = self._attempts(letter)
+        last = attempts[-1] if attempts else None
+        failure = last.failure if last else None
+        return Evidence(
+            stored=settles_by_table(letter, self.store),
+            body=_body_of(letter),
+            undelivered=letter.message.rule_error is not None,
+            error_code=letter.message.rule_error,
+            ledger=ledger,
+            last_status=last.status.value if last else None,
+            last_category=failure.category if failure else None,
+            last_error=failure.error_type if failure else None,
+            last_message=failure.message if failure else None,
+            retry_after=failure.retry_after if failure else None,
+            dead_lettered=letter.message.dead_lettered,
+            redrive=case.redrive,
+            rounds=case.rounds,
+            replay=case.replay,
+            age_hours=_age_hours(case, now),
+        )
+
+    def _attempts(self, letter: Letter) -> tuple[list[Attempt], str]:
+        try:
+            attempts = self.ledger.of_letter(letter.letter_id)
+        except HoldfastError:
+            return [], "unreadable"
+        return of_message(attempts, letter.message.message_id), "read"
+
+
+def settles_by_table(letter: Letter, store: EventStore) -> bool:
+    """Whether the events table proves that this letter's event was processed (strongly consistent).
+
+    A body that is no event was never stored: the table may hold another event under the id that such a body claims.
+    """
+    return _body_of(letter) == "EVENT" and store.holds(letter.letter_id)
+
+
+def _body_of(letter: Letter) -> str:
+    try:
+        examine(letter.message.body)
+    except (MalformedBody, InvalidEvent) as error:
+        return error.category
+    return "EVENT"
+
+
+def _age_hours(case: Case, now: datetime) -> float:
+    if not case.dead_since:
+        return 0.0
+    return round(max(0.0, now.timestamp() - case.dead_since / 1000) / 3600, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Redriver:
+    """Sends a dead letter back to the front of the pipeline."""
+
+    objects: Objects
+    queue: Queue
+
+    def redrive(self, case: Case, execution: str, task_token: str) -> dict[str, Any]:
+        """Send the letter's exact message to the buffer, stamped so that its outcome finds the execution."""
+        letter = load_letter(self.objects, case)
+        stamp = TriageStamp(case.letter_id, execution, case.rounds, task_token)
+        outgoing = redriven(letter, stamp)
+        return {"messageId": self.queue.send(outgoing), "stamped": outgoing.stamped}
+
+
+@dataclass(frozen=True, slots=True)
+class Archivist:
+    """Writes a letter that triage gives up to the archive: message, verdict and the whole history."""
+
+    objects: Objects
+    ledger: Ledger
+
+    def archive(self, case: Case, verdict: Mapping[str, Any], execution_arn: str, archived_at: str) -> str:
+        """Write the archive object once, and answer its key.
+
+        The name is the execution's, so a retry meets its own object: the first write stands.
+
+        Raises:
+            HoldfastError: The letter could not be read, or the object not written; custody has not moved.
+        """
+        letter = load_letter(self.objects, case)
+        key = archive_key(str(verdict["category"]), archived_at, execution_arn)
+        _, described = identify(letter.message.body)
+        document = {
+            "schemaVersion": 1,
+            "letterId": case.letter_id,
+            "verdict": dict(verdict),
+            "attempts": [attempt.as_json() for attempt in self._history(case.letter_id)],
+            "event": _described(described),
+            "executionArn": execution_arn,
+            "archivedAt": archived_at,
+            "message": letter.message.as_json(),
+        }
+        if not self.objects.create(key, to_text(document)):
+            self._confirm_own(key, execution_arn)
+        return key
+
+    def _history(self, letter_id: str) -> list[Attempt]:
+        """Custody comes first: an archive without its history is better than none."""
+        try:
+            return in_order(self.ledger.of_letter(letter_id))[-ATTEMPTS_LIMIT:]
+        except HoldfastError:
+            return []
+
+    def _confirm_own(self, key: str, execution_arn: str) -> None:
+        standing = parse_document(self.objects.read(key))
+        if standing.get("executionArn") != execution_arn:
+            raise EvidenceMissing("another execution's letter stands under this archive key")
+
+
+@dataclass(frozen=True, slots=True)
+class Settler:
+    """Ends a letter: releases its evidence and tells the world."""
+
+    objects: Objects
+    announcements: Announcements
+
+    def settle(self, case: Case, outcome: Mapping[str, Any]) -> dict[str, Any]:
+        """Release the evidence and publish the outcome.
+
+        Custody has moved before this, so failing to release fails nothing: the daily sweep cleans up.
+        """
+        released = self._release(case)
+        if case.replay and outcome["outcome"] == "RECOVERED":
+            self.objects.tag(case.evidence[0], REPLAYED_TAG)
+        kind = "Recovered" if outcome["outcome"] == "RECOVERED" else "Archived"
+        self.announcements.publish(f"Dead Letter {kind}", outcome)
+        return {"released": released}
+
+    def _release(self, case: Case) -> bool:
+        # A replayed letter's evidence is its archive object, and that stays.
+        own = [key for key in case.evidence if key.startswith(EVIDENCE_PREFIX)]
+        try:
+            self.objects.delete(own)
+        except HoldfastError:
+            return False
+        return True
+
+
+def archive_key(category: str, archived_at: str, execution_arn: str) -> str:
+    """``archive/category=<CATEGORY>/dt=<UTC date>/<execution name>.json``."""
+    return f"archive/category={category}/dt={archived_at[:10]}/{execution_arn.rsplit(':', 1)[-1]}.json"
+
+
+def message_ids(evidence: Sequence[str]) -> list[str]:
+    """The message ids behind evidence keys."""
+    return [key.rsplit("/", 1)[-1].removesuffix(".json") for key in evidence]
+
+
+def to_text(document: Mapping[str, Any]) -> str:
+    """An object of the archive bucket."""
+    return json.dumps(document)
+
+
+def parse_document(text: str | None) -> Mapping[str, Any]:
+    """Read an object of the archive bucket; an empty mapping for anything that is none."""
+    try:
+        document = json.loads(text or "null")
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _described(described: Mapping[str, str] | None) -> dict[str, str | None] | None:
+    if described is None:
+        return None
+    return {name: described.get(name) for name in ("id", "source", "detailType", "time")}
