@@ -1,14 +1,14 @@
 """A stand-in for the Genesys Cloud platform API: the token endpoint and the users, with faults on demand.
 
-It checks what the real one checks (client credentials, bearer tokens, page sizes), answers in its shapes and counts what
-it was asked. Users are made up from their id, so it needs no data. Faults are switched at run time, also from another
-process:
+It checks what the real one checks (client credentials, bearer tokens, page sizes, the rate limit), answers in its
+shapes and counts what it was asked. Users are made up from their id, so it needs no data. Faults are switched at run
+time, also from another process:
 
     python -m local.genesys --port 8080
     curl -X PUT  localhost:8080/_faults -d '{"status": 429, "retryAfter": 120}'      every answer is a 429
     curl -X PUT  localhost:8080/_faults -d '{"status": 401, "times": 1}'             the next one only
     curl -X PUT  localhost:8080/_faults -d '{"latencySeconds": 0.5, "rate": 0.3}'    a third of them are slow
-    curl -X PUT  localhost:8080/_faults -d '{"down": true, "path": "/oauth/token"}'  closed without an answer, only there
+    curl -X PUT  localhost:8080/_faults -d '{"down": true, "path": "/oauth/token"}'  closed without an answer
     curl -X PUT  localhost:8080/_faults -d '{"rejectCredentials": true}'             the client was disabled
     curl -X PUT  localhost:8080/_faults -d '{}'                                      healed
     curl -X POST localhost:8080/_revoke                                              all tokens so far are invalid
@@ -107,22 +107,25 @@ class GenesysStandIn:
         client_secret: The client's secret.
         port: The port to listen on; 0 picks a free one.
         token_seconds: How long a token lives.
+        requests_per_minute: How many requests of the API each token is good for.
         missing: Ids that no user has; they are missing from answers, as inactive users are.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only, each with a default
         self,
         *,
         client_id: str = "local-client",
         client_secret: str = "local-secret",  # noqa: S107 - guards nothing
         port: int = 0,
         token_seconds: int = 86_400,
+        requests_per_minute: int = REQUESTS_PER_MINUTE,
         missing: Iterable[str] = (),
     ) -> None:
         self.client_id = client_id
         self.client_secret = client_secret
         self.missing = set(missing)
         self._token_seconds = token_seconds
+        self._allowed = requests_per_minute
         self._tokens: dict[str, float] = {}
         self._window: dict[str, tuple[float, int]] = {}
         self._faults = Faults()
@@ -164,7 +167,7 @@ class GenesysStandIn:
             self._faults = parsed
 
     def stats(self) -> dict[str, Any]:
-        """What it was asked: requests by path and status, tokens issued, users looked up, the peak of requests at once."""
+        """What it was asked: requests by path and status, tokens issued, users looked up, the most requests at once."""
         with self._lock:
             counts = self._counts
             return {
@@ -251,10 +254,10 @@ class GenesysStandIn:
         reset = str(max(1, round(start + _MINUTE - now)))
         headers = {
             "inin-ratelimit-count": str(count),
-            "inin-ratelimit-allowed": str(REQUESTS_PER_MINUTE),
+            "inin-ratelimit-allowed": str(self._allowed),
             _RESET: reset,
         }
-        return headers, count > REQUESTS_PER_MINUTE
+        return headers, count > self._allowed
 
     def _page(self, request: Request, headers: dict[str, str]) -> Answer:
         ids = [name for entry in request.query.get("id", []) for name in entry.split(",") if name]

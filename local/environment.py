@@ -1,0 +1,162 @@
+"""The whole application on this machine: the engine, the Genesys stand-in, the real build and the real deployment."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from local.engine import ROOT, Engine
+from local.errors import LocalError
+from local.genesys import GenesysStandIn
+from local.stack import BIN, Stack, build, deploy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+STACK_NAME = "holdfast"
+OLDEST_PYTHON = (3, 11)
+GENESYS_SECRET = "genesys-credentials"  # noqa: S105 - a name
+
+
+class LocalStack:
+    """The deployed application for the time of a ``with`` block; nothing is left when it ends.
+
+    Args:
+        parameters: Values of the template's parameters on top of those that point it to the Genesys stand-in.
+        wait_scale: Factor on the waits of the state machines.
+        callback_floor_seconds: What a callback's time-out is never scaled below.
+        port: The engine's port; by default a free one.
+        root: The folder with ``template.yaml``.
+        built: A built template from ``local.stack.build``; by default it is built here.
+        genesys: A stand-in with other settings than the default's; it must not be started yet.
+        directory: Where logs and build go; by default a temporary directory that is removed.
+        say: Is told what happens, one line each.
+
+    Attributes:
+        engine: The running engine.
+        genesys: The running stand-in.
+        stack: The deployed stack.
+        seconds: How long each step took.
+    """
+
+    stack: Stack
+
+    def __init__(  # noqa: PLR0913 - keyword-only, each with a default
+        self,
+        *,
+        parameters: Mapping[str, str] | None = None,
+        wait_scale: float = 1.0,
+        callback_floor_seconds: float = 20.0,
+        port: int | None = None,
+        root: Path = ROOT,
+        built: Path | None = None,
+        genesys: GenesysStandIn | None = None,
+        directory: Path | None = None,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self._parameters = dict(parameters or {})
+        self._root = root
+        self._built = built
+        self._keep = directory is not None
+        self._say = say
+        self._exit = contextlib.ExitStack()
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="holdfast-"))
+        self.engine = Engine(
+            port=port,
+            wait_scale=wait_scale,
+            callback_floor_seconds=callback_floor_seconds,
+            directory=self.directory,
+        )
+        self.genesys = genesys or GenesysStandIn()
+        self.seconds: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as starting:
+            if not self._keep:
+                starting.callback(shutil.rmtree, self.directory, ignore_errors=True)
+            starting.callback(_end_on_sigterm())
+            check_prerequisites(self._root)
+            self._step("engine", "Starting the local AWS engine", lambda: starting.enter_context(self.engine))
+            starting.enter_context(self.genesys)
+            built = self._built or self._step("build", "Building with sam build", self._build)
+            self.stack = self._step("deploy", "Deploying with sam deploy", lambda: self._deploy(built))
+            for name, reason in self.stack.left_out.items():
+                self._say(f"  left out here, deployed on AWS: {name} ({reason})")
+            self._exit = starting.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exit.close()
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """The stack's outputs."""
+        return self.stack.outputs
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the account's root user."""
+        return self.engine.client(service)
+
+    def update(self, parameters: Mapping[str, str]) -> None:
+        """Deploy again with these parameters changed."""
+        self._parameters |= parameters
+        self.stack = self._deploy(self._built or self._build())
+
+    def _build(self) -> Path:
+        self._built = build(self._root, self.directory)
+        return self._built
+
+    def _deploy(self, built: Path) -> Stack:
+        parameters = self._genesys_parameters() | self._parameters
+        return deploy(self.engine, built, STACK_NAME, parameters)
+
+    def _genesys_parameters(self) -> dict[str, str]:
+        secrets = self.engine.client("secretsmanager")
+        with contextlib.suppress(secrets.exceptions.ResourceExistsException):
+            secrets.create_secret(Name=GENESYS_SECRET, SecretString=self.genesys.credentials)
+        return {
+            "GenesysApiUrl": self.genesys.url,
+            "GenesysLoginUrl": self.genesys.url,
+            "GenesysCredentialsSecretArn": secrets.describe_secret(SecretId=GENESYS_SECRET)["ARN"],
+        }
+
+    def _step(self, name: str, text: str, action: Callable[[], Any]) -> Any:
+        self._say(f"{text} ...")
+        start = time.monotonic()
+        result = action()
+        self.seconds[name] = round(time.monotonic() - start, 1)
+        return result
+
+
+def check_prerequisites(root: Path = ROOT) -> None:
+    """Check what a local run needs.
+
+    Raises:
+        LocalError: One line for each thing that is missing, with what to do about it.
+    """
+    missing = []
+    if sys.version_info < OLDEST_PYTHON:
+        missing.append("Python 3.11 or newer is needed: make PYTHON=python3.11 setup")
+    missing += [f"{tool} is not in {BIN}: run make setup" for tool in ("sam", "uv") if not (BIN / tool).exists()]
+    if not (root / "template.yaml").exists():
+        missing.append(f"There is no template.yaml in {root}: run this from a complete checkout")
+    if missing:
+        raise LocalError("\n".join(missing))
+
+
+def _end_on_sigterm() -> Callable[[], Any]:
+    """Let SIGTERM unwind the stack like Ctrl-C does; the answer restores what was there before."""
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    return lambda: signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,226 @@
+"""Builds and deploys the application with the real ``sam`` against the local engine.
+
+The template is written for AWS. What the engine refuses is left out of a *copy* of the built template, and named.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from local.engine import Engine, client
+from local.errors import LocalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+BIN = Path(sys.executable).parent
+Template = dict[str, Any]
+
+# Types that the engine's CloudFormation does not know; a template with one of them fails as a whole.
+REFUSED_TYPES = {
+    "AWS::Athena::NamedQuery": "the engine has no saved queries",
+    "AWS::CloudWatch::CompositeAlarm": "the engine has no composite alarms",
+    "AWS::Logs::QueryDefinition": "the engine has no saved queries",
+    "AWS::ResourceGroups::Group": "the engine has no resource groups",
+}
+METRIC_MATH = "the engine has no alarms on metric math"
+
+_SUBSTITUTION = re.compile(r"\$\{([A-Za-z0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A deployed stack.
+
+    Attributes:
+        name: The stack's name.
+        endpoint: The engine it is on.
+        outputs: The stack's outputs.
+        resources: Physical ids by logical id.
+        left_out: What the engine refused, by logical id, with the reason.
+    """
+
+    name: str
+    endpoint: str
+    outputs: dict[str, str]
+    resources: dict[str, str]
+    left_out: dict[str, str]
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the account's root user."""
+        return client(service, self.endpoint)
+
+    def delete(self) -> None:
+        """Delete the stack and wait until it is gone."""
+        cloudformation = self.client("cloudformation")
+        cloudformation.delete_stack(StackName=self.name)
+        cloudformation.get_waiter("stack_delete_complete").wait(StackName=self.name, WaiterConfig={"Delay": 1})
+
+
+def build(root: Path, directory: Path, environment: Mapping[str, str] | None = None) -> Path:
+    """Run ``sam build`` on ``root/template.yaml``.
+
+    Args:
+        root: The folder with the template.
+        directory: Where everything that the build writes goes, so that parallel runs do not meet.
+        environment: Variables on top of this process's.
+
+    Returns:
+        The built template.
+
+    Raises:
+        LocalError: The build failed; the text is sam's whole output.
+    """
+    built = directory / "build"
+    arguments = ["build", "--beta-features", "--template-file", str(root / "template.yaml"), "--base-dir", str(root)]
+    arguments += ["--build-dir", str(built), "--cache-dir", str(directory / "cache")]
+    _sam(arguments, directory, environment or {})
+    return built / "template.yaml"
+
+
+def deploy(engine: Engine, built: Path, stack_name: str, parameters: Mapping[str, str] | None = None) -> Stack:
+    """Run ``sam deploy`` on a built template, or update the stack of that name.
+
+    Args:
+        engine: The engine to deploy to.
+        built: The built template that ``build`` returned.
+        stack_name: The stack's name.
+        parameters: Values of the template's parameters; the others keep their defaults.
+
+    Raises:
+        LocalError: The deployment failed; the text is sam's whole output.
+    """
+    local, left_out = without_refused(_read(built))
+    local_file = built.with_name("template.local.yaml")
+    _write(local_file, local)
+    arguments = ["deploy", "--template-file", str(local_file), "--stack-name", stack_name, "--resolve-s3"]
+    arguments += ["--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+    arguments += ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
+    if parameters:
+        arguments += ["--parameter-overrides", *(f"{name}={_quoted(value)}" for name, value in parameters.items())]
+    _sam(arguments, built.parent.parent, engine.environment())
+    return describe(engine.endpoint, stack_name, left_out)
+
+
+def describe(endpoint: str, stack_name: str, left_out: dict[str, str] | None = None) -> Stack:
+    """The stack of this name as the engine knows it now."""
+    cloudformation = client("cloudformation", endpoint)
+    stack = cloudformation.describe_stacks(StackName=stack_name)["Stacks"][0]
+    pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack_name)
+    return Stack(
+        name=stack_name,
+        endpoint=endpoint,
+        outputs={output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])},
+        resources={
+            entry["LogicalResourceId"]: entry.get("PhysicalResourceId", "")
+            for page in pages
+            for entry in page["StackResourceSummaries"]
+        },
+        left_out=left_out or {},
+    )
+
+
+def without_refused(template: Template) -> tuple[Template, dict[str, str]]:
+    """A copy of the template without what the engine refuses and what hangs on it.
+
+    Returns:
+        The copy, and the reason for each logical id that is not in it.
+    """
+    resources: dict[str, Any] = template["Resources"]
+    left_out = {name: reason for name, resource in resources.items() if (reason := _refusal(resource))}
+    while hanging := _hanging(resources, left_out):
+        left_out |= hanging
+    kept = {name: _without_dependencies(entry, left_out) for name, entry in resources.items() if name not in left_out}
+    outputs = {
+        name: out for name, out in template.get("Outputs", {}).items() if not set(_references(out)) & set(left_out)
+    }
+    copy = template | {"Resources": kept}
+    return copy | ({"Outputs": outputs} if outputs else {}), left_out
+
+
+def _refusal(resource: dict[str, Any]) -> str | None:
+    kind = resource["Type"]
+    if kind == "AWS::CloudWatch::Alarm" and "Metrics" in resource.get("Properties", {}):
+        return METRIC_MATH
+    return REFUSED_TYPES.get(kind)
+
+
+def _hanging(resources: dict[str, Any], left_out: dict[str, str]) -> dict[str, str]:
+    """Resources that refer to one that is left out and are not left out themselves yet."""
+    found = {}
+    for name, resource in resources.items():
+        gone = set(_references(resource.get("Properties", {}))) & set(left_out)
+        if gone and name not in left_out:
+            found[name] = f"it refers to {', '.join(sorted(gone))}"
+    return found
+
+
+def _without_dependencies(resource: dict[str, Any], left_out: dict[str, str]) -> dict[str, Any]:
+    named = resource.get("DependsOn", [])
+    named = [named] if isinstance(named, str) else named
+    kept = [name for name in named if name not in left_out]
+    return resource if kept == named else {**resource, "DependsOn": kept}
+
+
+def _references(node: Any) -> Iterator[str]:
+    """The logical ids to which a part of a template refers."""
+    match node:
+        case {"Ref": str(name)}:
+            yield name
+        case {"Fn::GetAtt": [str(name), *_]}:
+            yield name
+        case {"Fn::GetAtt": str(path)}:
+            yield path.split(".")[0]
+        case {"Fn::Sub": str(text)} | {"Fn::Sub": [str(text), *_]}:
+            yield from _SUBSTITUTION.findall(text)
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for child in children:
+        yield from _references(child)
+
+
+def _read(path: Path) -> Template:
+    from samcli.yamlhelper import yaml_parse  # type: ignore[import-untyped]  # noqa: PLC0415 - half a second
+
+    template: Template = yaml_parse(path.read_text())
+    return template
+
+
+def _write(path: Path, template: Template) -> None:
+    from samcli.yamlhelper import yaml_dump  # noqa: PLC0415 - half a second
+
+    path.write_text(yaml_dump(template))
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _sam(arguments: list[str], directory: Path, environment: Mapping[str, str]) -> None:
+    """Run sam with its own files below the directory; quiet unless it fails."""
+    directory.mkdir(parents=True, exist_ok=True)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    own = {
+        # uv and the Python of this environment are found first; sam keeps its own files out of the home directory.
+        "PATH": os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)]),
+        "SAM_CLI_TELEMETRY": "0",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "__SAM_CLI_APP_DIR": str(directory / "sam"),
+    }
+    done = subprocess.run(
+        [str(BIN / "sam"), *arguments],
+        check=False,
+        env=inherited | own | dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        raise LocalError(f"sam {arguments[0]} failed:\n{done.stdout}")
