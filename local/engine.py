@@ -15,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -151,7 +151,7 @@ class Engine:
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 break
-            if _answers(f"{self.endpoint}/_ministack/ready"):
+            if is_up(self.endpoint):
                 return
             time.sleep(0.05)
         tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
@@ -191,6 +191,15 @@ def concurrency(endpoint: str, *, reset: bool = False) -> dict[str, dict[str, in
     return counts
 
 
+def is_up(endpoint: str) -> bool:
+    """Whether an engine answers there."""
+    try:
+        with _opener().open(f"{endpoint}/_ministack/ready", timeout=2) as answer:
+            return bool(answer.status == HTTPStatus.OK)
+    except OSError:
+        return False
+
+
 def _child_environment(port: int, scratch: Path) -> dict[str, str]:
     """A clean environment: functions inherit it, and must not see this machine's Python path or AWS profile."""
     inherited = {name: value for name, value in os.environ.items() if name in {"LANG", "LC_ALL", "TZ"}}
@@ -228,14 +237,6 @@ def _free_port(wanted: int | None) -> int:
             ) from err
         port: int = probe.getsockname()[1]
     return port
-
-
-def _answers(url: str) -> bool:
-    try:
-        with _opener().open(url, timeout=2) as answer:
-            return bool(answer.status == 200)  # noqa: PLR2004 - HTTP's OK
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 def _opener() -> urllib.request.OpenerDirector:

@@ -1,0 +1,61 @@
+"""Puts an event on the bus of the stack in the background: ``python -m local.send [file with an event]``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from local.background import running
+from local.engine import client
+
+
+def main() -> int:
+    """Send one event; without a file, an agent's call that came from the queue."""
+    state = running()
+    if state is None:
+        print("Nothing is running: start it with make up", file=sys.stderr)
+        return 1
+    event = json.loads(Path(sys.argv[1]).read_text()) if sys.argv[1:] else example()
+    entry = {
+        "EventBusName": state.outputs["EventBusName"],
+        "Source": event["source"],
+        "DetailType": event["detail-type"],
+        "Detail": json.dumps(event["detail"]),
+    }
+    answer = client("events", state.endpoint).put_events(Entries=[entry])
+    print(json.dumps(answer["Entries"][0]))
+    return int(answer["FailedEntryCount"] > 0)
+
+
+def example() -> dict[str, Any]:
+    """An event in the shape of Genesys Cloud, with ids made up for the occasion."""
+    conversation, agent = str(uuid.uuid4()), str(uuid.uuid4())
+    now = datetime.now(UTC)
+    return {
+        "source": "genesys.cloud",
+        "detail-type": "v2.detail.events.conversation.{id}.user.start",
+        "detail": {
+            "topicName": f"v2.detail.events.conversation.{conversation}.user.start",
+            "version": "2",
+            "timestamp": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "eventBody": {
+                "eventTime": int(now.timestamp() * 1000),
+                "conversationId": conversation,
+                "participantId": str(uuid.uuid4()),
+                "sessionId": str(uuid.uuid4()),
+                "mediaType": "VOICE",
+                "provider": "Edge",
+                "direction": "INBOUND",
+                "userId": agent,
+            },
+            "metadata": {"CorrelationId": str(uuid.uuid4())},
+        },
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""``make up``: deploys the application to a local AWS that stays in the background until ``make down``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from local.background import (
+    FOLDER,
+    LOG_FILE,
+    POLL_SECONDS,
+    STATE_FILE,
+    State,
+    hold_while_leased,
+    read_state,
+    running,
+    write_state,
+)
+from local.engine import ROOT, client_environment
+from local.environment import LocalStack, check_prerequisites
+from local.errors import LocalError
+from local.stack import BIN
+
+ENVIRONMENT_FILE = FOLDER / "env"
+
+NEXT_STEPS = """The application is up at {endpoint}. In a shell of yours, from this folder:
+
+  . .local/env                                             Talk to it, and find its tools
+  python -m local.send [file with an event]                Send an event
+  python -m local.executions [name of one]                 Look at the triage executions
+  sam remote invoke {function} --event '{{"Records": []}}'   Invoke a function
+  curl -X PUT {genesys}/_faults -d '{{"status": 503}}'       Break Genesys ('{{}}' heals it)
+  less {log}                             Read what the functions log
+
+Stop it with: make down"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Start the stack in the background and wait until it is deployed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, help="the port of the local AWS; by default a free one")
+    parser.add_argument("--wait-scale", type=float, default=1.0, help="factor on the waits of the state machines")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the template")
+    parser.add_argument("--hold", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    try:
+        if options.hold:
+            _hold(options)
+            return 0
+        return _start(sys.argv[1:] if arguments is None else arguments)
+    except LocalError as err:
+        print(err, file=sys.stderr)
+        return 1
+
+
+def _start(arguments: list[str]) -> int:
+    if state := running():
+        print(f"It is already up at {state.endpoint}. Stop it with: make down")
+        return 0
+    if (starting := read_state()) and starting.alive:
+        print(f"It is being started already (process {starting.pid}); its log is {LOG_FILE}. Stop it with: make down")
+        return 0
+    check_prerequisites()
+    FOLDER.mkdir(exist_ok=True)
+    with LOG_FILE.open("wb") as log:
+        holder = subprocess.Popen(
+            [sys.executable, "-m", "local.up", "--hold", *arguments],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    print("Starting the local AWS, building and deploying (about half a minute) ...")
+    try:
+        state = _wait_for(holder)
+    except KeyboardInterrupt:
+        STATE_FILE.unlink(missing_ok=True)
+        holder.terminate()
+        holder.wait()
+        return 130
+    _tell(state)
+    return 0
+
+
+def _wait_for(holder: subprocess.Popen[bytes]) -> State:
+    while holder.poll() is None:
+        if state := running():
+            return state
+        time.sleep(POLL_SECONDS)
+    STATE_FILE.unlink(missing_ok=True)
+    raise LocalError(LOG_FILE.read_text(errors="replace").strip() or "It was stopped while it started.")
+
+
+def _tell(state: State) -> None:
+    lines = [f"export {name}={value}" for name, value in client_environment(state.endpoint).items()]
+    lines.append(f'export PATH="{BIN}:$PATH"')
+    ENVIRONMENT_FILE.write_text("\n".join(lines) + "\n")
+    print(
+        NEXT_STEPS.format(
+            endpoint=state.endpoint,
+            function=state.resources.get("ProcessorFunction", "<function>"),
+            genesys=state.genesys,
+            log=os.path.relpath(state.log, Path.cwd()),
+        )
+    )
+
+
+def _hold(options: argparse.Namespace) -> None:
+    """Be the process in the background until the lease ends."""
+    write_state(State(pid=os.getpid()))
+    threading.Thread(target=_end_with_lease, daemon=True).start()
+    parameters = dict(entry.split("=", 1) for entry in options.set)
+    with LocalStack(
+        parameters=parameters, wait_scale=options.wait_scale, port=options.port, directory=FOLDER / "run"
+    ) as local:
+        write_state(
+            State(
+                pid=os.getpid(),
+                endpoint=local.engine.endpoint,
+                genesys=local.genesys.url,
+                stack=local.stack.name,
+                engine_pid=local.engine.pid,
+                log=str(local.engine.log),
+                outputs=local.stack.outputs,
+                resources=local.stack.resources,
+            )
+        )
+        threading.Event().wait()
+
+
+def _end_with_lease() -> None:
+    """End this process in order, also while it still builds or deploys."""
+    hold_while_leased(os.getpid())
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
