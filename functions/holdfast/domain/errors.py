@@ -100,7 +100,7 @@ class InvalidInput(PermanentError):
 class Failure:
     """Why one event's attempt failed, as a value: partial failure is data, not an exception.
 
-    ``message`` is scrubbed (at most :data:`MESSAGE_LIMIT` characters, nothing of a payload), ``retry_after`` in seconds.
+    ``message`` is scrubbed (at most :data:`MESSAGE_LIMIT` characters, nothing of a payload), ``retry_after`` seconds.
     """
 
     category: str
@@ -124,3 +124,5 @@ class Failure:
 
 
 MESSAGE_LIMIT = 500
+#: Not tried: the invocation's time was needed for reporting.
+DEFERRED = Failure("DEFERRED", "Deferred", "no time was left in this invocation")

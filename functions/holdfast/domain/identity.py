@@ -52,7 +52,7 @@ def _topic_tail(detail_type: str) -> str:
 
 
 def _compact(message_id: str) -> str:
-    """A message id without dashes (32 characters from SQS); anything longer or stranger is hashed to the same length."""
+    """A message id without dashes (32 characters from SQS); anything else is hashed to the same length."""
     compact = message_id.replace("-", "")
     if re.fullmatch(r"[A-Za-z0-9]{1,32}", compact):
         return compact

@@ -96,7 +96,7 @@ class Message:
 
     @property
     def dead_lettered(self) -> bool:
-        """Whether SQS moved it to the dead-letter queue after its last receive; a message sent there has no such mark."""
+        """Whether SQS moved it here after its last receive; a message sent straight to this queue has no such mark."""
         return "DeadLetterQueueSourceArn" in self.attributes
 
     @property

@@ -54,7 +54,7 @@ class Evidence:
 
     Attributes:
         stored: The events table holds the event (strongly consistent read).
-        body: ``EVENT``, ``MALFORMED`` or ``INVALID``, as the processor's own decoder says; ``MISSING`` without evidence.
+        body: ``EVENT``, ``MALFORMED`` or ``INVALID``, as the processor's own decoder says.
         undelivered: EventBridge could not deliver it to the buffer.
         error_code: EventBridge's code for that.
         ledger: ``read``, or ``unreadable`` if the attempts table did not answer.

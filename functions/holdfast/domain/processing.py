@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from holdfast.domain.attempts import Attempt, AttemptKey, Status, crashed
 from holdfast.domain.backoff import visibility_seconds
 from holdfast.domain.envelope import Event, decode, format_time, identify, serialise
-from holdfast.domain.errors import Failure, HoldfastError, TransientError
+from holdfast.domain.errors import DEFERRED, Failure, HoldfastError, TransientError
 from holdfast.domain.letters import Message
 from holdfast.domain.ports import (
     Chance,
@@ -31,8 +31,6 @@ from holdfast.domain.users import enrich, references
 
 A = TypeVar("A")
 T = TypeVar("T")
-
-DEFERRED = Failure("DEFERRED", "Deferred", "no time was left in this invocation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +259,7 @@ class _Batch:
         return outcome
 
     def _finish(self, outcomes: list[Outcome], marked: frozenset[AttemptKey]) -> None:
-        """Report on a group: the ledger line and the visibility time-out of what failed, the closing of what was marked."""
+        """Report on a group: ledger line and visibility time-out of what failed, and the closing of what was marked."""
         self.report.outcomes += outcomes
         lines = [self._line(outcome) for outcome in outcomes if outcome.failure or outcome.record.attempt in marked]
         if lines:

@@ -1,0 +1,271 @@
+"""Users from the Genesys Cloud API, as few calls as possible and never against a closed door.
+
+Facts: bulk ``GET /api/v2/users?id=a,b`` answers only active, visible users, at most 500 a page and 8,192 bytes of URL;
+tokens come from ``POST https://login.<domain>/oauth/token`` with the client's credentials and can end before
+``expires_in`` (https://developer.genesys.cloud/authorization/platform-auth/use-client-credentials).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import requests
+from cachetools import TTLCache
+
+from holdfast.adapters.aws import chunks
+from holdfast.adapters.secrets import CredentialsSecret
+from holdfast.domain.errors import HoldfastError, Misconfigured, Rejected, Throttled, TransientError, Unavailable
+from holdfast.domain.ports import Deadline
+from holdfast.domain.users import User
+
+IDS_PER_CALL = 100
+CACHED_USERS = 10_000
+CACHE_SECONDS = 3_600
+#: A token is renewed this long before its end.
+TOKEN_MARGIN_SECONDS = 60
+TRIES = 3
+BACKOFF_BASE_SECONDS = 0.3
+CONNECT_SECONDS = 2.0
+READ_SECONDS = 5.0
+#: How long the door stays closed after the API was given up, if it did not say itself.
+BREAKER_SECONDS = 15.0
+
+_UNAUTHORISED = 401
+_FORBIDDEN = 403
+_TOO_MANY = 429
+#: 500 is not named transient by Genesys, and is one all the same for an event that may wait.
+_SERVER_ERROR = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Urls:
+    """Where the API and its login are."""
+
+    api: str
+    login: str
+
+    @classmethod
+    def of(cls, domain: str, api: str = "", login: str = "") -> Urls:
+        """The hosts of a region's domain, unless overridden."""
+        return cls(api or f"https://api.{domain}", login or f"https://login.{domain}")
+
+
+class Breaker:
+    """Remembers that the API was given up: until a probe succeeds, calls fail at once with the same category."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """``clock`` gives monotonic seconds."""
+        self._clock = clock
+        self._open_until = 0.0
+        self._error: HoldfastError | None = None
+
+    def check(self) -> None:
+        """Raise what closed the door, with the seconds until it may be tried again."""
+        left = self._open_until - self._clock()
+        if self._error and left > 0:
+            raise type(self._error)(f"not called, as before: {self._error}", retry_after=left)
+
+    @property
+    def probing(self) -> bool:
+        """Whether the next call is the one that finds out."""
+        return self._error is not None
+
+    def opened(self, error: HoldfastError) -> HoldfastError:
+        """Close the door, and answer the error with the time for which it stays closed."""
+        seconds = max(error.retry_after or 0.0, BREAKER_SECONDS)
+        self._open_until = self._clock() + seconds
+        self._error = type(error)(str(error), retry_after=seconds)
+        return self._error
+
+    def closed(self) -> None:
+        """The API answered."""
+        self._error = None
+
+
+class GenesysDirectory:
+    """Users by id, cached per execution environment, absence too."""
+
+    def __init__(
+        self,
+        urls: Urls,
+        secret: CredentialsSecret,
+        *,
+        session: requests.Session | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """Nothing is called before the first lookup."""
+        self.calls = 0
+        self.hits = 0
+        self._urls = urls
+        self._secret = secret
+        self._session = session or requests.Session()
+        self._clock = clock
+        self._sleep = sleep
+        self._chance = chance
+        self._users: TTLCache[str, User | None] = TTLCache(CACHED_USERS, CACHE_SECONDS, timer=clock)
+        self._breaker = Breaker(clock)
+        self._token = ""
+        self._token_ends = 0.0
+        self._lock = threading.Lock()
+
+    def lookup(self, user_ids: Collection[str], deadline: Deadline) -> Mapping[str, User | None]:
+        """Find users, all unknown ones of up to 100 in one call.
+
+        Raises:
+            HoldfastError: Some could not be asked for; nothing is known of any then.
+        """
+        known = {user_id: self._users[user_id] for user_id in user_ids if user_id in self._users}
+        self.hits += len(known)
+        unknown = sorted(set(user_ids) - known.keys())
+        for chunk in chunks(unknown, IDS_PER_CALL):
+            found = self._ask(chunk, deadline)
+            self._users.update(found)
+            known |= found
+        return known
+
+    def _ask(self, user_ids: Collection[str], deadline: Deadline) -> dict[str, User | None]:
+        self._breaker.check()
+        try:
+            found = self._users_of(self._authorised(user_ids, deadline))
+        except (TransientError, Rejected) as error:
+            raise self._breaker.opened(error) if isinstance(error, TransientError) else error from error
+        self._breaker.closed()
+        return {user_id: found.get(user_id) for user_id in user_ids}
+
+    def _authorised(self, user_ids: Collection[str], deadline: Deadline) -> requests.Response:
+        """Ask with a token; a refused one is renewed once, whatever its ``expires_in`` said."""
+        query = {"id": ",".join(user_ids), "pageSize": str(len(user_ids))}
+        for last in (False, True):
+            token = self._current_token(deadline)
+            response = self._call("GET", f"{self._urls.api}/api/v2/users", deadline, params=query, token=token)
+            if response.status_code != _UNAUTHORISED:
+                return response
+            self._forget(token)
+            if last:
+                break
+        raise Misconfigured("the Genesys API refuses a fresh token")
+
+    def _current_token(self, deadline: Deadline) -> str:
+        with self._lock:  # concurrent use asks once
+            if not self._token or self._clock() >= self._token_ends:
+                self._renew(deadline)
+            return self._token
+
+    def _forget(self, token: str) -> None:
+        with self._lock:
+            if self._token == token:
+                self._token = ""
+
+    def _renew(self, deadline: Deadline) -> None:
+        response = self._login(deadline)
+        if response.status_code in (400, _UNAUTHORISED) and self._secret.renewed():
+            response = self._login(deadline)
+        if response.status_code in (400, _UNAUTHORISED):
+            raise Misconfigured("the Genesys login refuses the client's credentials")
+        answer = _object_of(response)
+        token, lifetime = answer.get("access_token"), answer.get("expires_in")
+        if not isinstance(token, str) or not isinstance(lifetime, int | float):
+            raise Unavailable("the Genesys login answered no token")
+        self._token = token
+        self._token_ends = self._clock() + lifetime - TOKEN_MARGIN_SECONDS
+
+    def _login(self, deadline: Deadline) -> requests.Response:
+        credentials = self._secret.get()
+        return self._call(
+            "POST",
+            f"{self._urls.login}/oauth/token",
+            deadline,
+            data={"grant_type": "client_credentials"},
+            auth=(credentials.client_id, credentials.client_secret),
+        )
+
+    def _call(self, method: str, url: str, deadline: Deadline, *, token: str = "", **request: Any) -> requests.Response:
+        """One request with retries: 2xx and 4xx that are somebody's decision are answered, the rest is raised."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        last_try = 0 if self._breaker.probing else TRIES - 1
+        for number in count():
+            result = self._tried(method, url, deadline, headers, request)
+            if isinstance(result, requests.Response):
+                return result
+            wait = self._wait(number, result)
+            if number == last_try or wait >= deadline.remaining():
+                raise result
+            self._sleep(wait)
+        raise AssertionError
+
+    def _tried(
+        self, method: str, url: str, deadline: Deadline, headers: Mapping[str, str], request: Mapping[str, Any]
+    ) -> requests.Response | HoldfastError:
+        left = deadline.remaining()
+        if left <= 0:
+            return Unavailable("no time was left to ask the Genesys API")
+        self.calls += 1
+        try:
+            response = self._session.request(
+                method,
+                url,
+                headers=headers,
+                timeout=(min(CONNECT_SECONDS, left), min(READ_SECONDS, left)),
+                allow_redirects=False,
+                **request,
+            )
+        except requests.RequestException as error:
+            # Its text names hosts and parameters, so only its type is told.
+            return Unavailable(f"the Genesys API did not answer: {type(error).__name__}")
+        return _transient_error(response) or response
+
+    def _wait(self, number: int, error: HoldfastError) -> float:
+        jitter: float = self._chance() * BACKOFF_BASE_SECONDS * 2**number
+        return (error.retry_after or 0.0) + jitter
+
+    def _users_of(self, response: requests.Response) -> dict[str, User]:
+        if response.status_code == _FORBIDDEN:
+            raise Misconfigured("the client's roles do not allow to read users (directory:user:view)")
+        if response.status_code >= 400:  # noqa: PLR2004 - HTTP's own line
+            raise Rejected(f"the Genesys API answered {response.status_code}")
+        entities = _object_of(response).get("entities")
+        if not isinstance(entities, list):
+            raise Unavailable("the Genesys API answered no list of users")
+        return {
+            entity["id"]: User(_text(entity.get("name")), _text(entity.get("email")))
+            for entity in entities
+            if isinstance(entity, dict) and isinstance(entity.get("id"), str)
+        }
+
+
+def _transient_error(response: requests.Response) -> HoldfastError | None:
+    status = response.status_code
+    if status == _TOO_MANY:
+        return Throttled("the Genesys API asks for fewer calls", retry_after=_retry_after(response))
+    if status >= _SERVER_ERROR:
+        return Unavailable(f"the Genesys API answered {status}", retry_after=_retry_after(response))
+    return None
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """Seconds; Genesys sends no dates here."""
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdecimal() else None
+
+
+def _object_of(response: requests.Response) -> Mapping[str, Any]:
+    """The answer's JSON object. A proxy's HTML page with status 200 is no answer of the API."""
+    try:
+        answer = response.json()
+    except (ValueError, RecursionError):
+        answer = None
+    if response.status_code >= 300 or not isinstance(answer, dict):  # noqa: PLR2004 - redirects are not followed
+        raise Unavailable("the Genesys API answered something else than its JSON")
+    return answer
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

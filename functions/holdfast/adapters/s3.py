@@ -1,0 +1,87 @@
+"""The archive bucket: evidence, archive, and events too large for the table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from holdfast.adapters.aws import chunks, code_of, translated
+from holdfast.domain.errors import Unavailable
+from holdfast.domain.ports import StoredObject
+
+#: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+DELETES_PER_CALL = 1_000
+_EXISTS = "PreconditionFailed"
+_ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveBucket:
+    """One S3 bucket."""
+
+    client: Any
+    name: str
+
+    def create(self, key: str, text: str) -> bool:
+        """Write an object unless the key exists; false if it does. S3 checks the bytes by their SHA-256."""
+        with translated("write to the archive bucket"):
+            try:
+                self.client.put_object(
+                    Bucket=self.name,
+                    Key=key,
+                    Body=text.encode(),
+                    ContentType="application/json",
+                    ChecksumAlgorithm="SHA256",
+                    IfNoneMatch="*",
+                )
+            except ClientError as error:
+                if code_of(error) == _EXISTS:
+                    return False
+                raise
+        return True
+
+    def read(self, key: str) -> str | None:
+        """An object's text, or ``None`` if there is none."""
+        with translated("read from the archive bucket"):
+            try:
+                body = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
+            except ClientError as error:
+                if code_of(error) in _ABSENT:
+                    return None
+                raise
+        return bytes(body).decode()
+
+    def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """Put tags on an object."""
+        tag_set = [{"Key": name, "Value": value} for name, value in tags.items()]
+        with translated("tag an archive object"):
+            self.client.put_object_tagging(Bucket=self.name, Key=key, Tagging={"TagSet": tag_set})
+
+    def tags(self, key: str) -> Mapping[str, str]:
+        """An object's tags."""
+        with translated("read an archive object's tags"):
+            answer = self.client.get_object_tagging(Bucket=self.name, Key=key)
+        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+
+    def delete(self, keys: Collection[str]) -> None:
+        """Delete objects; raises if some could not be, after all were tried."""
+        refused = 0
+        for chunk in chunks(keys, DELETES_PER_CALL):
+            with translated("release evidence"):
+                answer = self.client.delete_objects(
+                    Bucket=self.name, Delete={"Objects": [{"Key": key} for key in chunk], "Quiet": True}
+                )
+            refused += len(answer.get("Errors", []))
+        if refused:
+            raise Unavailable(f"release evidence: {refused} objects could not be deleted")
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """All objects below a prefix."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        with translated("list the archive bucket"):
+            for page in pages:
+                for found in page.get("Contents", []):
+                    yield StoredObject(found["Key"], found["LastModified"])

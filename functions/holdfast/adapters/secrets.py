@@ -1,0 +1,52 @@
+"""The Genesys client's credentials in Secrets Manager."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.adapters.aws import translated
+from holdfast.domain.errors import Misconfigured
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Credentials:
+    """An OAuth client. Without a repr: neither half may reach a log."""
+
+    client_id: str
+    client_secret: str
+
+
+class CredentialsSecret:
+    """The secret ``{"clientId", "clientSecret"}``: read once per environment, and again when it was refused."""
+
+    def __init__(self, client: Any, arn: str) -> None:
+        """Name the secret; it is read at its first use."""
+        self._client = client
+        self._arn = arn
+        self._credentials: Credentials | None = None
+
+    def get(self) -> Credentials:
+        """The credentials.
+
+        Raises:
+            HoldfastError: The secret cannot be read, or is not what it should be.
+        """
+        if self._credentials is None:
+            self._credentials = self._read()
+        return self._credentials
+
+    def renewed(self) -> bool:
+        """Read the secret again; whether it has changed."""
+        before, self._credentials = self._credentials, self._read()
+        return self._credentials != before
+
+    def _read(self) -> Credentials:
+        with translated("read the Genesys credentials"):
+            text = self._client.get_secret_value(SecretId=self._arn)["SecretString"]
+        try:
+            data = json.loads(text)
+            return Credentials(str(data["clientId"]), str(data["clientSecret"]))
+        except (ValueError, KeyError, TypeError):
+            raise Misconfigured("the secret is not JSON with clientId and clientSecret") from None

@@ -1,0 +1,114 @@
+"""ProcessorFunction: one batch of the buffer queue per invocation."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from holdfast.adapters.aws import client
+from holdfast.adapters.dynamodb import AttemptsTable, EventsTable
+from holdfast.adapters.genesys import GenesysDirectory, Urls
+from holdfast.adapters.invocation import InvocationDeadline, now
+from holdfast.adapters.s3 import ArchiveBucket
+from holdfast.adapters.secrets import CredentialsSecret
+from holdfast.adapters.settings import Settings
+from holdfast.adapters.sqs import BufferQueue
+from holdfast.adapters.stepfunctions import TriageExecutions
+from holdfast.adapters.telemetry import emit, logger
+from holdfast.domain.ports import Stored
+from holdfast.domain.processing import BatchReport, Processing, process_batch, stored_count
+
+#: Kept of every invocation for the attempt records and the visibility time-outs.
+REPORT_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorSettings(Settings):
+    """The environment of ProcessorFunction."""
+
+    events_table_name: str
+    attempts_table_name: str
+    buffer_queue_url: str
+    archive_bucket_name: str
+    event_retention_days: int
+    attempt_retention_days: int
+    backoff_base_seconds: int
+    backoff_cap_seconds: int
+    enrichment_policy: str = field(metadata={"choices": ("best-effort", "required", "off")})
+    genesys_domain: str
+    genesys_credentials_secret_arn: str = ""
+    genesys_api_url: str = ""
+    genesys_login_url: str = ""
+
+
+def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Processing | None = None) -> dict[str, Any]:
+    """Process one SQS batch. At least once: a record is reported failed unless its event is stored."""
+    services = services or production()
+    deadline = InvocationDeadline(context, REPORT_SECONDS)
+    report = process_batch(event["Records"], services, deadline, context.aws_request_id)
+    tell(report)
+    return report.as_response()
+
+
+@cache
+def production() -> Processing:
+    """The services of this execution environment."""
+    settings = ProcessorSettings.from_env()
+    bucket = ArchiveBucket(client("s3"), settings.archive_bucket_name)
+    return Processing(
+        store=EventsTable(
+            client("dynamodb"), settings.events_table_name, settings.event_retention_days, bucket, bucket.name
+        ),
+        ledger=AttemptsTable(client("dynamodb"), settings.attempts_table_name, settings.attempt_retention_days),
+        queue=BufferQueue(client("sqs"), settings.buffer_queue_url),
+        executions=TriageExecutions(client("stepfunctions")),
+        directory=_directory(settings),
+        enrichment_required=settings.enrichment_policy == "required",
+        backoff_base_seconds=settings.backoff_base_seconds,
+        backoff_cap_seconds=settings.backoff_cap_seconds,
+        clock=now,
+        chance=random.random,
+    )
+
+
+def _directory(settings: ProcessorSettings) -> GenesysDirectory | None:
+    if settings.enrichment_policy == "off" or not settings.genesys_credentials_secret_arn:
+        return None
+    urls = Urls.of(settings.genesys_domain, settings.genesys_api_url, settings.genesys_login_url)
+    return GenesysDirectory(urls, CredentialsSecret(client("secretsmanager"), settings.genesys_credentials_secret_arn))
+
+
+def tell(report: BatchReport) -> None:
+    """Log what failed and why, and count the rest."""
+    for outcome in report.failures:
+        if outcome.failure:
+            logger().warning(
+                "record failed",
+                extra={
+                    "letterId": outcome.record.letter_id,
+                    "messageId": outcome.record.message.message_id,
+                    "receiveCount": outcome.record.message.receive_count,
+                    "category": outcome.failure.category,
+                    "errorType": outcome.failure.error_type,
+                    "errorMessage": outcome.failure.message,
+                    "retryAfter": outcome.failure.retry_after,
+                },
+            )
+    for trouble in report.troubles:
+        logger().error("bookkeeping failed", extra={"trouble": trouble})
+    categories = Counter(outcome.failure.category for outcome in report.failures if outcome.failure)
+    emit(
+        {
+            "Received": len(report.outcomes),
+            "Stored": stored_count(report.outcomes, Stored.NEW),
+            "Duplicate": stored_count(report.outcomes, Stored.DUPLICATE),
+            "Failed": len(report.failures),
+            "Enriched": report.enriched,
+            "EnrichmentErrors": report.enrichment_errors,
+            **{f"Failed{category.title().replace('_', '')}": count for category, count in categories.items()},
+        }
+    )
