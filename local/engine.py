@@ -7,6 +7,7 @@ system closes that pipe however this process ends, so nothing is left behind eve
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -66,6 +67,7 @@ class Engine:
             "LOCAL_BRIDGES": "on" if bridged else "off",
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._passing: Path | None = None
         self.port = 0
         self.directory = Path()
 
@@ -103,12 +105,13 @@ class Engine:
         self.directory = self._wanted_directory or Path(tempfile.mkdtemp(prefix="holdfast-"))
         scratch = self.directory / "engine"
         scratch.mkdir(parents=True, exist_ok=True)
+        self._passing = scratch if self._wanted_directory else self.directory
         try:
             with self.log.open("wb") as log:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "local.bridges"],
                     cwd=ROOT,
-                    env=_child_environment(self.port, scratch) | self._settings,
+                    env=_child_environment(self.port, scratch) | self._settings | {"LOCAL_PASSING": str(self._passing)},
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -126,9 +129,8 @@ class Engine:
                 self._process.stdin.close()
             self._process.wait(timeout=10)
         self._process = None
-        shutil.rmtree(self.directory / "engine", ignore_errors=True)
-        if self._wanted_directory is None and self.directory != Path():
-            shutil.rmtree(self.directory, ignore_errors=True)
+        if self._passing:
+            shutil.rmtree(self._passing, ignore_errors=True)
 
     def environment(self) -> dict[str, str]:
         """The variables with which boto3 and sam talk to this engine as the account's root user."""
@@ -175,8 +177,12 @@ def client_environment(endpoint: str) -> dict[str, str]:
     }
 
 
+@functools.cache
 def client(service: str, endpoint: str) -> Any:
-    """A boto3 client of the account's root user for the engine at this endpoint; no home configuration is read."""
+    """A boto3 client of the account's root user for the engine at this endpoint; threads may share it.
+
+    Making one takes longer than a call, so each is made once.
+    """
     # TestState would otherwise be sent to a host name "sync-…" that nobody serves.
     config = Config(inject_host_prefix=False, proxies={}, retries={"mode": "standard"}, s3={"addressing_style": "path"})
     session: Any = boto3.session.Session(ROOT_KEY, ROOT_KEY, region_name=REGION)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from local.engine import ROOT, Engine
@@ -19,6 +16,7 @@ from local.stack import BIN, Stack, build, deploy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
     from types import TracebackType
 
 STACK_NAME = "holdfast"
@@ -65,23 +63,19 @@ class LocalStack:
         self._parameters = dict(parameters or {})
         self._root = root
         self._built = built
-        self._keep = directory is not None
         self._say = say
         self._exit = contextlib.ExitStack()
-        self.directory = directory or Path(tempfile.mkdtemp(prefix="holdfast-"))
         self.engine = Engine(
             port=port,
             wait_scale=wait_scale,
             callback_floor_seconds=callback_floor_seconds,
-            directory=self.directory,
+            directory=directory,
         )
         self.genesys = genesys or GenesysStandIn()
         self.seconds: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as starting:
-            if not self._keep:
-                starting.callback(shutil.rmtree, self.directory, ignore_errors=True)
             starting.callback(_end_on_sigterm())
             check_prerequisites(self._root)
             self._step("engine", "Starting the local AWS engine", lambda: starting.enter_context(self.engine))
@@ -113,7 +107,7 @@ class LocalStack:
         self.stack = self._deploy(self._built or self._build())
 
     def _build(self) -> Path:
-        self._built = build(self._root, self.directory)
+        self._built = build(self._root, self.engine.directory)
         return self._built
 
     def _deploy(self, built: Path) -> Stack:

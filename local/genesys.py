@@ -111,7 +111,7 @@ class GenesysStandIn:
         missing: Ids that no user has; they are missing from answers, as inactive users are.
     """
 
-    def __init__(  # noqa: PLR0913 - keyword-only, each with a default
+    def __init__(
         self,
         *,
         client_id: str = "local-client",

@@ -1,0 +1,328 @@
+"""Every bridge closes a gap that is really there.
+
+Each gap has one scenario. It runs on the plain engine, where it must show the gap, and on the bridged one, where it must
+behave as AWS does. When the first of the two fails, a newer engine has closed the gap itself and the bridge can go.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.integration.cloud import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.integration.cloud import Cloud
+
+CALLBACK = "arn:aws:states:::lambda:invoke.waitForTaskToken"
+INVOKE = "arn:aws:states:::lambda:invoke"
+TOKEN = {"token": "{% $states.context.Task.Token %}"}
+
+
+def callback(function: str, **more: Any) -> dict[str, Any]:
+    """A task that waits for its token."""
+    return {"Type": "Task", "Resource": CALLBACK, "Arguments": {"FunctionName": function, "Payload": TOKEN}} | more
+
+
+def noting(cloud: Cloud) -> tuple[str, Callable[[], list[str]]]:
+    """A function that sends the token it was given to a queue, and what reads the tokens from there."""
+    url, _ = cloud.queue(VisibilityTimeout="0")
+    body = f"boto3.client('sqs').send_message(QueueUrl={url!r}, MessageBody=event['token'])"
+    return cloud.function(body), lambda: bodies(cloud, url)
+
+
+def bodies(cloud: Cloud, url: str) -> list[str]:
+    return [message["Body"] for message in messages(cloud, url)]
+
+
+def messages(cloud: Cloud, url: str) -> list[dict[str, Any]]:
+    answer = cloud.client("sqs").receive_message(
+        QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], AttributeNames=["All"], VisibilityTimeout=0
+    )
+    found: list[dict[str, Any]] = answer.get("Messages", [])
+    return found
+
+
+def error_types(cloud: Cloud) -> list[str]:
+    """The errorType of an exception and of a process that ends."""
+    names = []
+    for body in ("class BufferFull(Exception): pass\nraise BufferFull('why')", "os._exit(1)"):
+        answer = cloud.client("lambda").invoke(FunctionName=cloud.function(body))
+        names.append(json.load(answer["Payload"])["errorType"])
+    return names
+
+
+def source_of_a_dead_letter(cloud: Cloud) -> Any:
+    """Whether a record from a dead-letter queue says which queue it came from."""
+    _, dead_arn = cloud.queue()
+    redrive = json.dumps({"deadLetterTargetArn": dead_arn, "maxReceiveCount": 1})
+    source_url, source_arn = cloud.queue(VisibilityTimeout="0", RedrivePolicy=redrive)
+    seen_url, _ = cloud.queue()
+    body = (
+        "record = event['Records'][0]['attributes']\n"
+        f"boto3.client('sqs').send_message(QueueUrl={seen_url!r}, MessageBody=json.dumps(record))"
+    )
+    cloud.client("lambda").create_event_source_mapping(EventSourceArn=dead_arn, FunctionName=cloud.function(body))
+    cloud.client("sqs").send_message(QueueUrl=source_url, MessageBody="x")
+    for _ in range(2):
+        messages(cloud, source_url)
+    seen = eventually(lambda: bodies(cloud, seen_url))
+    return json.loads(seen[0]).get("DeadLetterQueueSourceArn") == source_arn
+
+
+def peak(cloud: Cloud) -> Any:
+    """Whether the engine can tell the most invocations at once."""
+    function = cloud.function("return 1")
+    cloud.client("lambda").invoke(FunctionName=function)
+    try:
+        return cloud.engine.concurrency().get("peak", {}).get(function)
+    except OSError:
+        return None
+
+
+def mapping_without_permission(cloud: Cloud) -> str:
+    """A stack whose function may not read the queue it is mapped to."""
+    _, arn = cloud.queue()
+    function = cloud.function("pass", role=cloud.role(()))
+    return cloud.stack(
+        {
+            "Mapping": {
+                "Type": "AWS::Lambda::EventSourceMapping",
+                "Properties": {"EventSourceArn": arn, "FunctionName": function},
+            }
+        }
+    )
+
+
+def machine_without_permission(cloud: Cloud) -> Any:
+    """A state machine that may not invoke its function."""
+    task = {"Type": "Task", "Resource": INVOKE, "Arguments": {"FunctionName": cloud.function("return 1")}}
+    outcome = cloud.outcome(cloud.start(cloud.machine(task, role=cloud.role(()))))
+    return outcome.get("error", outcome["status"])
+
+
+def undeliverable_event(cloud: Cloud) -> Any:
+    """The ERROR_CODEs in the dead-letter queue for a queue that is gone, and for one that lets nobody in."""
+    codes = []
+    for forbidden in (False, True):
+        url, arn = cloud.queue()
+        if not forbidden:
+            cloud.client("sqs").delete_queue(QueueUrl=url)
+        codes.append(_dead_letter_of_a_rule(cloud, arn))
+    return codes
+
+
+def _dead_letter_of_a_rule(cloud: Cloud, target: str) -> str | None:
+    events, sqs = cloud.client("events"), cloud.client("sqs")
+    dead_url, dead_arn = cloud.queue()
+    statement = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage"}
+    policy = {"Version": "2012-10-17", "Statement": [statement | {"Resource": dead_arn}]}
+    sqs.set_queue_attributes(QueueUrl=dead_url, Attributes={"Policy": json.dumps(policy)})
+    source = cloud.name("source")
+    rule = cloud.name("rule")
+    events.put_rule(Name=rule, EventPattern=json.dumps({"source": [source]}))
+    events.put_targets(Rule=rule, Targets=[{"Id": "1", "Arn": target, "DeadLetterConfig": {"Arn": dead_arn}}])
+    events.put_events(Entries=[{"Source": source, "DetailType": "d", "Detail": '{"a": 1}'}])
+    found = eventually(lambda: messages(cloud, dead_url), 1)
+    if not found:
+        return None
+    assert json.loads(found[0]["Body"])["detail"] == {"a": 1}
+    assert found[0]["MessageAttributes"]["TARGET_ARN"]["StringValue"] == target
+    return str(found[0]["MessageAttributes"]["ERROR_CODE"]["StringValue"])
+
+
+def reserved_concurrency(cloud: Cloud) -> Any:
+    """What a template reserves for a function."""
+    name = cloud.name("reserved")
+    cloud.stack(
+        {
+            "Function": {
+                "Type": "AWS::Lambda::Function",
+                "Properties": {
+                    "FunctionName": name,
+                    "Role": cloud.role(),
+                    "Runtime": "python3.13",
+                    "Handler": "index.handler",
+                    "Code": {"ZipFile": "def handler(event, context): pass"},
+                    "ReservedConcurrentExecutions": 7,
+                },
+            }
+        }
+    )
+    answer = cloud.client("lambda").get_function_concurrency(FunctionName=name)
+    return answer.get("ReservedConcurrentExecutions")
+
+
+def partiql_stream(cloud: Cloud) -> list[str]:
+    """The stream records of an insert, an update, a delete and a refused duplicate."""
+    dynamodb, streams = cloud.client("dynamodb"), cloud.client("dynamodbstreams")
+    table, stream = cloud.table()
+    insert = {"Statement": f"INSERT INTO \"{table}\" VALUE {{'id': ?}}", "Parameters": [{"S": "1"}]}
+    dynamodb.batch_execute_statement(Statements=[insert])
+    dynamodb.batch_execute_statement(Statements=[insert])
+    for statement in ("UPDATE {} SET a='b' WHERE id='1'", "DELETE FROM {} WHERE id='1'"):
+        dynamodb.execute_statement(Statement=statement.format(f'"{table}"'))
+    shard = streams.describe_stream(StreamArn=stream)["StreamDescription"]["Shards"][0]["ShardId"]
+    iterator = streams.get_shard_iterator(StreamArn=stream, ShardId=shard, ShardIteratorType="TRIM_HORIZON")
+    records = streams.get_records(ShardIterator=iterator["ShardIterator"])["Records"]
+    return [record["eventName"] for record in records]
+
+
+def stream_failures(cloud: Cloud) -> dict[str, Any]:
+    """A batch of three of which the second always fails: what the function saw, and what went to the bucket."""
+    table, stream = cloud.table()
+    bucket = cloud.name("bucket")
+    cloud.client("s3").create_bucket(Bucket=bucket)
+    seen_url, _ = cloud.queue(VisibilityTimeout="0")
+    body = (
+        "ids = [record['dynamodb']['Keys']['id']['S'] for record in event['Records']]\n"
+        f"boto3.client('sqs').send_message(QueueUrl={seen_url!r}, MessageBody=','.join(ids))\n"
+        "failed = [r['dynamodb']['SequenceNumber'] for r, i in zip(event['Records'], ids) if i == '2']\n"
+        "return {'batchItemFailures': [{'itemIdentifier': number} for number in failed]}"
+    )
+    for number in "123":
+        cloud.client("dynamodb").put_item(TableName=table, Item={"id": {"S": number}})
+    cloud.client("lambda").create_event_source_mapping(
+        EventSourceArn=stream,
+        FunctionName=cloud.function(body),
+        StartingPosition="TRIM_HORIZON",
+        FunctionResponseTypes=["ReportBatchItemFailures"],
+        MaximumRetryAttempts=1,
+        DestinationConfig={"OnFailure": {"Destination": f"arn:aws:s3:::{bucket}"}},
+    )
+    keys = eventually(
+        lambda: [o["Key"] for o in cloud.client("s3").list_objects_v2(Bucket=bucket).get("Contents", [])], 6
+    )
+    records = []
+    if keys:
+        lost = json.load(cloud.client("s3").get_object(Bucket=bucket, Key=keys[0])["Body"])
+        assert lost["requestContext"]["condition"] == "RetryAttemptsExhausted"
+        records = [r["dynamodb"]["Keys"]["id"]["S"] for r in json.loads(lost["payload"])["Records"]]
+    return {"seen": bodies(cloud, seen_url), "lost": records}
+
+
+def evaluated_timeout(cloud: Cloud) -> Any:
+    """A callback whose time-out is an expression."""
+    function, _ = noting(cloud)
+    outcome = cloud.outcome(cloud.start(cloud.machine(callback(function, TimeoutSeconds="{% 1 %}"))))
+    return outcome.get("error")
+
+
+def scaled_timeout(cloud: Cloud) -> str:
+    """A callback that nobody answers within a minute, at a hundredth of the time."""
+    function, _ = noting(cloud)
+    return str(cloud.outcome(cloud.start(cloud.machine(callback(function, TimeoutSeconds=60))), 3)["status"])
+
+
+def failed_callback(cloud: Cloud) -> Any:
+    """A callback whose function fails."""
+    function = cloud.function("raise ValueError('no')")
+    outcome = cloud.outcome(cloud.start(cloud.machine(callback(function, TimeoutSeconds=60))), 3)
+    return outcome.get("error", outcome["status"])
+
+
+def tokens_of_two_attempts(cloud: Cloud) -> int:
+    """How many tokens a callback used that timed out once and was retried."""
+    function, tokens = noting(cloud)
+    retry = [{"ErrorEquals": ["States.Timeout"], "IntervalSeconds": 1, "MaxAttempts": 1}]
+    cloud.outcome(cloud.start(cloud.machine(callback(function, TimeoutSeconds=1, Retry=retry))))
+    return len(set(tokens()))
+
+
+def stopped_execution(cloud: Cloud) -> list[Any]:
+    """What the token of a stopped execution answers, and what the execution is after its task's time-out."""
+    stepfunctions = cloud.client("stepfunctions")
+    function, tokens = noting(cloud)
+    execution = cloud.start(cloud.machine(callback(function, TimeoutSeconds=1)))
+    token = eventually(tokens)[0]
+    stepfunctions.stop_execution(executionArn=execution)
+    try:
+        stepfunctions.send_task_success(taskToken=token, output="{}")
+        answer = "OK"
+    except ClientError as err:
+        answer = err.response["Error"]["Code"]
+    time.sleep(1.2)
+    history = stepfunctions.get_execution_history(executionArn=execution)["events"]
+    return [answer, cloud.outcome(execution)["status"], history[-1]["type"]]
+
+
+def same_name_twice(cloud: Cloud) -> list[str]:
+    """What starting a running execution again answers: with its own input, and with another."""
+    machine = cloud.machine({"Type": "Wait", "Seconds": 200})
+    name = cloud.name()
+    first = cloud.start(machine, name=name, input='{"a": 1}')
+    answers = []
+    for text in ('{"a": 1}', '{"a": 2}'):
+        try:
+            answers.append("same" if cloud.start(machine, name=name, input=text) == first else "another")
+        except ClientError as err:
+            answers.append(err.response["Error"]["Code"])
+    return answers
+
+
+def same_child_twice(cloud: Cloud) -> Any:
+    """What a task answers that starts an execution whose name is used up."""
+    child = cloud.machine({"Type": "Pass"})
+    arguments = {"StateMachineArn": child, "Name": cloud.name(), "Input": {}}
+    cloud.outcome(cloud.start(child, name=arguments["Name"]))
+    task = {"Type": "Task", "Resource": "arn:aws:states:::states:startExecution.sync:2", "Arguments": arguments}
+    outcome = cloud.outcome(cloud.start(cloud.machine(task)))
+    return outcome.get("error", outcome["status"])
+
+
+SCENARIOS: dict[str, tuple[Callable[[Cloud], Any], Any, Any]] = {
+    "name_errors_by_their_class": (error_types, ["Runtime.HandlerError"] * 2, ["BufferFull", "Runtime.ExitError"]),
+    "tell_source_queue_of_dead_letters": (source_of_a_dead_letter, False, True),
+    "count_concurrent_invocations": (peak, None, 1),
+    "let_mappings_read_only_with_their_role": (mapping_without_permission, "CREATE_COMPLETE", "ROLLBACK_COMPLETE"),
+    "let_state_machines_act_only_with_their_role": (
+        machine_without_permission,
+        "SUCCEEDED",
+        "Lambda.AWSLambdaException",
+    ),
+    "send_undeliverable_events_to_the_dead_letter_queue": (
+        undeliverable_event,
+        [None, None],
+        ["NO_RESOURCE", "NO_PERMISSIONS"],
+    ),
+    "apply_reserved_concurrency": (reserved_concurrency, None, 7),
+    "record_partiql_writes": (partiql_stream, [], ["INSERT", "MODIFY", "REMOVE"]),
+    "resume_at_the_first_failure": (
+        stream_failures,
+        {"seen": ["1,2,3"], "lost": []},
+        {"seen": ["1,2,3", "2,3"], "lost": ["2", "3"]},
+    ),
+    "evaluate_timeouts": (evaluated_timeout, "States.Runtime", "States.Timeout"),
+    "scale_callback_timeouts": (scaled_timeout, "RUNNING", "FAILED"),
+    "fail_callbacks_whose_function_failed": (failed_callback, "RUNNING", "ValueError"),
+    "give_every_attempt_its_own_token": (tokens_of_two_attempts, 1, 2),
+    "close_tokens_of_stopped_executions": (
+        stopped_execution,
+        ["OK", "ABORTED", "TaskStateExited"],
+        ["TaskDoesNotExist", "ABORTED", "ExecutionAborted"],
+    ),
+    "start_a_name_once": (
+        lambda cloud: [*same_name_twice(cloud), same_child_twice(cloud)],
+        ["ExecutionAlreadyExists", "ExecutionAlreadyExists", "SUCCEEDED"],
+        ["same", "ExecutionAlreadyExists", "StepFunctions.ExecutionAlreadyExistsException"],
+    ),
+}
+
+
+@pytest.mark.parametrize("bridge", SCENARIOS)
+def test_the_plain_engine_still_has_the_gap(plain: Cloud, bridge: str) -> None:
+    scenario, gap, _ = SCENARIOS[bridge]
+    found = scenario(plain)
+    assert found == gap, f"the engine answers {found} by itself now: delete or change the bridge {bridge}"
+
+
+@pytest.mark.parametrize("bridge", SCENARIOS)
+def test_the_bridged_engine_does_what_aws_does(bridged: Cloud, bridge: str) -> None:
+    scenario, _, aws = SCENARIOS[bridge]
+    assert scenario(bridged) == aws
