@@ -6,12 +6,16 @@ so when a newer engine has closed a gap itself.
 
 from __future__ import annotations
 
-from local.bridges import functions, permissions, rules, stacks, streams, workflows
+from local.bridges import functions, limits, permissions, rules, stacks, streams, workflows
 
+# In the order in which they take hold: a later one wraps an earlier one. What turns an error of a function into the
+# callback's comes after what makes such errors, and what stops an execution comes last.
 BRIDGES = (
     functions.name_errors_by_their_class,
     functions.tell_source_queue_of_dead_letters,
     functions.count_concurrent_invocations,
+    limits.limit_what_a_message_holds,
+    limits.limit_what_a_state_holds,
     permissions.let_mappings_read_only_with_their_role,
     permissions.let_state_machines_act_only_with_their_role,
     rules.send_undeliverable_events_to_the_dead_letter_queue,
@@ -21,6 +25,7 @@ BRIDGES = (
     streams.fail_over_to_a_bucket,
     workflows.evaluate_timeouts,
     workflows.scale_callback_timeouts,
+    workflows.name_throttling,
     workflows.fail_callbacks_whose_function_failed,
     workflows.give_every_attempt_its_own_token,
     workflows.close_tokens_of_stopped_executions,

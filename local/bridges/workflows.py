@@ -72,6 +72,19 @@ def fail_callbacks_whose_function_failed() -> None:
             raise
 
 
+def name_throttling() -> None:
+    """Gap: a throttled function fails its task with ``Lambda.Unknown``; AWS: ``Lambda.TooManyRequestsException``."""
+
+    @around(engine, "_call_lambda")
+    def call(plain: Callable[..., Any], function: str, event: Any) -> Any:
+        try:
+            return plain(function, event)
+        except engine._ExecutionError as err:
+            if '"__type": "TooManyRequestsException"' in err.cause:
+                raise engine._ExecutionError("Lambda.TooManyRequestsException", err.cause) from err
+            raise
+
+
 def give_every_attempt_its_own_token() -> None:
     """Gap: a retried callback task gets its first token again, so a late answer to one attempt ends the next.
 

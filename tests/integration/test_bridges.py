@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
+from local.bridges import BRIDGES
 from tests.integration.cloud import eventually
 
 if TYPE_CHECKING:
@@ -105,6 +106,36 @@ def machine_without_permission(cloud: Cloud) -> Any:
     task = {"Type": "Task", "Resource": INVOKE, "Arguments": {"FunctionName": cloud.function("return 1")}}
     outcome = cloud.outcome(cloud.start(cloud.machine(task, role=cloud.role(()))))
     return outcome.get("error", outcome["status"])
+
+
+def oversized_messages(cloud: Cloud) -> list[str]:
+    """What SQS answers to eleven attributes, and to an attribute on top of a body of 1 MiB."""
+    url, _ = cloud.queue()
+    attribute = {"DataType": "String", "StringValue": "x"}
+    answers = []
+    for body, count in (("x", 11), ("x" * 1_048_576, 1)):
+        attributes = {f"a{number}": attribute for number in range(count)}
+        try:
+            cloud.client("sqs").send_message(QueueUrl=url, MessageBody=body, MessageAttributes=attributes)
+            answers.append("OK")
+        except ClientError as err:
+            answers.append(err.response["Error"]["Code"])
+    return answers
+
+
+def oversized_result(cloud: Cloud) -> Any:
+    """A task whose function answers with more than a state may hold."""
+    task = {"Type": "Task", "Resource": INVOKE, "Arguments": {"FunctionName": cloud.function("return 'x' * 262_143")}}
+    outcome = cloud.outcome(cloud.start(cloud.machine(task)))
+    return outcome.get("error", outcome["status"])
+
+
+def throttled_task(cloud: Cloud) -> Any:
+    """A task whose function has no concurrency."""
+    function = cloud.function("return 1")
+    cloud.client("lambda").put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=0)
+    task = {"Type": "Task", "Resource": INVOKE, "Arguments": {"FunctionName": function}}
+    return cloud.outcome(cloud.start(cloud.machine(task)))["error"]
 
 
 def undeliverable_event(cloud: Cloud) -> Any:
@@ -286,6 +317,9 @@ SCENARIOS: dict[str, tuple[Callable[[Cloud], Any], Any, Any]] = {
         "SUCCEEDED",
         "Lambda.AWSLambdaException",
     ),
+    "limit_what_a_message_holds": (oversized_messages, ["OK", "OK"], ["InvalidParameterValue"] * 2),
+    "limit_what_a_state_holds": (oversized_result, "SUCCEEDED", "States.DataLimitExceeded"),
+    "name_throttling": (throttled_task, "Lambda.Unknown", "Lambda.TooManyRequestsException"),
     "send_undeliverable_events_to_the_dead_letter_queue": (
         undeliverable_event,
         [None, None],
@@ -313,6 +347,12 @@ SCENARIOS: dict[str, tuple[Callable[[Cloud], Any], Any, Any]] = {
         ["same", "ExecutionAlreadyExists", "StepFunctions.ExecutionAlreadyExistsException"],
     ),
 }
+
+
+def test_every_bridge_has_its_scenario() -> None:
+    # What fails over to a bucket is shown where the stream resumes.
+    names = {bridge.__name__ for bridge in BRIDGES} - {"fail_over_to_a_bucket"}
+    assert names == SCENARIOS.keys()
 
 
 @pytest.mark.parametrize("bridge", SCENARIOS)
