@@ -3,11 +3,12 @@
 # ruff: noqa: SLF001 - a bridge reaches into the engine
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
-from ministack.core import iam_evaluator
+from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import lambda_svc, stepfunctions
+from ministack.services import dynamodb, lambda_svc, stepfunctions
 from ministack.services.cloudformation import provisioners
 
 from local.bridges.context import current_execution
@@ -22,6 +23,9 @@ _READING = {
     "sqs": ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"),
     "dynamodb": ("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"),
 }
+
+
+_PARTIQL_CALLS = {"ExecuteStatement", "BatchExecuteStatement", "ExecuteTransaction"}
 
 
 def let_mappings_read_only_with_their_role() -> None:
@@ -61,6 +65,34 @@ def let_state_machines_act_only_with_their_role() -> None:
         request = plain(arguments)
         _demand("states:StartExecution", request["stateMachineArn"], "StepFunctions.AccessDeniedException")
         return request
+
+
+def ask_for_partiql_permissions() -> None:
+    """Gap: a PartiQL call needs the permission ``dynamodb:BatchExecuteStatement``, which AWS does not know.
+
+    AWS asks for ``dynamodb:PartiQLInsert``, ``…Select``, ``…Update`` or ``…Delete`` on the table of each statement.
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-iam.html
+    """
+
+    @around(iam_actions, "dynamodb_transaction_checks")
+    def checks(plain: Callable[..., Any], action: str, body: bytes, region: str, account: str) -> Any:
+        if action.removeprefix("dynamodb:") not in _PARTIQL_CALLS:
+            return plain(action, body, region, account)
+        request = json.loads(body)
+        statements = request.get("Statements") or request.get("TransactStatements") or [request]
+        return [
+            (f"dynamodb:PartiQL{kind.capitalize()}", iam_actions._dynamodb_table_arn(table, region, account))
+            for kind, table in map(_statement_target, statements)
+        ]
+
+
+def _statement_target(statement: dict[str, Any]) -> tuple[str, str]:
+    """The kind of a PartiQL statement and its table; one that cannot be read is refused later, with its own error."""
+    try:
+        parsed = dynamodb._parse_partiql(statement["Statement"], statement.get("Parameters", []))
+    except (KeyError, ValueError):
+        return "Select", "*"
+    return parsed["op"], parsed["table"]
 
 
 def role_allows(role: str, action: str, resource: str) -> bool:

@@ -87,6 +87,19 @@ def peak(cloud: Cloud) -> Any:
         return None
 
 
+def partiql_permissions(cloud: Cloud) -> list[str]:
+    """Whether a role with AWS's permission may insert, and may delete without it."""
+    table, _ = cloud.table()
+    role = cloud.role(("dynamodb:PartiQLInsert",))
+    answers = []
+    for statement in ("INSERT INTO {} VALUE {{'id': '1'}}", "DELETE FROM {} WHERE id='1'"):
+        request = {"Statement": statement.format(f'"{table}"')}
+        body = f"boto3.client('dynamodb').batch_execute_statement(Statements=[{request!r}])\nreturn 'done'"
+        answer = cloud.client("lambda").invoke(FunctionName=cloud.function(body, role=role))["Payload"].read().decode()
+        answers.append("denied" if "not authorized to perform" in answer else answer)
+    return answers
+
+
 def mapping_without_permission(cloud: Cloud) -> str:
     """A stack whose function may not read the queue it is mapped to."""
     _, arn = cloud.queue()
@@ -311,6 +324,7 @@ SCENARIOS: dict[str, tuple[Callable[[Cloud], Any], Any, Any]] = {
     "name_errors_by_their_class": (error_types, ["Runtime.HandlerError"] * 2, ["BufferFull", "Runtime.ExitError"]),
     "tell_source_queue_of_dead_letters": (source_of_a_dead_letter, False, True),
     "count_concurrent_invocations": (peak, None, 1),
+    "ask_for_partiql_permissions": (partiql_permissions, ["denied", "denied"], ['"done"', "denied"]),
     "let_mappings_read_only_with_their_role": (mapping_without_permission, "CREATE_COMPLETE", "ROLLBACK_COMPLETE"),
     "let_state_machines_act_only_with_their_role": (
         machine_without_permission,
