@@ -16,6 +16,7 @@ BRIDGES = (
     functions.count_concurrent_invocations,
     limits.limit_what_a_message_holds,
     limits.limit_what_a_state_holds,
+    permissions.ask_for_single_message_permissions,
     permissions.ask_for_partiql_permissions,
     permissions.let_mappings_read_only_with_their_role,
     permissions.let_state_machines_act_only_with_their_role,

@@ -67,6 +67,19 @@ def let_state_machines_act_only_with_their_role() -> None:
         return request
 
 
+def ask_for_single_message_permissions() -> None:
+    """Gap: a batch call of SQS needs a permission such as ``sqs:SendMessageBatch``, which AWS does not know.
+
+    AWS asks for the permission of the single call, ``sqs:SendMessage``.
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html
+    """
+
+    @around(iam_actions, "extract_iam_action")
+    def extract(plain: Callable[..., Any], service: str, *request: Any) -> Any:
+        action = plain(service, *request)
+        return action.removesuffix("Batch") if action and service == "sqs" else action
+
+
 def ask_for_partiql_permissions() -> None:
     """Gap: a PartiQL call needs the permission ``dynamodb:BatchExecuteStatement``, which AWS does not know.
 

@@ -100,6 +100,16 @@ def partiql_permissions(cloud: Cloud) -> list[str]:
     return answers
 
 
+def batch_permissions(cloud: Cloud) -> str:
+    """Whether a role that may send a message may send ten."""
+    url, _ = cloud.queue()
+    request = {"QueueUrl": url, "Entries": [{"Id": "1", "MessageBody": "x"}]}
+    body = f"boto3.client('sqs').send_message_batch(**{request!r})\nreturn 'done'"
+    function = cloud.function(body, role=cloud.role(("sqs:SendMessage",)))
+    answer: str = cloud.client("lambda").invoke(FunctionName=function)["Payload"].read().decode()
+    return "denied" if "not authorized to perform" in answer else answer
+
+
 def mapping_without_permission(cloud: Cloud) -> str:
     """A stack whose function may not read the queue it is mapped to."""
     _, arn = cloud.queue()
@@ -325,6 +335,7 @@ SCENARIOS: dict[str, tuple[Callable[[Cloud], Any], Any, Any]] = {
     "tell_source_queue_of_dead_letters": (source_of_a_dead_letter, False, True),
     "count_concurrent_invocations": (peak, None, 1),
     "ask_for_partiql_permissions": (partiql_permissions, ["denied", "denied"], ['"done"', "denied"]),
+    "ask_for_single_message_permissions": (batch_permissions, "denied", '"done"'),
     "let_mappings_read_only_with_their_role": (mapping_without_permission, "CREATE_COMPLETE", "ROLLBACK_COMPLETE"),
     "let_state_machines_act_only_with_their_role": (
         machine_without_permission,
