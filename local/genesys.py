@@ -19,10 +19,12 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import hashlib
 import json
 import random
 import secrets
+import sys
 import threading
 import time
 import uuid
@@ -387,20 +389,23 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, {}, {}
 
 
-def main() -> None:
+def main() -> int:
     """Serve until it is interrupted."""
     parser = argparse.ArgumentParser(description="A stand-in for the Genesys Cloud platform API.")
     parser.add_argument("--port", type=int, default=0, help="the port to listen on; by default a free one")
     parser.add_argument("--client-id", default="local-client")
     parser.add_argument("--client-secret", default="local-secret")
     options = parser.parse_args()
-    stand_in = GenesysStandIn(client_id=options.client_id, client_secret=options.client_secret, port=options.port)
-    print(f"Genesys stand-in: {stand_in.url} (credentials: {stand_in.credentials})", flush=True)
     try:
+        stand_in = GenesysStandIn(client_id=options.client_id, client_secret=options.client_secret, port=options.port)
+    except OSError:
+        print(f"Port {options.port} is taken: stop what listens there, or name another.", file=sys.stderr)
+        return 1
+    print(f"Genesys stand-in: {stand_in.url} (credentials: {stand_in.credentials})", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
         stand_in.serve()
-    except KeyboardInterrupt:
-        print()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
