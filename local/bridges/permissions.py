@@ -99,6 +99,17 @@ def ask_for_partiql_permissions() -> None:
         ]
 
 
+def count_the_loopback_as_tls() -> None:
+    """Gap: the engine listens without TLS, so a policy that denies plain transport would deny every call.
+
+    On AWS every SDK call is over TLS. Nothing leaves this machine here.
+    """
+
+    @around(iam_evaluator, "_resolve_condition_key")
+    def resolve(plain: Callable[..., Any], key: str, *rest: Any) -> Any:
+        return "true" if key.lower() == "aws:securetransport" else plain(key, *rest)
+
+
 def _statement_target(statement: dict[str, Any]) -> tuple[str, str]:
     """The kind of a PartiQL statement and its table; one that cannot be read is refused later, with its own error."""
     try:

@@ -110,6 +110,45 @@ def batch_permissions(cloud: Cloud) -> str:
     return "denied" if "not authorized to perform" in answer else answer
 
 
+def denial_of_plain_transport(cloud: Cloud) -> str:
+    """What a queue answers whose policy denies calls without TLS."""
+    url, arn = cloud.queue()
+    condition = {"Bool": {"aws:SecureTransport": "false"}}
+    statement = {"Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": arn, "Condition": condition}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    cloud.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+    try:
+        cloud.client("sqs").send_message(QueueUrl=url, MessageBody="x")
+    except ClientError as err:
+        return str(err.response["Error"]["Code"])
+    return "OK"
+
+
+def mapping_number_as_text(cloud: Cloud) -> bool:
+    """Whether a mapping delivers whose concurrency the template gives as text, as a parameter does."""
+    url, arn = cloud.queue()
+    properties = {
+        "EventSourceArn": arn,
+        "FunctionName": cloud.function("pass"),
+        "ScalingConfig": {"MaximumConcurrency": "7"},
+    }
+    cloud.stack({"Mapping": {"Type": "AWS::Lambda::EventSourceMapping", "Properties": properties}})
+    sqs, functions = cloud.client("sqs"), cloud.client("lambda")
+    sqs.send_message(QueueUrl=url, MessageBody="x")
+    counts = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    delivered = False
+    for _ in range(20):
+        time.sleep(0.2)
+        found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=counts)["Attributes"]
+        delivered = all(found[count] == "0" for count in counts)
+        if delivered:
+            break
+    # On the plain engine it would stop the poller for every other mapping, too.
+    for mapping in functions.list_event_source_mappings(EventSourceArn=arn)["EventSourceMappings"]:
+        functions.delete_event_source_mapping(UUID=mapping["UUID"])
+    return delivered
+
+
 def mapping_without_permission(cloud: Cloud) -> str:
     """A stack whose function may not read the queue it is mapped to."""
     _, arn = cloud.queue()
@@ -336,6 +375,8 @@ SCENARIOS: dict[str, tuple[Callable[[Cloud], Any], Any, Any]] = {
     "count_concurrent_invocations": (peak, None, 1),
     "ask_for_partiql_permissions": (partiql_permissions, ["denied", "denied"], ['"done"', "denied"]),
     "ask_for_single_message_permissions": (batch_permissions, "denied", '"done"'),
+    "count_the_loopback_as_tls": (denial_of_plain_transport, "AccessDenied", "OK"),
+    "read_numbers_of_mappings": (mapping_number_as_text, False, True),
     "let_mappings_read_only_with_their_role": (mapping_without_permission, "CREATE_COMPLETE", "ROLLBACK_COMPLETE"),
     "let_state_machines_act_only_with_their_role": (
         machine_without_permission,

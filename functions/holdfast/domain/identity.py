@@ -47,8 +47,11 @@ def execution_name(detail_type: str, letter: str, message_id: str, generation: i
 
 
 def _topic_tail(detail_type: str) -> str:
-    words = re.sub(r"[^A-Za-z0-9]+", "-", detail_type.replace("{id}", "")).strip("-")
-    return words[-_TAIL_LIMIT:].strip("-") or "letter"
+    """The last words of a topic that fit: ``acd-start`` of ``v2.detail.events.conversation.{id}.acd.start``."""
+    words = re.findall(r"[A-Za-z0-9]+", detail_type.rpartition("{id}")[2]) or ["letter"]
+    while len("-".join(words)) > _TAIL_LIMIT and len(words) > 1:
+        words.pop(0)
+    return "-".join(words)[-_TAIL_LIMIT:]
 
 
 def _compact(message_id: str) -> str:

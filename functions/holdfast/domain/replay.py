@@ -1,0 +1,172 @@
+"""Replaying archived letters: what to take, under which name, and what came of it.
+
+One replay is known by what it was asked for, not by its execution: a stopped replay that is started again with the
+same input meets its own names and does the rest only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.domain.errors import InvalidInput
+from holdfast.domain.letters import Letter
+from holdfast.domain.ports import Objects
+from holdfast.domain.triage import REPLAYED_TAG, parse_document, to_text
+
+ARCHIVE_PREFIX = "archive/"
+REPORT_PREFIX = "replays/"
+
+#: Runs a function over many values at the same time, in order.
+Parallel = Callable[[Callable[[str], str], Iterable[str]], Iterable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A replay that was asked for.
+
+    Attributes:
+        prefix: What to replay, below ``archive/``.
+        reason: The operator's words, kept with every execution.
+        dry_run: Only count.
+        force: Also take letters whose event a replay has stored.
+        run: Name of the replay's execution.
+        started_at: Letters archived later are not taken, or a replay would eat what it archives again.
+    """
+
+    prefix: str
+    reason: str
+    dry_run: bool
+    force: bool
+    run: str
+    started_at: str
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Plan:
+        """Read the input of the state machine, with ``run`` and ``startedAt`` added.
+
+        Raises:
+            InvalidInput: It says what is missing or wrong.
+        """
+        prefix, reason = data.get("prefix"), data.get("reason", "")
+        if not isinstance(prefix, str) or not prefix.startswith(ARCHIVE_PREFIX):
+            raise InvalidInput('prefix has to name archived letters, such as "archive/category=UNKNOWN/"')
+        if not isinstance(reason, str):
+            raise InvalidInput("reason has to be text")
+        for name in ("dryRun", "force"):
+            if not isinstance(data.get(name, False), bool):
+                raise InvalidInput(f"{name} has to be true or false")
+        unknown = data.keys() - {"prefix", "reason", "dryRun", "force", "run", "startedAt"}
+        if unknown:
+            raise InvalidInput(f"the input has unknown fields: {', '.join(sorted(unknown))}")
+        return cls(
+            prefix=prefix,
+            reason=reason,
+            dry_run=data.get("dryRun", False),
+            force=data.get("force", False),
+            run=data["run"],
+            started_at=data["startedAt"],
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as it travels through the replay."""
+        return {
+            "prefix": self.prefix,
+            "reason": self.reason,
+            "dryRun": self.dry_run,
+            "force": self.force,
+            "run": self.run,
+            "startedAt": self.started_at,
+        }
+
+    def execution_name(self, letter_id: str) -> str:
+        """The name of a letter's triage execution in this replay: the same whenever it is asked for again."""
+        asked = json.dumps([self.prefix, self.reason, self.force])
+        return f"replay-{_hex(asked, 16)}-{_hex(letter_id, 32)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Replayer:
+    """The steps of a replay."""
+
+    objects: Objects
+    parallel: Parallel
+
+    def count(self, plan: Plan) -> dict[str, int]:
+        """A dry run: how many letters would be replayed, by category, and how many would be skipped."""
+        keys = [found.key for found in self.objects.list(plan.prefix)]
+        return dict(sorted(Counter(self.parallel(lambda key: self._counted(plan, key), keys)).items()))
+
+    def _counted(self, plan: Plan, key: str) -> str:
+        return "SKIPPED" if not plan.force and self._is_replayed(key) else category_of(key)
+
+    def prepare(self, plan: Plan, key: str) -> dict[str, Any]:
+        """Decide on one archived letter.
+
+        Returns:
+            ``action`` (``start`` or ``skip``) with ``result``, the line for the report; to start also the
+            ``name`` and the ``input`` of its triage execution.
+        """
+        text = self.objects.read(key)
+        document = parse_document(text)
+        if document.get("archivedAt", "") > plan.started_at:
+            return _skipped("archived after this replay began")
+        if not plan.force and self._is_replayed(key):
+            return _skipped("its event is stored already")
+        letter = Letter.of_json(text or "")
+        name = plan.execution_name(letter.letter_id)
+        return {"action": "start", "name": name, "input": self._input(plan, key, letter, name)}
+
+    def _input(self, plan: Plan, key: str, letter: Letter, name: str) -> dict[str, Any]:
+        return {
+            "schemaVersion": 1,
+            "letterId": letter.letter_id,
+            "detailType": letter.detail_type,
+            "messageId": name,
+            "evidence": [key],
+            "attempts": 0,
+            "deadSince": 0,
+            "replayOf": {"key": key, "run": plan.run, "reason": plan.reason},
+        }
+
+    def note(self, plan: Plan, key: str, result: Mapping[str, Any]) -> None:
+        """Keep the result of one letter; a repeated note is the same note."""
+        line = {"key": key, "from": category_of(key), **result}
+        self.objects.create(f"{self._folder(plan)}letters/{_hex(key, 32)}.json", to_text(line))
+
+    def report(self, plan: Plan) -> dict[str, Any]:
+        """Count what came of the letters, by category and outcome, and write the report."""
+        keys = [found.key for found in self.objects.list(f"{self._folder(plan)}letters/")]
+        counted = Counter(self.parallel(self._line, keys))
+        summary = {**plan.as_json(), "letters": len(keys), "counts": dict(sorted(counted.items()))}
+        key = f"{self._folder(plan)}report.json"
+        self.objects.create(key, to_text(summary))
+        return {**summary, "report": key}
+
+    def _line(self, key: str) -> str:
+        line = parse_document(self.objects.read(key))
+        return f"{line.get('from')} {line.get('outcome')}"
+
+    def _folder(self, plan: Plan) -> str:
+        return f"{REPORT_PREFIX}{plan.run}/"
+
+    def _is_replayed(self, key: str) -> bool:
+        return REPLAYED_TAG.items() <= self.objects.tags(key).items()
+
+
+def category_of(key: str) -> str:
+    """The category in an archive key."""
+    found = [part.removeprefix("category=") for part in key.split("/") if part.startswith("category=")]
+    return found[0] if found else "UNKNOWN"
+
+
+def _skipped(why: str) -> dict[str, Any]:
+    return {"action": "skip", "result": {"outcome": "SKIPPED", "why": why}}
+
+
+def _hex(text: str, length: int) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]

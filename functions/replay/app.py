@@ -1,0 +1,80 @@
+"""ReplayFunction: the steps of a replay, one ``step`` of the event each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from holdfast.adapters.aws import client
+from holdfast.adapters.s3 import ArchiveBucket
+from holdfast.adapters.settings import Settings
+from holdfast.adapters.telemetry import logger
+from holdfast.domain.errors import InvalidInput
+from holdfast.domain.replay import Plan, Replayer
+
+#: Within the connection pool of the client.
+WORKERS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySettings(Settings):
+    """The environment of ReplayFunction."""
+
+    archive_bucket_name: str
+
+
+def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Replayer | None = None) -> dict[str, Any]:
+    """Take one step.
+
+    Args:
+        event: ``{"step": "plan", "input", "run", "startedAt"}``, ``{"step": "prepare", "plan", "key"}``,
+            ``{"step": "note", "plan", "key", "result"}`` or ``{"step": "report", "plan"}``.
+        _context: Lambda's.
+        services: For tests.
+
+    Raises:
+        InvalidInput: The replay was asked for in a way that cannot be done.
+    """
+    step = _STEPS.get(event.get("step", ""))
+    if step is None:
+        raise InvalidInput(f"step has to be one of {', '.join(_STEPS)}")
+    return step(event, services or production())
+
+
+def _plan(event: Mapping[str, Any], services: Replayer) -> dict[str, Any]:
+    asked = event["input"]
+    if not isinstance(asked, dict):
+        raise InvalidInput("the input has to be an object with a prefix")
+    plan = Plan.read({**asked, "run": event["run"], "startedAt": event["startedAt"]})
+    logger().info("replay", extra={"run": plan.run, "prefix": plan.prefix, "dryRun": plan.dry_run})
+    return plan.as_json() | ({"counts": services.count(plan)} if plan.dry_run else {})
+
+
+def _prepare(event: Mapping[str, Any], services: Replayer) -> dict[str, Any]:
+    return services.prepare(Plan.read(event["plan"]), event["key"])
+
+
+def _note(event: Mapping[str, Any], services: Replayer) -> dict[str, Any]:
+    services.note(Plan.read(event["plan"]), event["key"], event["result"])
+    return {}
+
+
+def _report(event: Mapping[str, Any], services: Replayer) -> dict[str, Any]:
+    return services.report(Plan.read(event["plan"]))
+
+
+_STEPS = {"plan": _plan, "prepare": _prepare, "note": _note, "report": _report}
+
+
+def _in_parallel(work: Callable[[str], str], values: Iterable[str]) -> list[str]:
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(work, values))
+
+
+@cache
+def production() -> Replayer:
+    """The services of this execution environment."""
+    return Replayer(ArchiveBucket(client("s3"), ReplaySettings.from_env().archive_bucket_name), _in_parallel)
