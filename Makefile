@@ -26,6 +26,23 @@ $(SETUP): requirements-dev.lock
 	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements-dev.lock
 	@touch $@
 
+demo: $(SETUP) ## Run the whole pipeline on the embedded engine and show what happened to every event
+	@python -m local.demo
+
+test: check ## Run every check and every test
+	pytest
+
+check: $(SETUP) ## Run the static checks only
+	ruff check .
+	ruff format --check .
+	mypy functions local
+
+up: $(SETUP) ## Deploy to the embedded engine and keep it running
+	@python -m local.up
+
+down: ## End what make up started
+	@test ! -e $(SETUP) || python -m local.down
+
 lock: $(SETUP) ## Resolve the dependencies again and write both lock files
 	uv pip compile -q pyproject.toml --universal --python-version 3.13 --generate-hashes --no-header --upgrade -o functions/requirements.txt
 	uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header --upgrade -c functions/requirements.txt -o requirements-dev.lock

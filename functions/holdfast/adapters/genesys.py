@@ -33,8 +33,8 @@ TRIES = 3
 BACKOFF_BASE_SECONDS = 0.3
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 5.0
-#: How long the door stays closed after the API was given up, if it did not say itself.
-BREAKER_SECONDS = 15.0
+#: The longest that the door stays closed, unless the API itself asks for more.
+BREAKER_CAP_SECONDS = 30.0
 
 _UNAUTHORISED = 401
 _FORBIDDEN = 403
@@ -57,10 +57,17 @@ class Urls:
 
 
 class Breaker:
-    """Remembers that the API was given up: until a probe succeeds, calls fail at once with the same category."""
+    """Remembers that the API was given up: until a probe succeeds, calls fail at once with the same category.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    The door stays closed for ``base_seconds``, twice as long after every probe that fails, up to ``cap_seconds``; what
+    the API asks for beats both.
+    """
+
+    def __init__(self, base_seconds: float, cap_seconds: float, clock: Callable[[], float]) -> None:
         """``clock`` gives monotonic seconds."""
+        self._seconds = base_seconds
+        self._base_seconds = base_seconds
+        self._cap_seconds = min(cap_seconds, BREAKER_CAP_SECONDS)
         self._clock = clock
         self._open_until = 0.0
         self._error: HoldfastError | None = None
@@ -78,13 +85,15 @@ class Breaker:
 
     def opened(self, error: HoldfastError) -> HoldfastError:
         """Close the door, and answer the error with the time for which it stays closed."""
-        seconds = max(error.retry_after or 0.0, BREAKER_SECONDS)
+        seconds = max(error.retry_after or 0.0, self._seconds)
+        self._seconds = min(self._seconds * 2, self._cap_seconds)
         self._open_until = self._clock() + seconds
         self._error = type(error)(str(error), retry_after=seconds)
         return self._error
 
     def closed(self) -> None:
         """The API answered."""
+        self._seconds = self._base_seconds
         self._error = None
 
 
@@ -96,22 +105,22 @@ class GenesysDirectory:
         urls: Urls,
         secret: CredentialsSecret,
         *,
-        session: requests.Session | None = None,
+        breaker_seconds: tuple[float, float] = (2.0, BREAKER_CAP_SECONDS),
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """Nothing is called before the first lookup."""
+        """Nothing is called before the first lookup. ``breaker_seconds`` are its base and its cap."""
         self.calls = 0
         self.hits = 0
         self._urls = urls
         self._secret = secret
-        self._session = session or requests.Session()
+        self._session = requests.Session()
         self._clock = clock
         self._sleep = sleep
         self._chance = chance
         self._users: TTLCache[str, User | None] = TTLCache(CACHED_USERS, CACHE_SECONDS, timer=clock)
-        self._breaker = Breaker(clock)
+        self._breaker = Breaker(*breaker_seconds, clock)
         self._token = ""
         self._token_ends = 0.0
         self._lock = threading.Lock()
@@ -135,8 +144,8 @@ class GenesysDirectory:
         self._breaker.check()
         try:
             found = self._users_of(self._authorised(user_ids, deadline))
-        except (TransientError, Rejected) as error:
-            raise self._breaker.opened(error) if isinstance(error, TransientError) else error from error
+        except TransientError as error:
+            raise self._breaker.opened(error) from error
         self._breaker.closed()
         return {user_id: found.get(user_id) for user_id in user_ids}
 
