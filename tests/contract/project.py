@@ -1,0 +1,91 @@
+"""Where the project's files are, and how the contract tests read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from samcli.yamlhelper import yaml_parse
+
+ROOT = Path(__file__).parents[2]
+FUNCTIONS = ROOT / "functions"
+EVENTS = ROOT / "events"
+TEMPLATE = ROOT / "template.yaml"
+MACHINES = {name: ROOT / "statemachine" / f"{name}.asl.json" for name in ("triage", "replay")}
+#: Each function's folder → its logical id.
+FUNCTION_IDS = {
+    "processor": "ProcessorFunction",
+    "fan_out": "FanOutFunction",
+    "dead_letter_intake": "DeadLetterIntakeFunction",
+    "classify": "ClassifyFunction",
+    "redrive": "RedriveFunction",
+    "archive": "ArchiveFunction",
+    "settle": "SettleFunction",
+    "evidence_sweep": "EvidenceSweepFunction",
+    "replay": "ReplayFunction",
+}
+#: What a deployment could put for each substitution of the definitions.
+SAMPLES = {
+    "Partition": "aws",
+    "ClassifyFunctionArn": "arn:aws:lambda:us-east-1:123456789012:function:classify",
+    "RedriveFunctionArn": "arn:aws:lambda:us-east-1:123456789012:function:redrive",
+    "ArchiveFunctionArn": "arn:aws:lambda:us-east-1:123456789012:function:archive",
+    "SettleFunctionArn": "arn:aws:lambda:us-east-1:123456789012:function:settle",
+    "ReplayFunctionArn": "arn:aws:lambda:us-east-1:123456789012:function:replay",
+    "TriageStateMachineArn": "arn:aws:states:us-east-1:123456789012:stateMachine:triage",
+    "ArchiveBucketName": "archive-bucket",
+    "RetryBaseSeconds": "120",
+    "RetryCapSeconds": "21600",
+    "OutcomeTimeoutSeconds": "21600",
+}
+
+
+def template() -> dict[str, Any]:
+    """A fresh copy of the template; short forms of intrinsics stand as their long forms."""
+    parsed: dict[str, Any] = yaml_parse(_template_text())
+    return parsed
+
+
+@cache
+def _template_text() -> str:
+    return TEMPLATE.read_text()
+
+
+def resources(kind: str) -> dict[str, dict[str, Any]]:
+    """The template's resources of one type."""
+    return {name: found for name, found in template()["Resources"].items() if found["Type"] == kind}
+
+
+def machine_text(name: str, samples: dict[str, str] | None = None) -> str:
+    """A definition with its substitutions made."""
+    text = MACHINES[name].read_text()
+    for key, value in (SAMPLES | (samples or {})).items():
+        text = text.replace(f"${{{key}}}", value)
+    return text
+
+
+def machine(name: str, samples: dict[str, str] | None = None) -> dict[str, Any]:
+    """A parsed definition with its substitutions made."""
+    parsed: dict[str, Any] = json.loads(machine_text(name, samples))
+    return parsed
+
+
+def fixtures(*folders: str) -> list[Path]:
+    """The fixtures in these folders of events/, or all of them."""
+    found = sorted(EVENTS.rglob("*.json"))
+    return [path for path in found if not folders or path.parent.name in folders]
+
+
+def values(node: Any, key: str) -> Iterator[Any]:
+    """Every value that stands under a key, at any depth."""
+    if isinstance(node, dict):
+        for name, child in node.items():
+            if name == key:
+                yield child
+            yield from values(child, key)
+    elif isinstance(node, list):
+        for child in node:
+            yield from values(child, key)

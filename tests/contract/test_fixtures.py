@@ -1,0 +1,238 @@
+"""The events to try the functions with: they load, they are listed, they are what their names say, and made up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.domain.envelope import Event
+from holdfast.domain.errors import Failure
+from holdfast.domain.fan_out import publication
+from holdfast.domain.letters import EVIDENCE_PREFIX, Letter, Message
+from holdfast.domain.processing import Record
+from holdfast.domain.replay import ARCHIVE_PREFIX, Plan
+from holdfast.domain.triage import Case
+from tests.contract.project import EVENTS, FUNCTION_IDS, fixtures
+
+STATES = ("classify", "redrive", "archive", "settle")
+FICTIONAL_NUMBER = re.compile(r"\+1[2-9]\d\d55501\d\d")
+
+
+def load(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def named(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+def records(fixture: str) -> list[Record]:
+    return [Record.of(raw) for raw in load(EVENTS / f"{fixture}.json")["Records"]]
+
+
+def letters(fixture: str) -> list[Letter]:
+    return [Letter.of(Message.of_record(raw)) for raw in load(EVENTS / f"{fixture}.json")["Records"]]
+
+
+def texts(node: Any) -> Iterator[str]:
+    """Every text in a document, also inside bodies that are JSON themselves; numbers of DynamoDB are no texts."""
+    if isinstance(node, dict):
+        for key, child in node.items():
+            yield key
+            if key != "N":
+                yield from texts(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from texts(child)
+    elif isinstance(node, str):
+        yield node
+        if node.startswith("{"):
+            try:
+                yield from texts(json.loads(node))
+            except ValueError:
+                return
+
+
+def test_every_function_has_fixtures_and_every_folder_is_a_function_or_the_executions() -> None:
+    assert {path.parent.name for path in fixtures()} == {*FUNCTION_IDS, "executions"}
+    assert {path.parent.parent for path in fixtures()} == {EVENTS}
+
+
+def test_the_readme_says_of_every_fixture_what_to_expect_and_of_no_other() -> None:
+    listed: set[str] = set()
+    for section in (EVENTS / "README.md").read_text().split("\n## ")[1:]:
+        folder, _, lines = section.partition("\n")
+        listed |= {
+            f"{folder}/{name}" for name, _ in re.findall(r"^\| `([\w-]+)\.json` \| (\S.+) \|$", lines, re.MULTILINE)
+        }
+    assert listed == {named(path) for path in fixtures()}
+
+
+@pytest.mark.parametrize("path", fixtures("processor", "dead_letter_intake"), ids=named)
+def test_a_queue_fixture_is_a_batch_as_lambda_hands_it_over(path: Path) -> None:
+    raw_records = load(path)["Records"]
+    assert raw_records
+    for raw in raw_records:
+        assert raw["md5OfBody"] == hashlib.md5(raw["body"].encode(), usedforsecurity=False).hexdigest()
+        assert raw["eventSource"] == "aws:sqs"
+        message = Message.of_record(raw)
+        assert message.receive_count >= 1
+        assert message.sent_at_ms > 0
+        for attribute in message.message_attributes.values():
+            assert ("binaryValue" in attribute) == attribute["dataType"].startswith("Binary")
+
+
+@pytest.mark.parametrize("path", [p for p in fixtures("processor") if p.stem != "mixed-batch"], ids=named)
+def test_the_processor_reads_an_event_out_of_every_record(path: Path) -> None:
+    for record in records(named(path)):
+        assert isinstance(record.event, Event)
+        assert record.event.time is not None
+        assert record.receipt
+
+
+def test_the_mixed_batch_holds_one_malformed_and_one_invalid_record() -> None:
+    found = [
+        one.event.category if isinstance(one.event, Failure) else "EVENT" for one in records("processor/mixed-batch")
+    ]
+    assert found == ["EVENT", "MALFORMED", "INVALID", "EVENT", "EVENT"]
+
+
+def test_the_duplicate_in_a_batch_is_one_letter_in_two_messages() -> None:
+    first, other, again = records("processor/duplicate-in-batch")
+    assert first.letter_id == again.letter_id != other.letter_id
+    assert first.message.message_id != again.message.message_id
+
+
+def test_the_redriven_record_is_stamped_with_its_own_letter_and_the_forged_one_with_another() -> None:
+    (redriven,), (forged,) = records("processor/redriven"), records("processor/forged-triage")
+    assert redriven.message.triage is not None
+    assert redriven.message.triage.letter_id == redriven.letter_id
+    assert forged.message.triage is not None
+    assert forged.message.triage.letter_id != forged.letter_id
+
+
+def test_the_crash_suspect_comes_for_the_third_time_with_a_fresh_mate() -> None:
+    assert [one.message.receive_count for one in records("processor/crash-suspect")] == [3, 1]
+
+
+def test_the_attributes_in_the_way_are_as_many_as_sqs_allows() -> None:
+    (record,) = records("processor/attributes-in-the-way")
+    assert len(record.message.message_attributes) == 10
+
+
+def test_the_id_that_is_no_key_is_known_by_its_hash() -> None:
+    (record,) = records("processor/id-that-is-no-key")
+    assert re.fullmatch(r"sha256-[0-9a-f]{64}", record.letter_id)
+
+
+def test_the_plain_shape_is_known_by_the_id_in_its_detail() -> None:
+    (record,) = records("processor/plain-shape")
+    assert isinstance(record.event, Event)
+    assert "id" not in record.event.envelope
+    assert record.letter_id == record.event.envelope["detail"]["id"]
+
+
+@pytest.mark.parametrize(
+    ("fixture", "dead_lettered", "rule_error", "stamped"),
+    [
+        ("exhausted", True, None, False),
+        ("malformed", True, None, False),
+        ("invalid", True, None, False),
+        ("rule-target-dead-letter", False, "NO_PERMISSIONS", False),
+        ("redriven-dead-again", True, None, True),
+        ("binary-attribute", True, None, False),
+        ("delivered-twice", True, None, False),
+    ],
+)
+def test_the_intake_reads_off_a_dead_letter_how_it_died(
+    fixture: str, dead_lettered: bool, rule_error: str | None, stamped: bool
+) -> None:
+    for letter in letters(f"dead_letter_intake/{fixture}"):
+        assert letter.message.dead_lettered is dead_lettered
+        assert letter.message.rule_error == rule_error
+        assert (letter.message.triage is not None) is stamped
+        assert letter.key == f"{EVIDENCE_PREFIX}{letter.letter_id}/{letter.message.message_id}.json"
+
+
+def test_what_was_delivered_twice_is_the_same_message() -> None:
+    first, again = letters("dead_letter_intake/delivered-twice")
+    assert first.message.same_content(again.message)
+
+
+@pytest.mark.parametrize(
+    ("fixture", "contents"),
+    [
+        ("stream-batch", ["event", "event", "event"]),
+        ("packed-item", ["event"]),
+        ("pointer", ["eventPointer"]),
+        ("expired-item", [None, "event"]),
+    ],
+)
+def test_the_fan_out_makes_a_publication_of_every_new_item(fixture: str, contents: list[str | None]) -> None:
+    made = [publication(record) for record in load(EVENTS / "fan_out" / f"{fixture}.json")["Records"]]
+    found = [next(iter(json.loads(one.detail).keys() & {"event", "eventPointer"})) if one else None for one in made]
+    assert found == contents
+
+
+@pytest.mark.parametrize(
+    "path", [*fixtures(*STATES), *(p for p in fixtures("executions") if p.stem.startswith("triage"))], ids=named
+)
+def test_every_state_reads_its_case_and_the_evidence_is_that_letters_own(path: Path) -> None:
+    payload = load(path)
+    case = Case.read(payload)
+    assert len(json.dumps(payload)) < 262_144
+    for key in case.evidence:
+        assert key.startswith(ARCHIVE_PREFIX if case.replay else f"{EVIDENCE_PREFIX}{case.letter_id}/")
+
+
+@pytest.mark.parametrize("path", fixtures("redrive", "archive", "settle"), ids=named)
+def test_a_later_state_has_what_its_handler_asks_for(path: Path) -> None:
+    needed = {
+        "redrive": {"execution", "taskToken"},
+        "archive": {"execution", "archivedAt", "verdict"},
+        "settle": {"outcome", "verdict"},
+    }[path.parent.name]
+    assert needed <= load(path).keys()
+
+
+@pytest.mark.parametrize("path", fixtures("replay"), ids=named)
+def test_every_step_of_a_replay_reads_its_plan(path: Path) -> None:
+    event = load(path)
+    asked = event.get("plan") or {**event["input"], "run": event["run"], "startedAt": event["startedAt"]}
+    plan = Plan.read(asked)
+    assert Plan.read(plan.as_json()) == plan
+    assert event.get("key", plan.prefix).startswith(plan.prefix)
+
+
+@pytest.mark.parametrize("path", [p for p in fixtures("executions") if p.stem.startswith("replay")], ids=named)
+def test_every_input_of_the_replay_machine_is_a_plan(path: Path) -> None:
+    Plan.read({**load(path), "run": "a-run", "startedAt": "2026-11-24T08:00:00.000Z"})
+
+
+def test_the_sweep_is_asked_for_by_the_schedule_or_with_a_number_of_hours() -> None:
+    assert load(EVENTS / "evidence_sweep/schedule.json")["detail-type"] == "Scheduled Event"
+    assert load(EVENTS / "evidence_sweep/by-hand.json") == {"olderThanHours": 0}
+
+
+@pytest.mark.parametrize("path", fixtures(), ids=named)
+def test_no_fixture_holds_a_number_that_could_be_called_or_an_address_that_could_be_written_to(path: Path) -> None:
+    for text in texts(load(path)):
+        for address in re.findall(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", text):
+            assert address.endswith("@example.com")
+        for number in re.findall(r"\+\d{7,15}(?!\w)", text):
+            assert FICTIONAL_NUMBER.fullmatch(number)
+        for uri in re.findall(r"(?:tel|sip|mailto):([^\s\"',]+)", text):
+            assert FICTIONAL_NUMBER.fullmatch(uri)
+        assert not re.search(r"(?<![\w.:/-])\(?\d{3}\)?[-. ]\d{3}[-. ]\d{4}(?![\w-])", text)
+        assert not re.search(r"(?<![\w.:/+-])\d{10,11}(?![\w.:/-])", text)
+
+
+@pytest.mark.parametrize("path", fixtures(), ids=named)
+def test_a_fixture_is_written_as_everybody_would_write_it(path: Path) -> None:
+    assert path.read_text() == json.dumps(load(path), indent=2, ensure_ascii=False) + "\n"
