@@ -1,0 +1,133 @@
+"""Amazon States Language as far as the two definitions use it: their graph, and a walk through it.
+
+The walk is a model, not Step Functions: it evaluates JSONata with the library that the local engine uses, runs Task,
+Choice, Wait and Succeed, and never retries. The integration tests run the same definitions on the engine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jsonata import Jsonata
+
+EXECUTION = "arn:aws:states:us-east-1:123456789012:execution:triage:acd-start-0123456789abcdef-0"
+
+
+@dataclass(frozen=True)
+class Level:
+    """States that can see each other: a machine's own, or those inside a Map."""
+
+    where: str
+    start: str
+    states: Mapping[str, Mapping[str, Any]]
+
+    def edges(self, name: str) -> Iterator[str]:
+        """Where a state can lead to."""
+        state = self.states[name]
+        candidates = [state, *state.get("Choices", []), *state.get("Catch", [])]
+        yield from (one["Next"] for one in candidates if "Next" in one)
+        if "Default" in state:
+            yield state["Default"]
+
+    def reachable(self, start: str) -> set[str]:
+        """All states that can follow."""
+        seen: set[str] = set()
+        pending = [start]
+        while pending:
+            name = pending.pop()
+            if name not in seen:
+                seen.add(name)
+                pending += [target for target in self.edges(name) if target in self.states]
+        return seen
+
+    def ends(self, name: str) -> bool:
+        """Whether an execution can end at this state on purpose."""
+        return self.states[name]["Type"] in {"Succeed", "Fail"} or self.states[name].get("End") is True
+
+
+def levels(definition: Mapping[str, Any], where: str = "machine") -> Iterator[Level]:
+    """The machine's own states, and those inside its Maps and Parallels."""
+    yield Level(where, definition["StartAt"], definition["States"])
+    for name, state in definition["States"].items():
+        for inner in [*state.get("Branches", []), state.get("ItemProcessor")]:
+            if inner:
+                yield from levels(inner, f"{where}/{name}")
+
+
+def evaluate(template: Any, states: Mapping[str, Any], chance: float = 0.5) -> Any:
+    """Evaluate a field as Step Functions does: text in ``{% %}`` is JSONata, everything else stands for itself."""
+    if isinstance(template, dict):
+        return {name: evaluate(value, states, chance) for name, value in template.items()}
+    if isinstance(template, list):
+        return [evaluate(value, states, chance) for value in template]
+    if isinstance(template, str) and template.startswith("{%"):
+        expression = Jsonata.jsonata(template.removeprefix("{%").removesuffix("%}").strip())
+        expression.register_lambda("random", lambda: chance)
+        expression.register_lambda("parse", json.loads)
+        return expression.evaluate(None, {"states": dict(states)})
+    return template
+
+
+class TaskFailed(Exception):
+    """A task's answer in a walk: the error that Step Functions sees."""
+
+    def __init__(self, error: str, cause: str = "") -> None:
+        super().__init__(error)
+        self.error = error
+        self.cause = cause
+
+
+@dataclass
+class Walk:
+    """One execution: the names of the states that it entered, and its output."""
+
+    definition: Mapping[str, Any]
+    answer: Callable[[str, Any], Any]
+    entered: list[str] = field(default_factory=list)
+    inputs: list[Any] = field(default_factory=list)
+
+    def run(self, data: Any) -> Any:
+        """Walk from the start to an end; ``answer(state, payload)`` plays the functions, or raises TaskFailed."""
+        name: str | None = self.definition["StartAt"]
+        while name:
+            state = self.definition["States"][name]
+            self.entered.append(name)
+            self.inputs.append(data)
+            context = {
+                "Execution": {"Id": EXECUTION},
+                "State": {"EnteredTime": f"2026-11-23T09:30:{len(self.entered):02}.000Z"},
+                "Task": {"Token": "a-token"},
+            }
+            name, data = self._step(name, state, {"input": data, "context": context})
+        return data
+
+    def _step(self, name: str, state: Mapping[str, Any], states: dict[str, Any]) -> tuple[str | None, Any]:
+        if state["Type"] == "Choice":
+            return self._choose(state, states)
+        if state["Type"] == "Task":
+            payload = evaluate(state["Arguments"], states)["Payload"]
+            try:
+                states["result"] = {"Payload": self.answer(name, payload)}
+            except TaskFailed as failure:
+                return self._caught(state, states, failure)
+        return state.get("Next"), _output(state, states)
+
+    def _choose(self, state: Mapping[str, Any], states: Mapping[str, Any]) -> tuple[str, Any]:
+        for choice in state["Choices"]:
+            if evaluate(choice["Condition"], states):
+                return choice["Next"], _output(choice, states)
+        return state["Default"], _output(state, states)
+
+    def _caught(self, state: Mapping[str, Any], states: dict[str, Any], failure: TaskFailed) -> tuple[str | None, Any]:
+        for catcher in state.get("Catch", []):
+            if {failure.error, "States.ALL"} & set(catcher["ErrorEquals"]):
+                states["errorOutput"] = {"Error": failure.error, "Cause": failure.cause}
+                return catcher["Next"], _output(catcher, states)
+        raise failure
+
+
+def _output(holder: Mapping[str, Any], states: Mapping[str, Any]) -> Any:
+    return evaluate(holder["Output"], states) if "Output" in holder else states["input"]
