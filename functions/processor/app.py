@@ -79,7 +79,11 @@ def _directory(settings: ProcessorSettings) -> GenesysDirectory | None:
     if settings.enrichment_policy == "off" or not settings.genesys_credentials_secret_arn:
         return None
     urls = Urls.of(settings.genesys_domain, settings.genesys_api_url, settings.genesys_login_url)
-    return GenesysDirectory(urls, CredentialsSecret(client("secretsmanager"), settings.genesys_credentials_secret_arn))
+    return GenesysDirectory(
+        urls,
+        CredentialsSecret(client("secretsmanager"), settings.genesys_credentials_secret_arn),
+        breaker_seconds=(settings.backoff_base_seconds, settings.backoff_cap_seconds),
+    )
 
 
 def tell(report: BatchReport) -> None:

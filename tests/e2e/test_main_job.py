@@ -1,0 +1,229 @@
+"""The promises of the main job, seen on the deployed stack with IAM enforced."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from local.genesys import user
+from tests.e2e.pipeline import genesys_event, with_user
+
+if TYPE_CHECKING:
+    from tests.e2e.pipeline import Pipeline
+
+
+def holding(value: str) -> str:
+    """An event that is fine but for one value, given as JSON text."""
+    return json.dumps(genesys_event(odd="?")).replace('"?"', value)
+
+
+MALFORMED = ["this is not JSON", " ", '{"a": 1, "a": 2}', holding("1e400"), holding('"\\ud800"'), "[" * 100_000]
+INVALID = ["null", "[]", '"x"', '{"id": "no-detail-in-here"}']
+
+
+def test_a_valid_event_is_stored_once_enriched_and_needs_no_triage(pipeline: Pipeline) -> None:
+    event = with_user()
+    (letter_id,) = pipeline.put(event)
+    pipeline.stored([letter_id])
+    stored = pipeline.event(letter_id)["detail"]["eventBody"]
+    known = user(event["detail"]["eventBody"]["userId"])
+    assert (stored["userName"], stored["userEmail"]) == (known["name"], known["email"])
+    assert not pipeline.attempts(letter_id)
+    assert not pipeline.executions(letter_id)
+
+
+def test_a_second_delivery_is_a_silent_success(pipeline: Pipeline) -> None:
+    event = genesys_event()
+    letter_ids = pipeline.enqueue(event, event)
+    pipeline.stored(letter_ids)
+    first = pipeline.item(letter_ids[0])
+    pipeline.enqueue(event)
+    (marker,) = pipeline.enqueue(genesys_event())
+    pipeline.stored([marker])
+    time.sleep(2)
+    assert pipeline.item(letter_ids[0]) == first
+    assert not pipeline.attempts(letter_ids[0])
+
+
+def test_one_bad_record_does_not_hold_up_its_batch(pipeline: Pipeline) -> None:
+    good = [genesys_event() for _ in range(9)]
+    *letter_ids, bad = pipeline.enqueue(*good, f"not an event {uuid.uuid4()}")
+    pipeline.stored(letter_ids)
+    assert pipeline.archived(bad)["verdict"]["category"] == "MALFORMED"
+
+
+@pytest.mark.parametrize(
+    ("category", "body"), [("MALFORMED", body) for body in MALFORMED] + [("INVALID", body) for body in INVALID]
+)
+def test_what_no_retry_can_mend_is_archived_byte_for_byte_at_first_sight(
+    pipeline: Pipeline, category: str, body: str
+) -> None:
+    (letter_id,) = pipeline.enqueue(body)
+    document = pipeline.archived(letter_id)
+    execution = pipeline.settled(letter_id)
+    assert document["verdict"]["category"] == category
+    assert document["message"]["body"] == body
+    assert execution.path == ["Classify", "Decide", "Archive", "SettleArchived", "Archived"]
+    assert execution.output
+    assert re.fullmatch(
+        rf"archive/category={category}/dt=\d{{4}}-\d\d-\d\d/{execution.name}\.json", execution.output["archive"]["key"]
+    )
+
+
+def test_a_transient_failure_is_retried_with_backoff_until_it_is_stored(pipeline: Pipeline) -> None:
+    pipeline.genesys.set_faults({"status": 503})
+    (letter_id,) = pipeline.put(with_user())
+    pipeline.eventually(lambda: pipeline.executions(letter_id), "the outage makes a dead letter")
+    pipeline.genesys.set_faults(None)
+    execution = pipeline.settled(letter_id)
+    assert execution.status == "SUCCEEDED"
+    assert execution.output
+    assert execution.output["outcome"] == "RECOVERED"
+    assert execution.output["category"] == "ALREADY_STORED"
+    assert execution.output["archive"] is None
+    assert execution.verdicts[0]["category"] == "UNAVAILABLE"
+    assert pipeline.item(letter_id)
+    assert not pipeline.objects(f"dead-letters/{letter_id}/")
+    assert not [key for key in pipeline.objects("archive/") if execution.name in key]
+
+
+def test_a_letter_recovered_by_its_first_retry_takes_eight_states(pipeline: Pipeline) -> None:
+    pipeline.genesys.set_faults({"status": 503})
+    (letter_id,) = pipeline.put(with_user())
+    pipeline.eventually(lambda: pipeline.attempts(letter_id), "the first attempt has failed")
+    pipeline.eventually(lambda: pipeline.executions(letter_id), "the outage makes a dead letter")
+    pipeline.genesys.set_faults(None)
+    execution = pipeline.settled(letter_id)
+    first_retry = ["Classify", "Decide", "BackOff", "Redrive", "Classify", "Decide", "SettleRecovered", "Recovered"]
+    assert execution.path == first_retry
+
+
+def test_a_failure_that_never_ends_is_archived_as_exhausted_with_its_whole_history(pipeline: Pipeline) -> None:
+    unknown = with_user()
+    pipeline.genesys.set_faults({"status": 503})
+    (letter_id,) = pipeline.put(unknown)
+    execution = pipeline.settled(letter_id, seconds=150)
+    assert execution.output
+    assert (execution.output["outcome"], execution.output["category"]) == ("ARCHIVED", "EXHAUSTED")
+    assert execution.output["attempts"] == 3
+    assert len(execution.output["messageIds"]) == 4
+    document = pipeline.document(execution.output["archive"]["key"])
+    assert len([line for line in document["attempts"] if line["status"] == "failed"]) == 20
+    assert {line["errorType"] for line in document["attempts"]} == {"Unavailable"}
+    assert not pipeline.objects(f"dead-letters/{letter_id}/")
+
+
+def test_an_event_that_eventbridge_could_not_deliver_is_redriven_without_its_marks(pipeline: Pipeline) -> None:
+    letter_id = pipeline.bury(genesys_event(), ERROR_CODE="NO_PERMISSIONS", RULE_ARN="arn:r", TARGET_ARN="arn:t")
+    execution = pipeline.settled(letter_id)
+    assert execution.output
+    assert execution.output["outcome"] == "RECOVERED"
+    assert execution.verdicts[0]["category"] == "UNDELIVERED"
+    assert pipeline.item(letter_id)
+
+
+def test_an_event_that_was_stored_and_dead_lettered_all_the_same_is_recovered_without_sending(
+    pipeline: Pipeline,
+) -> None:
+    event = genesys_event()
+    pipeline.stored(pipeline.enqueue(event))
+    letter_id = pipeline.bury(event)
+    execution = pipeline.settled(letter_id)
+    assert execution.path == ["Classify", "Decide", "SettleRecovered", "Recovered"]
+    assert execution.output
+    assert execution.output["category"] == "ALREADY_STORED"
+
+
+def test_an_aborted_execution_is_adopted_by_the_sweep(pipeline: Pipeline) -> None:
+    pipeline.genesys.set_faults({"status": 503})
+    (letter_id,) = pipeline.put(with_user())
+    execution = pipeline.eventually(lambda: pipeline.executions(letter_id), "the outage makes a dead letter")[0]
+    pipeline.client("stepfunctions").stop_execution(executionArn=execution.arn)
+    pipeline.genesys.set_faults(None)
+    report = sweep(pipeline)
+    assert report["adopted"] == 1
+    adopted = pipeline.eventually(
+        lambda: [one for one in pipeline.executions(letter_id) if one.status == "SUCCEEDED"], "the adopted letter ends"
+    )[0]
+    assert adopted.name == f"{execution.name}-g1"
+    assert adopted.output
+    assert adopted.output["outcome"] == "RECOVERED"
+    assert not pipeline.objects(f"dead-letters/{letter_id}/")
+
+
+def test_a_replay_redrives_archived_letters_and_does_nothing_the_second_time(pipeline: Pipeline) -> None:
+    pipeline.genesys.set_faults({"status": 503})
+    (letter_id,) = pipeline.put(with_user())
+    execution = pipeline.settled(letter_id, seconds=150)
+    assert execution.output
+    assert execution.output["category"] == "EXHAUSTED"
+    prefix = execution.output["archive"]["key"]
+    pipeline.genesys.set_faults(None)
+
+    counted = replay(pipeline, {"prefix": prefix, "dryRun": True})
+    assert counted["counts"] == {"EXHAUSTED": 1}
+    assert not pipeline.item(letter_id)
+    assert not pipeline.objects("replays/")
+    first = replay(pipeline, {"prefix": prefix, "reason": "fixed"})
+    assert first["counts"] == {"EXHAUSTED RECOVERED": 1}
+    assert pipeline.document(first["report"])["counts"] == first["counts"]
+    assert pipeline.item(letter_id)
+    assert replay(pipeline, {"prefix": prefix, "reason": "again"})["counts"] == {"EXHAUSTED SKIPPED": 1}
+    assert pipeline.document(prefix)["letterId"] == letter_id
+
+
+def test_no_personal_data_reaches_an_execution_or_a_log(pipeline: Pipeline) -> None:
+    marks = {"ani": "tel:+15550100042", "note": "Zoë says the card number is 4111", "mail": "zoe.mark@example.com"}
+    pipeline.genesys.set_faults({"status": 503})
+    event = with_user(**marks)
+    letters = [*pipeline.put(event), *pipeline.enqueue(f"no JSON at all {json.dumps(marks)}")]
+    for letter_id in letters:
+        pipeline.eventually(lambda letter=letter_id: pipeline.executions(letter), "it becomes a dead letter")
+    pipeline.genesys.set_faults(None)
+    executions = [pipeline.settled(letter_id) for letter_id in letters]
+    known = user(event["detail"]["eventBody"]["userId"])
+    told = json.dumps([[one.input, one.output, one.history] for one in executions], default=str, ensure_ascii=False)
+    written = told + every_log(pipeline)
+    assert letters[0] in written
+    personal = ["+15550100042", "Zoë", "4111", "zoe.mark", known["name"], known["email"]]
+    assert [mark for mark in personal if mark in written] == []
+
+
+def every_log(pipeline: Pipeline) -> str:
+    """All that the functions have logged."""
+    logs = pipeline.client("logs")
+    groups = [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]]
+    pages = [logs.get_paginator("filter_log_events").paginate(logGroupName=group) for group in groups]
+    text = "".join(event["message"] for found in pages for page in found for event in page["events"])
+    assert "record failed" in text
+    return text.encode().decode("unicode_escape", "replace") + text
+
+
+def sweep(pipeline: Pipeline) -> dict[str, int]:
+    """Sweep by hand, whatever the evidence's age."""
+    name = pipeline.stack.stack.resources["EvidenceSweepFunction"]
+    answer = pipeline.client("lambda").invoke(FunctionName=name, Payload=json.dumps({"olderThanHours": 0}))
+    report: dict[str, int] = json.loads(answer["Payload"].read())
+    return report
+
+
+def replay(pipeline: Pipeline, asked: dict[str, object]) -> dict[str, object]:
+    """Run a replay to its end."""
+    workflows = pipeline.client("stepfunctions")
+    arn = workflows.start_execution(stateMachineArn=pipeline.outputs["ReplayStateMachineArn"], input=json.dumps(asked))[
+        "executionArn"
+    ]
+
+    def ended() -> dict[str, object]:
+        found: dict[str, object] = workflows.describe_execution(executionArn=arn)
+        return found if found["status"] != "RUNNING" else {}
+
+    execution = pipeline.eventually(ended, "the replay has ended")
+    assert execution["status"] == "SUCCEEDED", execution
+    output: dict[str, object] = json.loads(str(execution["output"]))
+    return output
