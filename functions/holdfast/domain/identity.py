@@ -48,7 +48,8 @@ def execution_name(detail_type: str, letter: str, message_id: str, generation: i
 
 def _topic_tail(detail_type: str) -> str:
     """The last words of a topic that fit: ``acd-start`` of ``v2.detail.events.conversation.{id}.acd.start``."""
-    words = re.findall(r"[A-Za-z0-9]+", detail_type.rpartition("{id}")[2]) or ["letter"]
+    between_ids = (re.findall(r"[A-Za-z0-9]+", part) for part in reversed(detail_type.split("{id}")))
+    words = next(filter(None, between_ids), ["letter"])
     while len("-".join(words)) > _TAIL_LIMIT and len(words) > 1:
         words.pop(0)
     return "-".join(words)[-_TAIL_LIMIT:]
