@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from holdfast.domain.attempts import Attempt, AttemptKey, Status, crashed
 from holdfast.domain.backoff import visibility_seconds
 from holdfast.domain.envelope import Event, decode, format_time, identify, serialise
-from holdfast.domain.errors import DEFERRED, Failure, HoldfastError, TransientError
+from holdfast.domain.errors import DEFERRED, Failure, TransientError
 from holdfast.domain.letters import Message
 from holdfast.domain.ports import (
     Chance,
@@ -191,7 +191,7 @@ class _Batch:
             return events
         try:
             users = directory.lookup({place.user_id for found in places.values() for place in found}, self._deadline)
-        except HoldfastError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is the failure of the events that name users
             return self._without_users(events, places.keys(), Failure.of(error))
         for found in places.values():
             enrich(found, users)
@@ -244,7 +244,7 @@ class _Batch:
     def _answered(self, outcome: Outcome) -> Outcome:
         """Tell the execution behind a redriven record that its event is stored, before the record is let go.
 
-        If that fails for now the record comes again; the table keeps the proof in any case.
+        If that fails for now the record comes again; if it fails for good the record goes, and the table tells.
         """
         stamp = outcome.record.message.triage
         if outcome.failure or stamp is None or stamp.letter_id != outcome.record.letter_id:
@@ -254,7 +254,7 @@ class _Batch:
             self._services.executions.succeed(stamp.task_token, told)
         except TransientError as error:
             return Outcome(outcome.record, Failure.of(error))
-        except HoldfastError as error:
+        except Exception as error:  # noqa: BLE001 - the event is stored, so neither it nor its mates may fail of this
             self.report.troubles.append(f"answer the execution: {type(error).__name__}")
         return outcome
 
