@@ -106,8 +106,11 @@ class Message:
 
     @property
     def rule_error(self) -> str | None:
-        """EventBridge's error code, if this is an event that a rule could not deliver."""
-        if TRIAGE_ATTRIBUTE in self.message_attributes:
+        """EventBridge's error code, if this is an event that a rule could not deliver.
+
+        What was redriven, or moved here by SQS, did reach the buffer: its attributes are its producer's own.
+        """
+        if TRIAGE_ATTRIBUTE in self.message_attributes or self.dead_lettered:
             return None
         return self.message_attributes.get("ERROR_CODE", {}).get("stringValue")
 
