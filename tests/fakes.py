@@ -1,0 +1,291 @@
+"""The world that the domain needs (:mod:`holdfast.domain.ports`), in memory, keeping every promise that the ports make.
+
+All fakes of a test share one :class:`Journal`: it notes their calls in order, makes a call fail on demand, and lets the
+worker die after the n-th call, so that a test can walk through every crash point of a sequence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from holdfast.domain.attempts import Attempt, AttemptKey
+from holdfast.domain.errors import Failure
+from holdfast.domain.letters import Outgoing
+from holdfast.domain.ports import Deadline, Execution, ExecutionReport, StorableEvent, Stored, StoredObject
+from holdfast.domain.users import User
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+MACHINE = "arn:aws:states:eu-central-1:123456789012:execution:triage:"
+
+
+class WorkerDied(BaseException):
+    """The process is gone: nothing in the product may catch this."""
+
+
+class Journal:
+    """What the fakes were asked, in order, and what is to go wrong."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self._faults: dict[str, list[Exception | None]] = {}
+        self._always: dict[str, Exception] = {}
+        self._lost: dict[str, Exception] = {}
+        self._die_after: int | None = None
+
+    def fail(self, call: str, *errors: Exception | None) -> None:
+        """Let the next calls of a name (``"ledger.write"``) fail with these errors, one each; ``None`` lets one pass."""
+        self._faults.setdefault(call, []).extend(errors)
+
+    def break_down(self, call: str, error: Exception) -> None:
+        """Let every call of a name fail."""
+        self._always[call] = error
+
+    def lose_answer(self, call: str, error: Exception) -> None:
+        """Let the next call of a name take effect and fail all the same: its answer is lost."""
+        self._lost[call] = error
+
+    def die_after(self, number: int) -> None:
+        """Let the worker die right after the call of this number (from 1) took effect."""
+        self._die_after = number
+
+    def heal(self) -> None:
+        """Nothing goes wrong any more, and the count begins again."""
+        self.__init__()  # type: ignore[misc]  # a healed journal is a new one
+
+    def before(self, call: str) -> None:
+        """Note a call, and fail it if that was asked for."""
+        self.calls.append(call)
+        if call in self._always:
+            raise self._always[call]
+        pending = self._faults.get(call)
+        error = pending.pop(0) if pending else None
+        if error is not None:
+            raise error
+
+    def after(self, call: str) -> None:
+        """The call has taken effect: lose its answer, or die, if that was asked for."""
+        if len(self.calls) == self._die_after:
+            raise WorkerDied(call)
+        if call in self._lost:
+            raise self._lost.pop(call)
+
+
+@dataclass
+class Fake:
+    """Base of the fakes: a journal, and a name in it."""
+
+    journal: Journal = field(default_factory=Journal)
+
+
+def journalled(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+    """Note a fake's call as ``<fake>.<method>``."""
+
+    @wraps(method)
+    def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        name = f"{type(self).__name__.removeprefix('Fake').lower()}.{method.__name__}"
+        self.journal.before(name)
+        result = method(self, *args, **kwargs)
+        self.journal.after(name)
+        return result
+
+    return call
+
+
+class FakeDeadline:
+    """Time that is left: the answers given, one after the other, the last one for ever."""
+
+    def __init__(self, *seconds: float) -> None:
+        self._seconds = list(seconds) or [60.0]
+
+    def remaining(self) -> float:
+        return self._seconds.pop(0) if len(self._seconds) > 1 else self._seconds[0]
+
+
+@dataclass
+class FakeEventStore(Fake):
+    """The events table. ``refusals`` are per-event failures by letter id."""
+
+    items: dict[str, StorableEvent] = field(default_factory=dict)
+    refusals: dict[str, Failure] = field(default_factory=dict)
+
+    @journalled
+    def store(self, events: Sequence[StorableEvent], _deadline: Deadline) -> Mapping[str, Stored | Failure]:
+        return {event.letter_id: self._store(event) for event in events}
+
+    def _store(self, event: StorableEvent) -> Stored | Failure:
+        if event.letter_id in self.refusals:
+            return self.refusals[event.letter_id]
+        if event.letter_id in self.items:
+            return Stored.DUPLICATE
+        self.items[event.letter_id] = event
+        return Stored.NEW
+
+    @journalled
+    def holds(self, letter_id: str) -> bool:
+        return letter_id in self.items
+
+    def envelope(self, letter_id: str) -> dict[str, Any]:
+        """What is stored of an event."""
+        envelope: dict[str, Any] = json.loads(self.items[letter_id].text)
+        return envelope
+
+
+@dataclass
+class FakeLedger(Fake):
+    """The attempts table. ``lines`` is every line ever written, ``attempts`` what stands."""
+
+    attempts: dict[AttemptKey, Attempt] = field(default_factory=dict)
+    lines: list[Attempt] = field(default_factory=list)
+
+    @journalled
+    def read(self, keys: Collection[AttemptKey]) -> Mapping[AttemptKey, Attempt]:
+        return {key: self.attempts[key] for key in keys if key in self.attempts}
+
+    @journalled
+    def write(self, attempts: Sequence[Attempt]) -> None:
+        self.lines += attempts
+        self.attempts |= {attempt.key: attempt for attempt in attempts}
+
+    @journalled
+    def of_letter(self, letter_id: str) -> list[Attempt]:
+        return [attempt for key, attempt in self.attempts.items() if key.letter_id == letter_id]
+
+
+@dataclass
+class FakeDirectory(Fake):
+    """Users by id; who is not among them is not shown by the API."""
+
+    users: dict[str, User] = field(default_factory=dict)
+    asked: list[set[str]] = field(default_factory=list)
+
+    @journalled
+    def lookup(self, user_ids: Collection[str], _deadline: Deadline) -> Mapping[str, User | None]:
+        self.asked.append(set(user_ids))
+        return {user_id: self.users.get(user_id) for user_id in user_ids}
+
+
+@dataclass
+class FakeQueue(Fake):
+    """The buffer queue."""
+
+    visibility: dict[str, int] = field(default_factory=dict)
+    deleted: list[str] = field(default_factory=list)
+    sent: list[Outgoing] = field(default_factory=list)
+
+    @journalled
+    def set_visibility(self, seconds_by_receipt: Mapping[str, int]) -> None:
+        self.visibility |= seconds_by_receipt
+
+    @journalled
+    def delete(self, receipts: Collection[str]) -> None:
+        self.deleted += receipts
+
+    @journalled
+    def send(self, message: Outgoing) -> str:
+        self.sent.append(message)
+        return f"sent-{len(self.sent)}"
+
+
+@dataclass
+class FakeExecutions(Fake):
+    """The triage state machine: a start with the name and the input of a running execution is idempotent, as in AWS."""
+
+    reports: dict[str, ExecutionReport] = field(default_factory=dict)
+    inputs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    waiting: set[str] = field(default_factory=set)
+    told: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+
+    @journalled
+    def start(self, name: str, execution_input: Mapping[str, Any]) -> bool:
+        if name in self.reports:
+            return self.reports[name].status is Execution.RUNNING and self.inputs.get(name) == execution_input
+        self.reports[name] = ExecutionReport(Execution.RUNNING)
+        self.inputs[name] = execution_input
+        return True
+
+    @journalled
+    def describe(self, name_or_arn: str) -> ExecutionReport:
+        return self.reports.get(name_or_arn.removeprefix(MACHINE), ExecutionReport(Execution.ABSENT))
+
+    @journalled
+    def succeed(self, task_token: str, output: Mapping[str, Any]) -> bool:
+        return self._wake(task_token, output)
+
+    @journalled
+    def fail(self, task_token: str, error: str, cause: Mapping[str, Any]) -> bool:
+        return self._wake(task_token, {"error": error, "cause": cause})
+
+    def _wake(self, task_token: str, answer: Mapping[str, Any]) -> bool:
+        if task_token not in self.waiting:
+            return False
+        self.waiting.remove(task_token)
+        self.told.append((task_token, answer))
+        return True
+
+    def end(self, name: str, status: Execution, output: Mapping[str, Any] | None = None) -> None:
+        """Let an execution end."""
+        self.reports[name] = ExecutionReport(status, output)
+
+    @property
+    def running(self) -> list[str]:
+        """The names of the executions that run."""
+        return [name for name, report in self.reports.items() if report.status is Execution.RUNNING]
+
+
+@dataclass
+class FakeObjects(Fake):
+    """The archive bucket. New objects are as old as ``age``."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    modified: dict[str, datetime] = field(default_factory=dict)
+    tagged: dict[str, dict[str, str]] = field(default_factory=dict)
+    age: timedelta = timedelta(0)
+
+    @journalled
+    def create(self, key: str, text: str) -> bool:
+        if key in self.texts:
+            return False
+        self.texts[key] = text
+        self.modified[key] = NOW - self.age
+        return True
+
+    @journalled
+    def read(self, key: str) -> str | None:
+        return self.texts.get(key)
+
+    @journalled
+    def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        self.tagged[key] = dict(tags)
+
+    @journalled
+    def tags(self, key: str) -> Mapping[str, str]:
+        return self.tagged.get(key, {})
+
+    @journalled
+    def delete(self, keys: Collection[str]) -> None:
+        for key in keys:
+            self.texts.pop(key, None)
+
+    @journalled
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        found = [StoredObject(key, self.modified[key]) for key in sorted(self.texts) if key.startswith(prefix)]
+        return iter(found)
+
+
+@dataclass
+class FakeAnnouncements(Fake):
+    """Events about letters."""
+
+    published: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+
+    @journalled
+    def publish(self, detail_type: str, detail: Mapping[str, Any]) -> None:
+        self.published.append((detail_type, detail))

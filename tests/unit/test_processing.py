@@ -1,0 +1,525 @@
+"""One batch: a record is reported failed unless its event is stored, and no record costs another one its result."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.domain.attempts import Attempt, AttemptKey, Status
+from holdfast.domain.errors import (
+    DEFERRED,
+    Failure,
+    HoldfastError,
+    Misconfigured,
+    Rejected,
+    Throttled,
+    Unavailable,
+)
+from holdfast.domain.identity import letter_id_of_bytes
+from holdfast.domain.ports import Stored
+from holdfast.domain.processing import BatchReport, Processing, process_batch, stored_count
+from holdfast.domain.users import User
+from tests.fakes import (
+    NOW,
+    FakeDeadline,
+    FakeDirectory,
+    FakeEventStore,
+    FakeExecutions,
+    FakeLedger,
+    FakeQueue,
+    Journal,
+    WorkerDied,
+)
+from tests.unit.samples import PERSONAL, USER_ID, body, quiet_body, record, stamped
+from tests.unit.test_envelope import BODIES
+
+
+@dataclass
+class World:
+    """The fakes of one test, and the processing on top of them."""
+
+    directory: bool = True
+    required: bool = False
+    journal: Journal = field(default_factory=Journal)
+
+    def __post_init__(self) -> None:
+        self.store = FakeEventStore(self.journal)
+        self.ledger = FakeLedger(self.journal)
+        self.queue = FakeQueue(self.journal)
+        self.executions = FakeExecutions(self.journal)
+        self.people = FakeDirectory(self.journal, {USER_ID: User("Anna Ito", "anna@example.com")})
+
+    def process(self, *records: dict[str, Any], deadline: FakeDeadline | None = None) -> BatchReport:
+        services = Processing(
+            store=self.store,
+            ledger=self.ledger,
+            queue=self.queue,
+            executions=self.executions,
+            directory=self.people if self.directory else None,
+            enrichment_required=self.required,
+            backoff_base_seconds=10,
+            backoff_cap_seconds=100,
+            clock=lambda: NOW,
+            chance=lambda: 0.5,
+        )
+        return process_batch(records, services, deadline or FakeDeadline(), "request-1")
+
+    def note(
+        self, letter_id: str, message_id: str, receives: int, status: Status, failure: Failure | None = None
+    ) -> None:
+        """Put an earlier attempt into the ledger."""
+        key = AttemptKey(letter_id, message_id, receives)
+        self.ledger.attempts[key] = Attempt(key, status, "2026-11-23T11:00:00.000Z", "request-0", failure)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def failed_ids(report: BatchReport) -> list[str]:
+    return [failure["itemIdentifier"] for failure in report.as_response()["batchItemFailures"]]
+
+
+def ten(bad: int | None = None) -> list[dict[str, Any]]:
+    return [record("bad" if n == bad else body(f"event-{n}"), f"message-{n}") for n in range(10)]
+
+
+# -- a happy batch -------------------------------------------------------------------------------------------------
+
+
+def test_a_valid_event_is_stored_enriched_and_leaves_no_trace_anywhere_else(world: World) -> None:
+    report = world.process(record(body()))
+    assert failed_ids(report) == []
+    stored = world.store.items["event-1"]
+    assert (stored.source[:11], stored.event_time, stored.received_at) == (
+        "aws.partner",
+        "2026-11-23T10:00:00.123Z",
+        NOW,
+    )
+    assert world.store.envelope("event-1")["detail"]["eventBody"]["userEmail"] == "anna@example.com"
+    assert world.journal.calls == ["directory.lookup", "eventstore.store"]
+
+
+def test_ten_events_cost_one_lookup_and_one_write(world: World) -> None:
+    report = world.process(*ten())
+    assert world.journal.calls == ["directory.lookup", "eventstore.store"]
+    assert stored_count(report.outcomes, Stored.NEW) == report.enriched == 10
+    assert world.people.asked == [{USER_ID}]
+
+
+def test_an_empty_batch_is_fine(world: World) -> None:
+    assert world.process().as_response() == {"batchItemFailures": []}
+    assert world.journal.calls == []
+
+
+def test_an_event_that_names_no_user_asks_nobody(world: World) -> None:
+    world.process(record(quiet_body()))
+    assert world.journal.calls == ["eventstore.store"]
+
+
+# -- partial and total failure -------------------------------------------------------------------------------------
+
+
+def test_one_bad_record_of_ten_is_the_only_one_reported(world: World) -> None:
+    assert failed_ids(world.process(*ten(bad=4))) == ["message-4"]
+    assert len(world.store.items) == 9
+
+
+def test_an_event_that_the_table_refuses_is_the_only_one_reported(world: World) -> None:
+    world.store.refusals["event-7"] = Failure.of(Rejected("too large"))
+    assert failed_ids(world.process(*ten())) == ["message-7"]
+    assert world.queue.visibility == {"receipt-message-7": 0}
+
+
+@pytest.mark.parametrize("error", [Unavailable("down"), Throttled("slow"), RuntimeError(PERSONAL)])
+def test_when_all_ten_fail_each_is_reported_by_its_id(world: World, error: Exception) -> None:
+    world.journal.break_down("eventstore.store", error)
+    assert failed_ids(world.process(*ten())) == [f"message-{n}" for n in range(10)]
+    assert len(world.ledger.attempts) == len(world.queue.visibility) == 10
+    assert all(PERSONAL not in str(line.as_json()) for line in world.ledger.lines)
+
+
+def test_a_failure_is_noted_with_its_reason(world: World) -> None:
+    world.store.refusals["event-1"] = Failure.of(Throttled("store events: ThrottlingError", retry_after=7.0))
+    world.process(record(body()))
+    (line,) = world.ledger.lines
+    assert line.key == AttemptKey("event-1", "message-1", 1)
+    assert line.as_json() == {
+        "at": "2026-11-23T12:00:00.000Z",
+        "status": "failed",
+        "errorType": "Throttled",
+        "errorMessage": "store events: ThrottlingError",
+        "messageId": "message-1",
+        "receiveCount": 1,
+        "requestId": "request-1",
+    }
+
+
+# -- duplicates ----------------------------------------------------------------------------------------------------
+
+
+def test_copies_of_one_event_in_a_batch_are_worked_on_once_and_share_the_result(world: World) -> None:
+    report = world.process(record(body(), "m-1"), record(body(), "m-2"))
+    assert failed_ids(report) == []
+    assert list(world.store.items) == ["event-1"]
+
+    world.store.refusals["event-2"] = Failure.of(Unavailable("down"))
+    assert failed_ids(world.process(record(body("event-2"), "m-3"), record(body("event-2"), "m-4"))) == ["m-3", "m-4"]
+
+
+def test_a_redelivery_after_a_lost_answer_is_a_silent_success(world: World) -> None:
+    world.journal.lose_answer("eventstore.store", Unavailable("the answer was lost"))
+    assert failed_ids(world.process(record(body()))) == ["message-1"]
+    again = world.process(record(body(), receives=2))
+    assert failed_ids(again) == []
+    assert stored_count(again.outcomes, Stored.DUPLICATE) == 1
+
+
+@pytest.mark.parametrize("step", range(1, 5))
+def test_a_worker_that_dies_after_any_step_leaves_nothing_that_a_redelivery_does_not_mend(
+    world: World, step: int
+) -> None:
+    records = [record(body("event-1"), "m-1", receives=2), record("bad", "m-2")]
+    world.journal.die_after(step)
+    with pytest.raises(WorkerDied):
+        world.process(*records)
+    world.journal.heal()
+    assert failed_ids(world.process(record(body("event-1"), "m-1", receives=3), record("bad", "m-2", receives=2))) == [
+        "m-2"
+    ]
+    assert list(world.store.items) == ["event-1"]
+
+
+def test_an_invalid_body_that_claims_a_stored_event_s_id_does_not_pass_for_it(world: World) -> None:
+    world.process(record(body("event-1"), "m-1"))
+    claiming = record(json.dumps({"id": "event-1", "detail": "nothing"}), "m-2")
+    assert failed_ids(world.process(claiming)) == ["m-2"]
+    assert failed_ids(world.process(record(body("event-1"), "m-3"), claiming)) == ["m-2"]
+
+
+# -- what a record may be ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "category"),
+    [
+        ("oops", "MALFORMED"),
+        (" ", "MALFORMED"),
+        ('{"a": 1, "a": 2}', "MALFORMED"),
+        ("[" * 100_000, "MALFORMED"),
+        (quiet_body().replace(f'"note": {json.dumps(PERSONAL)}', '"note": 1e400'), "MALFORMED"),
+        (quiet_body().replace(f'"note": {json.dumps(PERSONAL)}', '"note": "\\ud800"'), "MALFORMED"),
+        ("null", "INVALID"),
+        ("[]", "INVALID"),
+        ('"x"', "INVALID"),
+        (body(detail=None), "INVALID"),
+    ],
+)
+def test_what_no_retry_can_mend_goes_to_the_dead_letter_queue_at_once(world: World, text: str, category: str) -> None:
+    report = world.process(record(text))
+    (outcome,) = report.failures
+    assert outcome.failure
+    assert (outcome.failure.category, outcome.failure.permanent) == (category, True)
+    assert world.queue.visibility == {"receipt-message-1": 0}
+    assert world.store.items == {}
+
+
+def test_a_body_without_an_id_is_noted_under_the_hash_of_its_bytes(world: World) -> None:
+    world.process(record("oops"))
+    assert world.ledger.lines[0].key.letter_id == letter_id_of_bytes("oops")
+
+
+@given(st.lists(BODIES, max_size=5), st.integers(1, 3))
+def test_every_record_has_exactly_one_outcome_whatever_it_holds(texts: list[str], receives: int) -> None:
+    world = World()
+    records = [record(text, f"m-{n}", receives=receives) for n, text in enumerate(texts)]
+    report = world.process(*records)
+    assert sorted(o.record.message.message_id for o in report.outcomes) == [f"m-{n}" for n in range(len(texts))]
+    for outcome in report.outcomes:
+        assert (outcome.failure is None) == (outcome.record.letter_id in world.store.items and outcome.failure is None)
+        assert outcome.failure is None or outcome.failure.category in {"MALFORMED", "INVALID"}
+
+
+# -- enrichment ----------------------------------------------------------------------------------------------------
+
+
+def test_best_effort_lets_every_event_go_on_and_says_so_after_one_try(world: World) -> None:
+    world.journal.break_down("directory.lookup", Unavailable("down"))
+    report = world.process(*ten())
+    assert failed_ids(report) == []
+    assert report.enrichment_errors == 10
+    assert world.store.envelope("event-3")["detail"]["enrichmentError"] == "UNAVAILABLE"
+    assert world.journal.calls.count("directory.lookup") == 1
+
+
+def test_required_fails_exactly_the_events_that_name_users() -> None:
+    world = World(required=True)
+    world.journal.break_down("directory.lookup", Throttled("slow down", retry_after=120.0))
+    assert failed_ids(world.process(record(body("event-1"), "m-1"), record(quiet_body("event-2"), "m-2"))) == ["m-1"]
+    assert list(world.store.items) == ["event-2"]
+    assert world.queue.visibility["receipt-m-1"] >= 120, "no retry of that event before that"
+    assert world.ledger.lines[0].failure == Failure("THROTTLED_UPSTREAM", "Throttled", "slow down", False, 120.0)
+
+
+def test_off_asks_nobody_and_changes_nothing() -> None:
+    world = World(directory=False)
+    world.process(record(body()))
+    assert world.journal.calls == ["eventstore.store"]
+    assert world.store.envelope("event-1") == json.loads(body())
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_a_lookup_that_dies_of_something_unforeseen_costs_no_batch_mate_its_result(required: bool) -> None:
+    world = World(required=required)
+    world.journal.break_down("directory.lookup", RuntimeError(PERSONAL))
+    report = world.process(record(body("event-1"), "m-1"), record(quiet_body("event-2"), "m-2"), record("bad", "m-3"))
+    assert failed_ids(report) == (["m-1", "m-3"] if required else ["m-3"])
+    if not required:
+        assert world.store.envelope("event-1")["detail"]["enrichmentError"] == "UNKNOWN"
+
+
+def test_a_user_that_nobody_knows_is_no_failure(world: World) -> None:
+    world.people.users.clear()
+    assert failed_ids(world.process(record(body()))) == []
+    assert "userName" not in world.store.items["event-1"].text
+
+
+# -- backoff -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("receives", "seconds"), [(1, 5), (2, 10), (3, 20), (4, 40), (5, 50), (50, 50)])
+def test_a_transient_failure_waits_longer_each_time(world: World, receives: int, seconds: int) -> None:
+    world.journal.break_down("eventstore.store", Unavailable("down"))
+    world.process(record(body(), receives=receives))
+    assert world.queue.visibility == {"receipt-message-1": seconds}
+
+
+def test_what_the_upstream_asked_for_is_a_floor(world: World) -> None:
+    world.journal.break_down("eventstore.store", Throttled("slow", retry_after=3_600.0))
+    world.process(record(body()))
+    assert world.queue.visibility == {"receipt-message-1": 3_605}
+
+
+# -- time ----------------------------------------------------------------------------------------------------------
+
+
+def test_without_time_everything_is_deferred_with_ordinary_backoff(world: World) -> None:
+    report = world.process(*ten(), deadline=FakeDeadline(0))
+    assert [outcome.failure for outcome in report.failures] == [DEFERRED] * 10
+    assert {line.status for line in world.ledger.lines} == {Status.DEFERRED}
+    assert set(world.queue.visibility.values()) == {5}
+    assert "eventstore.store" not in world.journal.calls
+
+
+def test_time_that_runs_out_during_enrichment_defers_the_write(world: World) -> None:
+    report = world.process(record(body()), deadline=FakeDeadline(1, 0))
+    assert [outcome.failure for outcome in report.failures] == [DEFERRED]
+    assert world.store.items == {}
+
+
+def test_a_deferred_repetition_closes_its_mark(world: World) -> None:
+    world.process(record(body(), receives=2), deadline=FakeDeadline(1, 0))
+    assert [line.status for line in world.ledger.lines] == [Status.STARTED, Status.DEFERRED]
+    assert world.ledger.attempts[AttemptKey("event-1", "message-1", 2)].status is Status.DEFERRED
+
+
+# -- marks ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_first_receive_is_not_marked(world: World) -> None:
+    world.process(record(body()))
+    assert world.ledger.lines == []
+
+
+def test_a_repetition_is_marked_before_the_work_and_closed_after_it(world: World) -> None:
+    world.process(record(body(), receives=2))
+    assert [line.status for line in world.ledger.lines] == [Status.STARTED, Status.STORED]
+    assert world.journal.calls == [
+        "ledger.read",
+        "ledger.write",
+        "directory.lookup",
+        "eventstore.store",
+        "ledger.write",
+    ]
+
+
+def test_a_permanent_failure_is_not_marked_again(world: World) -> None:
+    world.note("event-1", "message-1", 1, Status.FAILED, Failure.of(Rejected("too large")))
+    world.store.refusals["event-1"] = Failure.of(Rejected("too large"))
+    world.process(record(body(), receives=2))
+    assert [line.status for line in world.ledger.lines] == [Status.FAILED]
+
+
+def test_an_unreadable_repetition_is_not_marked(world: World) -> None:
+    world.process(record("oops", receives=2))
+    assert [line.status for line in world.ledger.lines] == [Status.FAILED]
+
+
+# -- suspects ------------------------------------------------------------------------------------------------------
+
+
+def test_suspects_are_worked_on_last_one_by_one_after_the_finished_mates_left_the_queue(world: World) -> None:
+    for number in (1, 2):
+        world.note(f"event-{number}", f"message-{number}", 1, Status.STARTED)
+    records = [record(body(f"event-{n}"), f"message-{n}", receives=2) for n in (1, 2)] + [
+        record(body("event-3"), "message-3")
+    ]
+    report = world.process(*records)
+    assert failed_ids(report) == []
+    assert list(world.store.items) == ["event-3", "event-1", "event-2"]
+    assert world.journal.calls == [
+        "ledger.read",
+        "directory.lookup",
+        "eventstore.store",  # the mate
+        "queue.delete",
+        "ledger.write",  # the first suspect
+        "directory.lookup",
+        "eventstore.store",
+        "ledger.write",
+        "queue.delete",
+        "ledger.write",  # the second
+        "directory.lookup",
+        "eventstore.store",
+        "ledger.write",
+    ]
+    assert world.queue.deleted == ["receipt-message-3", "receipt-message-1"]
+
+
+def test_a_record_that_kills_its_worker_takes_nobody_with_it(world: World) -> None:
+    """Receive 2 kills all ten; at receive 3 the mates end as processed before the killer is touched again."""
+
+    def receive(number: int) -> list[dict[str, Any]]:
+        return [record(body(f"event-{n}"), f"message-{n}", receives=number) for n in range(10)]
+
+    world.journal.die_after(2)  # marked, and dead
+    with pytest.raises(WorkerDied):
+        world.process(*receive(2))
+    world.journal.heal()
+    world.process(*receive(3)[1:], deadline=FakeDeadline())
+    assert sorted(world.store.items) == [f"event-{n}" for n in range(1, 10)]
+    world.journal.heal()
+    world.journal.die_after(2)
+    with pytest.raises(WorkerDied):
+        world.process(receive(3)[0])
+    killer = world.ledger.attempts[AttemptKey("event-0", "message-0", 3)]
+    assert killer.status is Status.STARTED, "started and never closed is what triage will see"
+
+
+def test_a_failing_mate_stays_in_the_queue_when_the_finished_ones_are_deleted(world: World) -> None:
+    world.note("event-1", "message-1", 1, Status.STARTED)
+    world.store.refusals["event-2"] = Failure.of(Unavailable("down"))
+    world.process(
+        record(body("event-1"), receives=2), record(body("event-2"), "message-2"), record(body("event-3"), "message-3")
+    )
+    assert world.queue.deleted == ["receipt-message-3"]
+
+
+def test_suspects_are_worked_on_even_if_the_finished_cannot_be_deleted(world: World) -> None:
+    world.note("event-1", "message-1", 1, Status.STARTED)
+    world.journal.break_down("queue.delete", Unavailable("down"))
+    report = world.process(record(body("event-1"), receives=2), record(body("event-2"), "message-2"))
+    assert failed_ids(report) == []
+    assert report.troubles == ["delete finished messages: Unavailable"]
+
+
+def test_a_suspect_without_time_is_deferred(world: World) -> None:
+    world.note("event-1", "message-1", 1, Status.STARTED)
+    report = world.process(record(body(), receives=2), deadline=FakeDeadline(0))
+    assert [outcome.failure for outcome in report.failures] == [DEFERRED]
+
+
+def test_a_closed_attempt_makes_no_suspect(world: World) -> None:
+    world.note("event-1", "message-1", 1, Status.FAILED, Failure.of(Unavailable("down")))
+    world.process(record(body("event-1"), receives=2), record(body("event-2"), "message-2"))
+    assert world.journal.calls.count("eventstore.store") == 1
+
+
+# -- bookkeeping ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [Unavailable("down"), RuntimeError(PERSONAL)])
+def test_a_ledger_that_is_down_changes_no_result(world: World, error: Exception) -> None:
+    records = [record(body("event-1"), "m-1", receives=2), record("bad", "m-2", receives=2)]
+    healthy = failed_ids(World().process(*records))
+    for call in ("ledger.read", "ledger.write"):
+        world.journal.break_down(call, error)
+    report = world.process(*records)
+    assert failed_ids(report) == healthy == ["m-2"]
+    assert [trouble.partition(":")[0] for trouble in report.troubles] == [
+        "read attempts",
+        "mark attempts",
+        "note attempts",
+    ]
+    assert PERSONAL not in "".join(report.troubles)
+
+
+def test_a_visibility_that_cannot_be_set_changes_no_result(world: World) -> None:
+    world.journal.break_down("queue.set_visibility", Unavailable("down"))
+    report = world.process(record("bad"))
+    assert failed_ids(report) == ["message-1"]
+    assert report.troubles == ["set visibility: Unavailable"]
+
+
+# -- the answer to an execution ------------------------------------------------------------------------------------
+
+
+def test_a_redriven_record_s_execution_is_told_before_the_record_is_let_go(world: World) -> None:
+    world.executions.waiting.add("token-1")
+    report = world.process(record(body(), attributes=stamped()))
+    assert failed_ids(report) == []
+    assert world.executions.told == [
+        ("token-1", {"outcome": "STORED", "letterId": "event-1", "messageId": "message-1"})
+    ]
+    assert world.journal.calls[-2:] == ["eventstore.store", "executions.succeed"]
+
+
+def test_a_stamp_of_another_letter_wakes_nobody(world: World) -> None:
+    world.executions.waiting.add("token-1")
+    world.process(record(body("event-1"), attributes=stamped("event-2")))
+    assert world.executions.told == []
+
+
+def test_a_record_that_failed_wakes_nobody(world: World) -> None:
+    world.executions.waiting.add("token-1")
+    world.store.refusals["event-1"] = Failure.of(Unavailable("down"))
+    world.process(record(body(), attributes=stamped()))
+    assert world.executions.told == []
+
+
+def test_a_duplicate_that_was_redriven_answers_too(world: World) -> None:
+    world.process(record(body(), "m-1"))
+    world.executions.waiting.add("token-1")
+    world.process(record(body(), "m-2", attributes=stamped()))
+    assert len(world.executions.told) == 1
+
+
+@pytest.mark.parametrize("error", [Unavailable("down"), Throttled("slow"), Misconfigured("denied")])
+def test_an_answer_that_fails_for_now_makes_the_record_come_again(world: World, error: HoldfastError) -> None:
+    world.executions.waiting.add("token-1")
+    world.journal.fail("executions.succeed", error)
+    assert failed_ids(world.process(record(body(), attributes=stamped()))) == ["message-1"]
+    again = world.process(record(body(), attributes=stamped(), receives=2))
+    assert failed_ids(again) == []
+    assert len(world.executions.told) == 1
+    assert list(world.store.items) == ["event-1"]
+
+
+@pytest.mark.parametrize("error", [Rejected("token"), RuntimeError(PERSONAL)])
+def test_an_answer_that_can_never_be_given_costs_neither_the_record_nor_its_mates(
+    world: World, error: Exception
+) -> None:
+    world.journal.break_down("executions.succeed", error)
+    report = world.process(record(body(), attributes=stamped()), record(body("event-2"), "m-2"))
+    assert failed_ids(report) == []
+    assert report.troubles == [f"answer the execution: {type(error).__name__}"]
+
+
+def test_an_execution_that_no_longer_waits_is_no_failure(world: World) -> None:
+    report = world.process(record(body(), attributes=stamped()))
+    assert (failed_ids(report), report.troubles) == ([], [])
