@@ -45,13 +45,13 @@ SAMPLES = {
 
 def template() -> dict[str, Any]:
     """A fresh copy of the template; short forms of intrinsics stand as their long forms."""
-    parsed: dict[str, Any] = yaml_parse(_template_text())
+    parsed: dict[str, Any] = json.loads(_template_as_json())
     return parsed
 
 
 @cache
-def _template_text() -> str:
-    return TEMPLATE.read_text()
+def _template_as_json() -> str:
+    return json.dumps(yaml_parse(TEMPLATE.read_text()))
 
 
 def resources(kind: str) -> dict[str, dict[str, Any]]:
