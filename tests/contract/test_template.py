@@ -10,8 +10,8 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 import pytest
-from samtranslator.parser.parser import Parser
-from samtranslator.translator.translator import Translator
+from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]
+from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]
 
 from holdfast.adapters.settings import Settings
 from tests.contract.parameters import accepts
@@ -311,7 +311,12 @@ def test_only_this_stacks_rules_may_send_through_eventbridge(name: str) -> None:
     allowed = [one for one in properties(name)["PolicyDocument"]["Statement"] if one["Effect"] == "Allow"]
     assert len(allowed) == 1
     assert allowed[0]["Principal"] == {"Service": "events.amazonaws.com"}
-    assert "aws:SourceArn" in allowed[0]["Condition"]["ArnLike"]
+    rules = [
+        text if isinstance(text, str) else text[0] for text in values(allowed[0]["Condition"]["ArnLike"], "Fn::Sub")
+    ]
+    head = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/"
+    # The second is a rule on the bus named default, whose ARN leaves the bus out.
+    assert rules == [f"{head}${{Bus}}/${{AWS::StackName}}-*", f"{head}${{AWS::StackName}}-*"]
 
 
 # ------------------------------------------------------------------ data
