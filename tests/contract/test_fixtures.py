@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from holdfast.domain.envelope import Event
+from holdfast.adapters.dynamodb import PACK_FROM_BYTES
+from holdfast.domain.envelope import Event, serialise
 from holdfast.domain.errors import Failure
 from holdfast.domain.fan_out import publication
 from holdfast.domain.letters import EVIDENCE_PREFIX, Letter, Message
 from holdfast.domain.processing import Record
 from holdfast.domain.replay import ARCHIVE_PREFIX, Plan
 from holdfast.domain.triage import Case
+from holdfast.domain.users import references
 from tests.contract.project import EVENTS, FUNCTION_IDS, fixtures
 
 STATES = ("classify", "redrive", "archive", "settle")
@@ -94,6 +96,37 @@ def test_the_processor_reads_an_event_out_of_every_record(path: Path) -> None:
         assert isinstance(record.event, Event)
         assert record.event.time is not None
         assert record.receipt
+
+
+@pytest.mark.parametrize(
+    ("fixture", "prefixes"),
+    [
+        ("genesys-acd-start", []),
+        ("genesys-acd-end", ["answeredUser"]),
+        ("genesys-user-end", ["user"]),
+        ("genesys-customer-end", []),
+        ("genesys-presence", ["user"]),
+        ("plain-shape", ["user"]),
+    ],
+)
+def test_an_event_names_the_users_that_the_readme_says(fixture: str, prefixes: list[str]) -> None:
+    (record,) = records(f"processor/{fixture}")
+    assert isinstance(record.event, Event)
+    assert [reference.prefix for reference in references(record.event)] == prefixes
+
+
+def test_the_transcription_is_large_enough_to_be_packed_and_goes_beyond_ascii() -> None:
+    (record,) = records("processor/genesys-transcription")
+    assert isinstance(record.event, Event)
+    assert len(serialise(record.event.envelope)) >= PACK_FROM_BYTES
+    assert not record.message.body.isascii()
+
+
+def test_the_operational_event_has_only_genesys_own_time_stamp() -> None:
+    (record,) = records("processor/genesys-operational-event")
+    assert isinstance(record.event, Event)
+    assert "eventTime" not in record.event.payload
+    assert record.event.time == record.event.envelope["detail"]["timestamp"]
 
 
 def test_the_mixed_batch_holds_one_malformed_and_one_invalid_record() -> None:
