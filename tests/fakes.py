@@ -171,6 +171,9 @@ class FakeDirectory(Fake):
         self.asked.append(set(user_ids))
         return {user_id: self.users.get(user_id) for user_id in user_ids}
 
+    def usage(self) -> Mapping[str, int]:
+        return {"ApiCalls": len(self.asked)}
+
 
 @dataclass
 class FakeQueue(Fake):

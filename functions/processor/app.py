@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,10 +48,12 @@ class ProcessorSettings(Settings):
 
 def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Processing | None = None) -> dict[str, Any]:
     """Process one SQS batch. At least once: a record is reported failed unless its event is stored."""
+    began = time.perf_counter()
     services = services or production()
     deadline = InvocationDeadline(context, REPORT_SECONDS)
     report = process_batch(event["Records"], services, deadline, context.aws_request_id)
-    tell(report)
+    usage = services.directory.usage() if services.directory else {}
+    tell(report, usage, milliseconds=(time.perf_counter() - began) * 1000)
     return report.as_response()
 
 
@@ -86,7 +89,7 @@ def _directory(settings: ProcessorSettings) -> GenesysDirectory | None:
     )
 
 
-def tell(report: BatchReport) -> None:
+def tell(report: BatchReport, usage: Mapping[str, int], *, milliseconds: float) -> None:
     """Log what failed and why, and count the rest."""
     for outcome in report.failures:
         if outcome.failure:
@@ -113,6 +116,8 @@ def tell(report: BatchReport) -> None:
             "Failed": len(report.failures),
             "Enriched": report.enriched,
             "EnrichmentErrors": report.enrichment_errors,
+            **usage,
             **{f"Failed{category.title().replace('_', '')}": count for category, count in categories.items()},
-        }
+        },
+        milliseconds={"BatchLatency": milliseconds},
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -111,8 +112,7 @@ class GenesysDirectory:
         chance: Callable[[], float] = random.random,
     ) -> None:
         """Nothing is called before the first lookup. ``breaker_seconds`` are its base and its cap."""
-        self.calls = 0
-        self.hits = 0
+        self._usage: Counter[str] = Counter()
         self._urls = urls
         self._secret = secret
         self._session = requests.Session()
@@ -132,13 +132,18 @@ class GenesysDirectory:
             HoldfastError: Some could not be asked for; nothing is known of any then.
         """
         known = {user_id: self._users[user_id] for user_id in user_ids if user_id in self._users}
-        self.hits += len(known)
+        self._usage["CacheHits"] += len(known)
         unknown = sorted(set(user_ids) - known.keys())
         for chunk in chunks(unknown, IDS_PER_CALL):
             found = self._ask(chunk, deadline)
             self._users.update(found)
             known |= found
         return known
+
+    def usage(self) -> Mapping[str, int]:
+        """``ApiCalls`` and ``CacheHits`` since this was asked last."""
+        usage, self._usage = self._usage, Counter()
+        return usage
 
     def _ask(self, user_ids: Collection[str], deadline: Deadline) -> dict[str, User | None]:
         self._breaker.check()
@@ -216,7 +221,7 @@ class GenesysDirectory:
         left = deadline.remaining()
         if left <= 0:
             return Unavailable("no time was left to ask the Genesys API")
-        self.calls += 1
+        self._usage["ApiCalls"] += 1
         try:
             response = self._session.request(
                 method,

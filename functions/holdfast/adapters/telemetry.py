@@ -17,14 +17,20 @@ def logger() -> Logger:
     return Logger()
 
 
-def emit(counts: Mapping[str, float], *, dimensions: Mapping[str, str] | None = None) -> None:
-    """Write counts as one metric record (CloudWatch embedded metric format). Zeros are left out: they cost the same."""
-    told = {name: value for name, value in counts.items() if value}
-    if not told:
+def emit(
+    counts: Mapping[str, float],
+    *,
+    milliseconds: Mapping[str, float] | None = None,
+    dimensions: Mapping[str, str] | None = None,
+) -> None:
+    """Write one metric record (CloudWatch embedded metric format). Zeros are left out: they cost the same."""
+    values = [(name, MetricUnit.Count, value) for name, value in counts.items() if value]
+    values += [(name, MetricUnit.Milliseconds, value) for name, value in (milliseconds or {}).items()]
+    if not values:
         return
     metrics = Metrics(namespace=NAMESPACE)
     for name, text in (dimensions or {}).items():
         metrics.add_dimension(name=name, value=text)
-    for name, value in told.items():
-        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+    for name, unit, value in values:
+        metrics.add_metric(name=name, unit=unit, value=value)
     metrics.flush_metrics()
