@@ -36,6 +36,7 @@ CONNECT_SECONDS = 2.0
 READ_SECONDS = 5.0
 #: The longest that the door stays closed, unless the API itself asks for more.
 BREAKER_CAP_SECONDS = 30.0
+MAX_RETRY_AFTER_SECONDS = 604_800.0
 
 _UNAUTHORISED = 401
 _FORBIDDEN = 403
@@ -265,9 +266,9 @@ def _transient_error(response: requests.Response) -> HoldfastError | None:
 
 
 def _retry_after(response: requests.Response) -> float | None:
-    """Seconds; Genesys sends no dates here."""
+    """Seconds; Genesys sends no dates here. Nobody means more than a week."""
     value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdecimal() else None
+    return min(float(value[:9]), MAX_RETRY_AFTER_SECONDS) if value.isascii() and value.isdecimal() else None
 
 
 def _object_of(response: requests.Response) -> Mapping[str, Any]:
