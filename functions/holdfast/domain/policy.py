@@ -41,6 +41,8 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "below": lambda value, bound: value < bound,
     "atLeast": lambda value, bound: value >= bound,
 }
+#: The evidence that can be compared.
+_NUMBERS = frozenset({"retryAfter", "rounds", "ageHours"})
 _LIMIT_NAMES = {"maxRetries": "max_retries", "maxAgeHours": "max_age_hours"}
 
 
@@ -200,10 +202,13 @@ _VARIABLE = re.compile(
 
 
 def _holds(evidence: Evidence, name: str, wanted: Any, limits: Limits) -> bool:
+    """Whether one condition holds. A number that is not known is neither below nor above anything."""
     value = getattr(evidence, _EVIDENCE_NAMES[name])
     if not isinstance(wanted, dict):
         return bool(value == wanted)
-    return all(_COMPARISONS[comparison](value, _bound(bound, limits)) for comparison, bound in wanted.items())
+    return value is not None and all(
+        _COMPARISONS[comparison](value, _bound(bound, limits)) for comparison, bound in wanted.items()
+    )
 
 
 def _bound(bound: float | str, limits: Limits) -> float:
@@ -235,11 +240,11 @@ def _faults_of_rule(number: int, raw: Any, text: str) -> list[str]:
     line = text[: max(text.find(json.dumps(raw["id"])), 0)].count("\n") + 1
     faults = [f"unknown key {key}" for key in sorted(raw.keys() - _RULE_KEYS)]
     faults += [f"no {key}" for key in ("category", "when", "action", "says") if key not in raw]
-    if raw.get("category") not in CATEGORIES:
+    if not _is_one_of(CATEGORIES, raw.get("category")):
         faults.append("its category does not exist")
-    if raw.get("action") not in ACTIONS:
+    if not _is_one_of(ACTIONS, raw.get("action")):
         faults.append("its action does not exist")
-    if raw.get("schedule", "standard") not in SCHEDULES:
+    if not _is_one_of(SCHEDULES, raw.get("schedule", "standard")):
         faults.append("its schedule does not exist")
     limit = raw.get("limit")
     if limit is not None and (type(limit) is not int or limit < 1):
@@ -249,11 +254,19 @@ def _faults_of_rule(number: int, raw: Any, text: str) -> list[str]:
     return [f"line {line}, rule {raw['id']}: {fault}" for fault in faults]
 
 
+def _is_one_of(names: frozenset[str], value: Any) -> bool:
+    return isinstance(value, str) and value in names
+
+
 def _faults_of_conditions(when: Mapping[str, Any]) -> list[str]:
     faults = [f"evidence has no {name}" for name in when if name not in _EVIDENCE_NAMES]
     for name, wanted in when.items():
         if not isinstance(wanted, dict):
             continue
+        if name not in _NUMBERS:
+            faults.append(f"{name} is no number")
+        if not wanted:
+            faults.append(f"{name} is compared in no known way")
         for comparison, bound in wanted.items():
             known_bound = bound in _LIMIT_NAMES if isinstance(bound, str) else type(bound) in (int, float)
             if comparison not in _COMPARISONS or not known_bound:
