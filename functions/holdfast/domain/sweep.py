@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from holdfast.domain.errors import EvidenceMissing, HoldfastError
+from holdfast.domain.errors import EvidenceMissing
 from holdfast.domain.identity import execution_name
 from holdfast.domain.intake import MAX_GENERATIONS, Intake, start_generation
 from holdfast.domain.letters import EVIDENCE_PREFIX, Letter
@@ -53,7 +53,7 @@ class Sweeper:
     def _look_at(self, keys: Sequence[str], report: SweepReport) -> None:
         try:
             counted = self._settled_or_adopted(keys)
-        except HoldfastError as error:
+        except Exception as error:  # noqa: BLE001 - one letter's trouble must not keep all others from their owner
             report.failed += len(keys)
             report.troubles.append(type(error).__name__)
         else:
