@@ -1,0 +1,165 @@
+"""A replay takes what was asked for, once, and can be stopped and started again."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from holdfast.domain.errors import EvidenceMissing, InvalidInput
+from holdfast.domain.identity import EXECUTION_NAME_LIMIT
+from holdfast.domain.replay import Plan, Replayer, category_of
+from holdfast.domain.triage import REPLAYED_TAG, Archivist, Case
+from tests.fakes import MACHINE, FakeLedger, FakeObjects, Journal
+from tests.unit.samples import PERSONAL, body, message
+
+ASKED = {"prefix": "archive/category=UNKNOWN/", "run": "run-1", "startedAt": "2026-11-23T12:00:00.000Z"}
+VERDICT = {"category": "UNKNOWN"}
+
+
+@dataclass
+class World:
+    journal: Journal = field(default_factory=Journal)
+
+    def __post_init__(self) -> None:
+        self.objects = FakeObjects(self.journal)
+        self.replayer = Replayer(self.objects, lambda work, values: list(map(work, values)))
+
+    def archive(self, event_id: str, category: str = "UNKNOWN", at: str = "2026-11-22T10:00:00.000Z") -> str:
+        evidence = f"dead-letters/{event_id}/m.json"
+        self.objects.create(
+            evidence, json.dumps({"letterId": event_id, "message": message(body(event_id), "m").as_json()})
+        )
+        archivist = Archivist(self.objects, FakeLedger(self.journal))
+        key = archivist.archive(Case(event_id, (evidence,)), {"category": category}, f"{MACHINE}{event_id}", at)
+        self.objects.delete([evidence])
+        return key
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def plan(**changes: Any) -> Plan:
+    return Plan.read({**ASKED, **changes})
+
+
+# -- the plan ------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_travels_through_the_replay_unchanged() -> None:
+    full = plan(dryRun=True, force=True, reason="fixed in 1.4.2")
+    assert Plan.read(full.as_json()) == full
+    assert Plan.read(plan().as_json()) == plan()
+    assert (plan().dry_run, plan().force, plan().reason) == (False, False, "")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"prefix": None}, "prefix"),
+        ({"prefix": ""}, "prefix"),
+        ({"prefix": "dead-letters/"}, "prefix"),
+        ({"prefix": ["archive/"]}, "prefix"),
+        ({"reason": 5}, "reason"),
+        ({"reason": None}, "reason"),
+        ({"dryRun": "false"}, "dryRun"),
+        ({"force": 1}, "force"),
+        ({"dryrun": True}, "unknown fields: dryrun"),
+    ],
+)
+def test_a_replay_that_was_asked_for_wrongly_is_refused_with_the_reason(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidInput, match=reason):
+        plan(**change)
+
+
+def test_the_same_replay_asked_for_again_meets_its_own_names() -> None:
+    name = plan().execution_name("event-1")
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", name)
+    assert len(name) <= EXECUTION_NAME_LIMIT
+    assert plan(run="run-2", startedAt="later").execution_name("event-1") == name
+    others = {plan(**change).execution_name("event-1") for change in ({"reason": "again"}, {"force": True})}
+    assert name not in others | {plan().execution_name("event-2")}
+
+
+def test_the_category_is_in_the_key() -> None:
+    assert category_of("archive/category=CRASHED/dt=2026-11-23/x.json") == "CRASHED"
+    assert category_of("archive/x.json") == "UNKNOWN"
+
+
+# -- a dry run -----------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_counts_by_category_and_writes_nothing(world: World) -> None:
+    keys = [world.archive("event-1"), world.archive("event-2"), world.archive("event-3", "CRASHED")]
+    world.objects.tag(keys[0], REPLAYED_TAG)
+    world.journal.heal()
+    assert world.replayer.count(plan(prefix="archive/", dryRun=True)) == {"CRASHED": 1, "SKIPPED": 1, "UNKNOWN": 1}
+    assert world.replayer.count(plan(prefix="archive/", dryRun=True, force=True)) == {"CRASHED": 1, "UNKNOWN": 2}
+    assert set(world.journal.calls) == {"objects.list", "objects.tags"}
+
+
+# -- one letter ----------------------------------------------------------------------------------------------------
+
+
+def test_an_archived_letter_gets_one_execution_that_holds_its_archive_object(world: World) -> None:
+    key = world.archive("event-1")
+    prepared = world.replayer.prepare(plan(reason="fixed"), key)
+    assert prepared["action"] == "start"
+    assert prepared["name"] == plan(reason="fixed").execution_name("event-1")
+    assert prepared["input"]["evidence"] == [key]
+    assert prepared["input"]["replayOf"] == {"key": key, "run": "run-1", "reason": "fixed"}
+    assert Case.read(prepared["input"]) == Case("event-1", (key,), replay=True)
+    assert PERSONAL not in json.dumps(prepared, ensure_ascii=False)
+
+
+def test_a_letter_whose_event_is_stored_is_skipped_unless_forced(world: World) -> None:
+    key = world.archive("event-1")
+    world.objects.tag(key, {**REPLAYED_TAG, "own": "tag"})
+    assert world.replayer.prepare(plan(), key) == {
+        "action": "skip",
+        "result": {"outcome": "SKIPPED", "why": "its event is stored already"},
+    }
+    assert world.replayer.prepare(plan(force=True), key)["action"] == "start"
+
+
+@pytest.mark.parametrize(
+    ("archived_at", "action"), [("2026-11-23T11:59:59.999Z", "start"), ("2026-11-23T12:00:00.001Z", "skip")]
+)
+def test_what_is_archived_after_the_start_is_skipped(world: World, archived_at: str, action: str) -> None:
+    assert world.replayer.prepare(plan(), world.archive("event-1", at=archived_at))["action"] == action
+
+
+@pytest.mark.parametrize("text", [None, "scribble", "{}"])
+def test_an_object_that_is_no_letter_is_named_so(world: World, text: str | None) -> None:
+    key = "archive/category=UNKNOWN/dt=2026-11-22/x.json"
+    if text is not None:
+        world.objects.create(key, text)
+    with pytest.raises(EvidenceMissing):
+        world.replayer.prepare(plan(), key)
+
+
+# -- what came of it -----------------------------------------------------------------------------------------------
+
+
+def test_the_report_counts_by_category_and_outcome_and_is_written(world: World) -> None:
+    for number, (category, outcome) in enumerate(
+        [("UNKNOWN", "RECOVERED"), ("UNKNOWN", "RECOVERED"), ("CRASHED", "ARCHIVED")]
+    ):
+        key = f"archive/category={category}/dt=2026-11-22/{number}.json"
+        for _ in range(2):  # a repeated note is the same note
+            world.replayer.note(plan(), key, {"outcome": outcome})
+    report = world.replayer.report(plan())
+    assert report["counts"] == {"CRASHED ARCHIVED": 1, "UNKNOWN RECOVERED": 2}
+    assert (report["letters"], report["report"]) == (3, "replays/run-1/report.json")
+    written = json.loads(world.objects.texts[report["report"]])
+    assert written == {key: value for key, value in report.items() if key != "report"}
+
+
+def test_another_run_s_notes_are_not_counted(world: World) -> None:
+    world.replayer.note(plan(), "archive/category=UNKNOWN/a.json", {"outcome": "RECOVERED"})
+    assert world.replayer.report(plan(run="run-2"))["letters"] == 0

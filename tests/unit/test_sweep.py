@@ -1,0 +1,158 @@
+"""The daily sweep: settled evidence goes, evidence that somebody works on stays, the rest is adopted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from holdfast.domain.errors import Throttled, Unavailable
+from holdfast.domain.identity import execution_name
+from holdfast.domain.intake import Intake
+from holdfast.domain.letters import Letter
+from holdfast.domain.ports import Execution
+from holdfast.domain.sweep import Sweeper, SweepReport
+from tests.fakes import MACHINE, NOW, FakeDeadline, FakeEventStore, FakeExecutions, FakeObjects, Journal
+from tests.unit.samples import ACD_START, PERSONAL, body, message, stamped
+
+DAY = timedelta(days=1)
+NAME = execution_name(ACD_START, "event-1", "message-1")
+
+
+@dataclass
+class World:
+    journal: Journal = field(default_factory=Journal)
+
+    def __post_init__(self) -> None:
+        self.objects = FakeObjects(self.journal, age=timedelta(days=2))
+        self.executions = FakeExecutions(self.journal)
+        self.store = FakeEventStore(self.journal)
+
+    def keep(self, text: str | None = None, message_id: str = "message-1", *, hours: int = 48, **changes: Any) -> str:
+        letter = Letter.of(message(text or body(), message_id, **changes))
+        self.objects.age = timedelta(hours=hours)
+        self.objects.create(letter.key, letter.as_json())
+        return letter.key
+
+    def sweep(self, deadline: FakeDeadline | None = None) -> SweepReport:
+        sweeper = Sweeper(Intake(self.objects, self.executions), self.store)
+        return sweeper.sweep(NOW, DAY, deadline or FakeDeadline())
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_nothing_to_do_is_a_report_too(world: World) -> None:
+    assert world.sweep() == SweepReport()
+
+
+def test_young_evidence_is_left_alone_and_its_age_is_told(world: World) -> None:
+    world.keep(hours=23)
+    assert world.sweep() == SweepReport(seen=1, left=1, oldest_hours=23.0)
+    assert world.journal.calls[-1] == "objects.list"
+
+
+def test_evidence_of_a_stored_event_is_released(world: World) -> None:
+    world.keep()
+    world.store.items["event-1"] = None  # type: ignore[assignment]  # that it is there is all that is asked
+    assert world.sweep() == SweepReport(seen=1, released=1, oldest_hours=48.0)
+    assert world.objects.texts == {}
+
+
+def test_evidence_of_a_body_that_only_claims_a_stored_event_s_id_is_not_released(world: World) -> None:
+    world.keep('{"id": "event-1"}')
+    world.store.items["event-1"] = None  # type: ignore[assignment]  # that it is there is all that is asked
+    assert world.sweep().adopted == 1
+
+
+@pytest.mark.parametrize("status", [Execution.RUNNING, Execution.PENDING_REDRIVE])
+def test_evidence_of_an_execution_that_works_on_it_is_left(world: World, status: Execution) -> None:
+    world.keep()
+    world.executions.end(NAME, status)
+    assert world.sweep().left == 1
+    assert list(world.executions.reports) == [NAME]
+
+
+def test_evidence_of_an_execution_that_settled_it_is_released(world: World) -> None:
+    world.keep()
+    world.executions.end(NAME, Execution.SUCCEEDED)
+    assert world.sweep().released == 1
+    assert world.objects.texts == {}
+
+
+@pytest.mark.parametrize("status", [Execution.ABORTED, Execution.FAILED, Execution.TIMED_OUT])
+def test_what_an_execution_left_behind_is_adopted_by_the_next_generation(world: World, status: Execution) -> None:
+    key = world.keep()
+    world.executions.end(NAME, status)
+    assert world.sweep() == SweepReport(seen=1, adopted=1, oldest_hours=48.0)
+    assert world.executions.running == [f"{NAME}-g1"]
+    assert world.executions.inputs[f"{NAME}-g1"]["evidence"] == [key]
+    assert world.sweep().left == 1, "a second sweep finds it in good hands"
+
+
+def test_evidence_that_no_execution_was_ever_started_for_is_adopted(world: World) -> None:
+    world.keep()
+    assert world.sweep().adopted == 1
+    assert world.executions.running == [NAME]
+
+
+def test_all_evidence_of_a_letter_goes_to_one_execution_the_newest_last(world: World) -> None:
+    newest = world.keep(message_id="a-newer", hours=30, attributes=stamped(execution=f"{MACHINE}gone", attempt=3))
+    oldest = world.keep(message_id="message-1", hours=60)
+    assert world.sweep().adopted == 2
+    (started,) = world.executions.inputs.values()
+    assert started["evidence"] == [oldest, newest]
+    assert (started["messageId"], started["attempts"]) == ("a-newer", 3)
+
+
+def test_one_young_piece_of_evidence_keeps_the_letter_out_of_the_sweep(world: World) -> None:
+    world.keep(message_id="old", hours=60)
+    world.keep(message_id="young", hours=1)
+    assert world.sweep().left == 2
+
+
+def test_the_execution_that_redrove_the_message_is_asked_too(world: World) -> None:
+    world.keep(attributes=stamped(execution=f"{MACHINE}redriver"))
+    world.executions.end("redriver", Execution.RUNNING)
+    assert world.sweep().left == 1
+
+
+def test_an_older_generation_that_failed_does_not_hide_a_newer_one_that_runs(world: World) -> None:
+    world.keep()
+    world.executions.end(NAME, Execution.ABORTED)
+    world.executions.end(f"{NAME}-g1", Execution.RUNNING)
+    assert world.sweep().left == 1
+
+
+@pytest.mark.parametrize("error", [Unavailable("down"), Throttled("slow"), RuntimeError(PERSONAL)])
+def test_one_letter_s_trouble_keeps_no_other_from_being_adopted(world: World, error: Exception) -> None:
+    for number in (1, 2, 3):
+        world.keep(body(f"event-{number}"), f"message-{number}")
+    world.journal.fail("executions.start", None, error)
+    report = world.sweep()
+    assert (report.adopted, report.failed, report.troubles) == (2, 1, [type(error).__name__])
+    assert world.sweep().adopted == 1
+
+
+def test_evidence_that_cannot_be_read_is_told_and_stays(world: World) -> None:
+    world.objects.create("dead-letters/event-9/x.json", "scribble")
+    report = world.sweep()
+    assert (report.failed, report.troubles) == (1, ["EvidenceMissing"])
+    assert list(world.objects.texts) == ["dead-letters/event-9/x.json"]
+
+
+def test_evidence_that_was_released_meanwhile_is_no_matter(world: World) -> None:
+    world.keep()
+    world.objects.read = lambda _key: None  # type: ignore[method-assign]
+    assert world.sweep().failed == 1
+
+
+def test_without_time_the_rest_is_left_to_the_next_sweep(world: World) -> None:
+    for number in (1, 2, 3):
+        world.keep(body(f"event-{number}"), f"message-{number}")
+    report = world.sweep(FakeDeadline(10, 0))
+    assert (report.adopted, report.finished, report.seen) == (1, False, 3)
