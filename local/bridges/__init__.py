@@ -27,6 +27,7 @@ BRIDGES = (
     streams.record_partiql_writes,
     streams.resume_at_the_first_failure,
     streams.fail_over_to_a_bucket,
+    workflows.share_a_few_workers,
     workflows.evaluate_timeouts,
     workflows.scale_callback_timeouts,
     workflows.name_throttling,

@@ -200,6 +200,15 @@ def throttled_task(cloud: Cloud) -> Any:
     return cloud.outcome(cloud.start(cloud.machine(task)))["error"]
 
 
+def workers_of_executions(cloud: Cloud) -> int:
+    """How many processes work for twelve executions at once."""
+    function = cloud.function("time.sleep(0.5)\nreturn os.getpid()")
+    task = {"Type": "Task", "Resource": INVOKE, "Arguments": {"FunctionName": function}}
+    machine = cloud.machine(task | {"Output": "{% $states.result.Payload %}"})
+    started = [cloud.start(machine) for _ in range(12)]
+    return len({cloud.outcome(execution, 30)["output"] for execution in started})
+
+
 def undeliverable_event(cloud: Cloud) -> Any:
     """The ERROR_CODEs in the dead-letter queue for a queue that is gone, and for one that lets nobody in."""
     codes = []
@@ -398,6 +407,7 @@ SCENARIOS: dict[str, tuple[Callable[[Cloud], Any], Any, Any]] = {
         {"seen": ["1,2,3"], "lost": []},
         {"seen": ["1,2,3", "2,3"], "lost": ["2", "3"]},
     ),
+    "share_a_few_workers": (workers_of_executions, 12, 4),
     "evaluate_timeouts": (evaluated_timeout, "States.Runtime", "States.Timeout"),
     "scale_callback_timeouts": (scaled_timeout, "RUNNING", "FAILED"),
     "fail_callbacks_whose_function_failed": (failed_callback, "RUNNING", "ValueError"),
