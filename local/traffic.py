@@ -1,0 +1,343 @@
+"""Synthetic events in the shapes of Genesys Cloud, and what a real day mixes in: copies, nonsense, and bodies that lie.
+
+Nothing here was captured: every id is random, every name is from a list, every number is in the range that is reserved
+for fiction. :func:`burst` only plans; ``local.sending`` sends.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+CONVERSATION = "v2.detail.events.conversation.{id}"
+#: What share of the burst is over when Genesys fails, and when it would be back if nobody waited.
+OUTAGE_FROM = 0.4
+OUTAGE_TO = 0.7
+
+_WORDS = ("hello", "my", "order", "has", "not", "arrived", "could", "you", "look", "please", "señor", "東京", "café")
+_FIRST = ("Ada", "Björn", "Chiara", "Dmitri", "Élodie", "Femi", "Grace", "Haruki")
+_TOO_DEEP = 50_000
+#: One in so many events of the outage is of an agent who is new then.
+_NEWCOMER_EVERY = 15
+
+Json = dict[str, Any]
+
+
+class Expected(StrEnum):
+    """Where an event has to end."""
+
+    STORED = "stored"
+    MALFORMED = "archived as MALFORMED"
+    INVALID = "archived as INVALID"
+
+
+@dataclass(frozen=True, slots=True)
+class BusEvent:
+    """An event for the bus, which gives it its envelope and its id."""
+
+    detail_type: str
+    detail: Json
+    expected: Expected = Expected.STORED
+
+    @property
+    def names_user(self) -> bool:
+        """Whether enrichment has to ask Genesys about it."""
+        text = json.dumps(self.detail)
+        return '"userId"' in text or '"answeredUserId"' in text or self.detail_type.startswith("v2.users.")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueBody:
+    """A body that EventBridge would never make: it goes straight into the buffer queue."""
+
+    text: str
+    expected: Expected
+
+
+@dataclass(frozen=True, slots=True)
+class SecondCopy:
+    """The same envelope once more, as at-least-once delivery brings it: of the valid event sent ``back`` before."""
+
+    back: int
+
+
+Item = BusEvent | QueueBody | SecondCopy
+
+
+def burst(count: int, chance: random.Random, now: datetime) -> list[Item]:
+    """Plan a burst of ``count`` deliveries.
+
+    During the outage a few agents come who were not seen before it. Theirs are the events that it hits: an agent whom
+    the processor knows already need not be looked up.
+
+    Args:
+        count: How many deliveries, copies and nonsense included.
+        chance: The only source of randomness.
+        now: The time of the first event.
+    """
+    nonsense: list[Item] = [*_bodies(chance), *_invalid_events(chance, now)]
+    copies = count // 18
+    valid = count - len(nonsense) - copies
+    maker = _Maker(chance, now)
+    plan: list[Item] = [maker.event(number / valid) for number in range(valid)]
+    for item in nonsense:
+        plan.insert(chance.randrange(len(plan) + 1), item)
+    for _ in range(copies):
+        plan.insert(chance.randrange(len(plan) // 10, len(plan) + 1), SecondCopy(chance.randrange(1, 30)))
+    return plan
+
+
+class _Maker:
+    """Makes events one after the other, at the pace of the clock that it carries."""
+
+    def __init__(self, chance: random.Random, now: datetime) -> None:
+        self._chance = chance
+        self._now = now
+        self._number = 0
+        self._early_shift = [self._id() for _ in range(12)]
+        self._late_shift = [self._id() for _ in range(24)]
+        self._agents = self._early_shift
+        self._organisation = self._id()
+        self._makers: dict[Callable[[], BusEvent], int] = {
+            self._customer: 20,
+            self._acd_start: 17,
+            self._acd_end: 5,
+            self._user: 12,
+            self._transcription: 12,
+            self._audit: 5,
+            self._presence: 9,
+            self._operation: 8,
+            self._plain: 12,
+        }
+
+    def event(self, progress: float) -> BusEvent:
+        """The next event; ``progress`` says how much of the burst is over."""
+        self._now += timedelta(milliseconds=self._chance.randrange(1, 12))
+        self._number += 1
+        newcomer = OUTAGE_FROM <= progress < OUTAGE_TO and self._number % _NEWCOMER_EVERY == 0
+        self._agents = self._late_shift if newcomer or progress >= OUTAGE_TO else self._early_shift
+        maker = self._chance.choices(list(self._makers), list(self._makers.values()))[0]
+        return self._user() if newcomer else maker()
+
+    # -- topics ------------------------------------------------------------------------------------------------
+
+    def _customer(self) -> BusEvent:
+        end = self._chance.random() < 0.5  # noqa: PLR2004
+        body = self._conversation() | {
+            "externalContactId": self._id(),
+            "externalOrganizationId": self._id(),
+            "conversationExternalContactIds": [self._id()],
+        }
+        return self._detail_event("customer.end" if end else "customer.start", body | self._lasted(end))
+
+    def _acd_start(self) -> BusEvent:
+        return self._detail_event("acd.start", self._queued())
+
+    def _acd_end(self) -> BusEvent:
+        ended = {
+            "disconnectType": "TRANSFER",
+            "acdOutcome": "ANSWERED",
+            "answeredUserId": self._agent(),
+            "usedRouting": "STANDARD",
+            "connectedDurationMs": self._chance.randrange(60_000),
+            "flowType": "INBOUNDCALL",
+        }
+        return self._detail_event("acd.end", self._queued() | ended)
+
+    def _user(self) -> BusEvent:
+        end = self._chance.random() < 0.5  # noqa: PLR2004
+        body = self._conversation() | {"userId": self._agent(), "queueId": self._id(), "divisionId": self._id()}
+        if end:
+            body |= {"disconnectType": "PEER", "heldDurationMs": 0, "alertingDurationMs": 2_140}
+        return self._detail_event("user.end" if end else "user.start", body | self._lasted(end))
+
+    def _transcription(self) -> BusEvent:
+        conversation = self._id()
+        body = {
+            "eventTime": self._iso(),
+            "organizationId": self._organisation,
+            "conversationId": conversation,
+            "communicationId": self._id(),
+            "sessionStartTimeMs": self._milliseconds(),
+            "transcripts": [self._utterance() for _ in range(self._chance.randrange(1, 4))],
+            "status": {"offsetMs": self._chance.randrange(90_000), "status": "SESSION_ONGOING"},
+        }
+        return self._genesys("v2.conversations.{id}.transcription", conversation, body)
+
+    def _audit(self) -> BusEvent:
+        entity = self._id()
+        body = {
+            "id": self._id(),
+            "userId": self._agent(),
+            "username": {"name": self._chance.choice(_FIRST)},
+            "clientId": {},
+            "serviceName": "Routing",
+            "eventTime": self._iso(),
+            "action": "Update",
+            "entityType": "Queue",
+            "entity": {"id": entity, "name": "Orders"},
+            "propertyChanges": [{"property": "acwTimeoutMs", "oldValues": ["10000"], "newValues": ["15000"]}],
+        }
+        return self._genesys("v2.audits.entitytype.{id}.entityid.{id}", f"queue.entityid.{entity}", body)
+
+    def _presence(self) -> BusEvent:
+        body = {
+            "source": "PURECLOUD",
+            "presenceDefinition": {"id": self._id(), "systemPresence": self._chance.choice(("ON_QUEUE", "AWAY"))},
+            "primary": True,
+            "message": "",
+            "modifiedDate": self._iso(),
+        }
+        return self._genesys("v2.users.{id}.presence", self._agent(), body)
+
+    def _operation(self) -> BusEvent:
+        body = {
+            "eventEntity": "TRUNK",
+            "entityId": self._id(),
+            "entityName": "trunk-2",
+            "previousValue": "IN_SERVICE",
+            "currentValue": "DEGRADED",
+            "errorCode": "sip.503",
+            "conversationId": self._id(),
+            "phoneNumber": self._phone(),
+            "timestamp": self._iso(),
+        }
+        return self._genesys("v2.operations.events.{operationalEventId}", self._id(), body)
+
+    def _plain(self) -> BusEvent:
+        attributes = {"conversationId": self._id(), "status": "closed", "score": self._chance.randrange(11)}
+        if self._chance.random() < 0.3:  # noqa: PLR2004
+            attributes["userId"] = self._agent()
+        return BusEvent("Conversation Survey", {"id": self._id(), "attributes": attributes})
+
+    # -- parts -------------------------------------------------------------------------------------------------
+
+    def _detail_event(self, name: str, body: Json) -> BusEvent:
+        return self._genesys(f"{CONVERSATION}.{name}", body["conversationId"], body)
+
+    def _genesys(self, topic: str, entity: str, body: Json) -> BusEvent:
+        head, _, tail = topic.partition("{")
+        name = head + entity + tail.rpartition("}")[2]
+        detail = {"topicName": name, "version": "2", "timestamp": self._iso(), "eventBody": body}
+        return BusEvent(topic, detail | {"metadata": {"CorrelationId": self._id()}})
+
+    def _conversation(self) -> Json:
+        return {
+            "eventTime": self._milliseconds(),
+            "conversationId": self._id(),
+            "participantId": self._id(),
+            "sessionId": self._id(),
+            "mediaType": self._chance.choice(("VOICE", "VOICE", "CHAT", "EMAIL")),
+            "provider": "Edge",
+            "direction": self._chance.choice(("INBOUND", "OUTBOUND")),
+        }
+
+    def _queued(self) -> Json:
+        return self._conversation() | {
+            "ani": self._phone(),
+            "dnis": self._phone(),
+            "queueId": self._id(),
+            "divisionId": self._id(),
+            "requestedRoutings": ["STANDARD"],
+            "routingPriority": 0,
+        }
+
+    def _lasted(self, end: bool) -> Json:
+        return {"interactingDurationMs": self._chance.randrange(1, 600_000)} if end else {}
+
+    def _utterance(self) -> Json:
+        """One object per word, and the same words once more as they are shown: the largest events of all."""
+        words = self._chance.choices(_WORDS, k=self._chance.randrange(4, 20))
+        timed = [
+            {"confidence": 0.93, "offsetMs": 210 * number, "durationMs": 190, "word": word}
+            for number, word in enumerate(words)
+        ]
+        alternative = {"confidence": 0.91, "transcript": " ".join(words), "words": timed}
+        shown = {"decoratedTranscript": " ".join(words).capitalize(), "decoratedWords": timed}
+        return {
+            "utteranceId": self._id(),
+            "isFinal": True,
+            "channel": self._chance.choice(("EXTERNAL", "INTERNAL")),
+            "alternatives": [alternative | shown],
+            "dialect": "en-US",
+        }
+
+    def _agent(self) -> str:
+        return self._chance.choice(self._agents)
+
+    def _id(self) -> str:
+        return new_id(self._chance)
+
+    def _phone(self) -> str:
+        return f"tel:+1317555{self._chance.randrange(100, 200):04}"
+
+    def _iso(self) -> str:
+        return self._now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def _milliseconds(self) -> int:
+        return int(self._now.timestamp() * 1000)
+
+
+def _invalid_events(chance: random.Random, now: datetime) -> list[Item]:
+    """Readable, routed by the rule, and no events all the same."""
+    stamp = now.astimezone(UTC).isoformat(timespec="milliseconds")
+    details: list[Json] = [
+        {},
+        {"nothing": new_id(chance)},
+        {"topicName": f"v2.users.{new_id(chance)}.presence", "version": "2", "timestamp": stamp},
+        {"eventBody": None},
+        {"eventBody": [new_id(chance)]},
+        {"id": new_id(chance), "attributes": "status=closed"},
+        {"eventbody": {"conversationId": new_id(chance)}},
+        {"attributes": 7},
+    ]
+    return [BusEvent(f"{CONVERSATION}.user.start", detail, Expected.INVALID) for detail in details]
+
+
+def _bodies(chance: random.Random) -> list[Item]:
+    """Bodies that EventBridge would not make. Each is unlike the others, so that each is an identity of its own."""
+    broken = (
+        " ",
+        "this is not JSON",
+        '{"id": "cut off in the mid',
+        _envelope(chance).replace('"detail":', '"source": "genesys.cloud", "detail":'),  # a key that stands twice
+        _envelope(chance).replace('"score": 7', '"score": 1e400'),
+        _envelope(chance).replace('"score": 7', '"score": NaN'),
+        _envelope(chance).replace('"score": 7', '"score": "\\ud800"'),  # half of a surrogate pair
+        "[" * _TOO_DEEP + "]" * _TOO_DEEP,
+    )
+    strange = ("null", "[]", '"an event"', "42", json.dumps({"id": new_id(chance), "source": "genesys.cloud"}))
+    items: list[Item] = [QueueBody(text, Expected.MALFORMED) for text in broken]
+    return items + [QueueBody(text, Expected.INVALID) for text in strange]
+
+
+def _envelope(chance: random.Random) -> str:
+    """A sound envelope, for one fault to be put into."""
+    detail = {"id": new_id(chance), "attributes": {"conversationId": new_id(chance), "score": 7}}
+    return json.dumps(envelope(new_id(chance), "Conversation Survey", detail, datetime.fromtimestamp(0, UTC)))
+
+
+def envelope(event_id: str, detail_type: str, detail: Json, time: datetime) -> Json:
+    """The envelope that EventBridge puts around a detail."""
+    return {
+        "version": "0",
+        "id": event_id,
+        "detail-type": detail_type,
+        "source": "genesys.cloud",
+        "account": "000000000000",
+        "time": time.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "region": "us-east-1",
+        "resources": [],
+        "detail": detail,
+    }
+
+
+def new_id(chance: random.Random) -> str:
+    """A random UUID."""
+    return str(uuid.UUID(int=chance.getrandbits(128), version=4))
