@@ -82,7 +82,7 @@ def test_an_event_beyond_the_limit_of_an_entry_goes_as_a_pointer(beyond: int, wh
     assert ("event" in detail) is whole
     assert made.size <= MAX_REQUEST_BYTES
     if not whole:
-        assert detail == {"eventId": "event-1", "eventPointer": {"table": "events", "eventId": "event-1"}}
+        assert detail == {"eventId": "event-1", "eventPointer": {"eventId": "event-1"}}
 
 
 def test_the_size_is_counted_in_bytes() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +13,9 @@ from holdfast.domain.attempts import Attempt, AttemptKey, Status
 from holdfast.domain.envelope import format_time
 from holdfast.domain.errors import DEFERRED, Failure, HoldfastError, Unavailable
 from holdfast.domain.ports import Deadline, Objects, StorableEvent, Stored
+
+#: An item, its attributes typed as DynamoDB types them.
+Item = Mapping[str, Any]
 
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchExecuteStatement.html
 STATEMENTS_PER_CALL = 25
@@ -53,7 +56,7 @@ class EventsTable:
         for event in events:
             try:
                 statements[event.letter_id] = self._statement(event)
-            except HoldfastError as error:
+            except Exception as error:  # noqa: BLE001 - one event that finds no place must not take its mates with it
                 results[event.letter_id] = Failure.of(error)
         if statements:
             results |= self._execute(statements)
@@ -111,6 +114,26 @@ class EventsTable:
                 ProjectionExpression="eventId",
             )
         return "Item" in answer
+
+    def received_between(self, begin: str, end: str, start_at: str | None) -> Iterator[tuple[list[Item], str | None]]:
+        """Pages of the items that were received from ``begin`` to before ``end`` (ISO UTC), in no order.
+
+        Each comes with the key at which the next page starts. It reads the whole table: for repairs, not for work.
+        """
+        request: dict[str, Any] = {
+            "TableName": self.name,
+            "FilterExpression": "receivedAt >= :begin AND receivedAt < :end",
+            "ExpressionAttributeValues": {":begin": {"S": begin}, ":end": {"S": end}},
+        }
+        while True:
+            if start_at:
+                request["ExclusiveStartKey"] = {"eventId": {"S": start_at}}
+            with translated("read a range of events"):
+                answer = self.client.scan(**request)
+            start_at = answer.get("LastEvaluatedKey", {}).get("eventId", {}).get("S")
+            yield answer["Items"], start_at
+            if not start_at:
+                return
 
 
 def _result(error: Mapping[str, Any] | None) -> Stored | Failure:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from holdfast.domain.errors import InvalidInput
+
 #: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html
 MAX_ENTRIES = 10
 MAX_REQUEST_BYTES = 1_000_000
@@ -55,6 +57,24 @@ def published(item: Mapping[str, Any], sequence_number: str) -> Publication:
     return Publication(sequence_number, made.event_id, made.detail_type, _pointer(head, item))
 
 
+def failed_records(document: str) -> list[Mapping[str, Any]]:
+    """The stream records in an object of the mapping's on-failure destination.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html: the invocation record, with the whole
+    event as its ``payload``.
+
+    Raises:
+        InvalidInput: It is no such object.
+    """
+    try:
+        payload = json.loads(document)["payload"]
+        event = json.loads(payload) if isinstance(payload, str) else payload
+        records: list[Mapping[str, Any]] = list(event["Records"])
+    except (ValueError, KeyError, TypeError):
+        raise InvalidInput("the object holds no failed stream records") from None
+    return records
+
+
 def event_text(item: Mapping[str, Any]) -> str | None:
     """The enriched envelope in an item, packed or plain; ``None`` where the item only points to it."""
     packed = item.get("eventPacked")
@@ -79,7 +99,7 @@ def in_batches(publications: Sequence[Publication]) -> Iterator[list[Publication
 
 
 def _pointer(head: str, item: Mapping[str, Any]) -> str:
-    place = item.get("eventPointer") or {"table": "events", "eventId": item["eventId"]}
+    place = item.get("eventPointer") or {"eventId": item["eventId"]}
     return f'{head}, "eventPointer": {json.dumps(place)}}}'
 
 
