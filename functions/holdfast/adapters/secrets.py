@@ -44,7 +44,7 @@ class CredentialsSecret:
 
     def _read(self) -> Credentials:
         with translated("read the Genesys credentials"):
-            text = self._client.get_secret_value(SecretId=self._arn)["SecretString"]
+            text = self._client.get_secret_value(SecretId=self._arn).get("SecretString", "")  # a binary one has none
         try:
             data = json.loads(text)
             return Credentials(str(data["clientId"]), str(data["clientSecret"]))
