@@ -132,7 +132,8 @@ class GenesysDirectory:
         Raises:
             HoldfastError: Some could not be asked for; nothing is known of any then.
         """
-        known = {user_id: self._users[user_id] for user_id in user_ids if user_id in self._users}
+        with self._users.timer:  # time stands still, so that no entry ends between the two looks at it
+            known = {user_id: self._users[user_id] for user_id in user_ids if user_id in self._users}
         self._usage["CacheHits"] += len(known)
         unknown = sorted(set(user_ids) - known.keys())
         for chunk in chunks(unknown, IDS_PER_CALL):
