@@ -30,9 +30,10 @@ def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_aws_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No profile, credentials or endpoint of whoever runs the tests may play a part."""
-    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN"):
+def no_account_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No profile, credentials, endpoint or proxy of whoever runs the tests may play a part."""
+    proxies = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN", *proxies, *map(str.lower, proxies)):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "nobody")
