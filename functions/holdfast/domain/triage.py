@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import floor
 from typing import Any
 
 from holdfast.domain.attempts import Attempt, in_order, of_message
@@ -158,7 +159,9 @@ def _body_of(letter: Letter) -> str:
 def _age_hours(case: Case, now: datetime) -> float:
     if not case.dead_since:
         return 0.0
-    return round(max(0.0, now.timestamp() - case.dead_since / 1000) / 3600, 1)
+    hours = max(0.0, now.timestamp() - case.dead_since / 1000) / 3600
+    # Never rounded up: a letter is not too old before it is.
+    return floor(hours * 10) / 10
 
 
 @dataclass(frozen=True, slots=True)
