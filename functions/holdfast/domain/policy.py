@@ -202,8 +202,13 @@ _VARIABLE = re.compile(
 
 
 def _holds(evidence: Evidence, name: str, wanted: Any, limits: Limits) -> bool:
-    """Whether one condition holds. A number that is not known is neither below nor above anything."""
+    """Whether one condition holds: the value itself, one of a list, or a comparison.
+
+    A number that is not known is neither below nor above anything.
+    """
     value = getattr(evidence, _EVIDENCE_NAMES[name])
+    if isinstance(wanted, list):
+        return value in wanted
     if not isinstance(wanted, dict):
         return bool(value == wanted)
     return value is not None and all(
@@ -261,6 +266,8 @@ def _is_one_of(names: frozenset[str], value: Any) -> bool:
 def _faults_of_conditions(when: Mapping[str, Any]) -> list[str]:
     faults = [f"evidence has no {name}" for name in when if name not in _EVIDENCE_NAMES]
     for name, wanted in when.items():
+        if wanted == []:
+            faults.append(f"{name} is one of nothing")
         if not isinstance(wanted, dict):
             continue
         if name not in _NUMBERS:
