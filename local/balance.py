@@ -145,11 +145,11 @@ def _faults(sent: Collection[Sent], holdings: Holdings) -> Iterable[str]:
         for reason in _faults_of(one, objects.get(one.letter_id, []), holdings.stored):
             reasons.setdefault(reason, []).append(one.letter_id)
     strangers = (holdings.stored.keys() | objects.keys()) - {one.letter_id for one in sent}
-    reasons |= {"was never sent and is stored or archived": sorted(strangers)} if strangers else {}
-    reasons |= {"is an execution that ended without an outcome": list(holdings.failed)} if holdings.failed else {}
+    reasons |= {"identities that nobody sent": sorted(strangers)} if strangers else {}
+    reasons |= {"executions that ended without an outcome": list(holdings.failed)} if holdings.failed else {}
     for place, found in holdings.custody.items():
-        reasons |= {f"is still {place}": sorted(found)} if found else {}
-    reasons |= {"is an execution that still runs": list(holdings.running)} if holdings.running else {}
+        reasons |= {f"identities still {place}": sorted(found)} if found else {}
+    reasons |= {"executions that still run": list(holdings.running)} if holdings.running else {}
     for reason, ids in reasons.items():
         yield f"{reason}: {len(ids)} ({shortened(ids)})"
 
@@ -157,21 +157,21 @@ def _faults(sent: Collection[Sent], holdings: Holdings) -> Iterable[str]:
 def _faults_of(one: Sent, objects: Collection[Archived], stored: Mapping[str, Any]) -> Iterable[str]:
     if one.expected is Expected.STORED:
         if one.letter_id not in stored:
-            yield "is a valid event that is not stored"
+            yield "valid events that are not stored"
         elif one.names_user and not _names(stored[one.letter_id]):
-            yield "names an agent and was stored without the agent's name"
+            yield "events stored without the name of the agent they name"
         if objects:
-            yield "is a valid event that was archived"
+            yield "valid events that were archived"
         return
     if one.letter_id in stored:
-        yield "is no event and was stored"
+        yield "bodies that are no event and were stored"
     if len(objects) != 1:
-        yield f"is no event and has {len(objects)} objects in the archive instead of one"
+        yield f"bodies that are no event, with {len(objects)} objects in the archive instead of one"
     for letter in objects:
         if f"archived as {letter.category}" != one.expected:
-            yield f"should be {one.expected} and is {letter.category}"
+            yield f"letters to be {one.expected}, and the archive says {letter.category}"
         if not _same_content(one, letter.body):
-            yield "was archived with another content than was sent"
+            yield "letters archived with another content than was sent"
 
 
 def _names(stored: Any) -> bool:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
+from botocore.exceptions import BotoCoreError
 from rich.console import Console
 from rich.table import Table
 
@@ -59,6 +60,11 @@ POLL_SECONDS = 0.5
 PUBLISHED = "demo-published"
 WIDTH = 100
 
+RIGHT = """[bold green]The balance is right:[/] nothing is lost.
+Every valid event is stored once, however often it came, and none was archived.
+Everything else is archived once, with the very bytes that were sent."""
+WRONG = "[bold red]The balance is wrong.[/]"
+
 NEXT_STEPS = """[bold]What to do next[/]
   make up      the same application on a local AWS that stays, to send your own events to
   README.md    how it works, how to deploy it to AWS, how to operate it"""
@@ -77,6 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
         return _run(console, options.events, random.Random(options.seed))
     except LocalError as err:
         print(err, file=sys.stderr)
+        return 1
+    except BotoCoreError as err:
+        print(
+            f"The local AWS does not answer any more ({type(err).__name__}); nothing is left running.", file=sys.stderr
+        )
         return 1
     except KeyboardInterrupt:
         print("\nInterrupted; nothing is left running.", file=sys.stderr)
@@ -137,7 +148,7 @@ class Demo:
             self._watch.say("Genesys closes every connection without an answer", "red")
             time.sleep(DOWN_SECONDS)
             self._genesys.set_faults({"status": 503})
-            self._watch.say("Genesys answers 503 again; what was tried too often goes to triage", "red")
+            self._watch.say("Genesys answers 503 again; what was tried too often goes to triage, and dies again", "red")
             self._until(self._died_again, f"{DEAD_AGAIN} letters that were redriven into the outage and died again")
             self._genesys.set_faults()
             self._watch.say("Genesys is back; the rest of the burst comes", "green")
@@ -156,13 +167,11 @@ class Demo:
         self._print_archive(holdings)
         self._print_stories()
         for fault in faults:
-            self._console.print(f"[bold red]wrong[/] {fault}")
+            self._console.print(f"[bold red]wrong:[/] {fault}", soft_wrap=True)
         if result.lost:
-            self._console.print(f"[bold red]lost[/] {shortened(result.lost)}")
+            self._console.print(f"[bold red]lost:[/] {shortened(result.lost)}", soft_wrap=True)
         right = result.right and not faults
-        self._console.print(
-            "\n[bold green]The balance is right.[/]" if right else "\n[bold red]The balance is wrong.[/]"
-        )
+        self._console.print(f"\n{RIGHT if right else WRONG}")
         return right
 
     # -- what happens ----------------------------------------------------------------------------------------
@@ -203,7 +212,7 @@ class Demo:
         holdings = look(self._stack)
         result = balance(self._sender.sent.values(), holdings)
         lines = [f"Sent {result.sent}, stored {result.stored}, archived {result.archived}, lost {len(result.lost)}."]
-        lines += [f"An identity {fault}" for fault in result.faults]
+        lines += result.faults
         return "\n".join(lines)
 
     def _count(self) -> Counts:
@@ -220,14 +229,15 @@ class Demo:
         table.add_column(style="bold")
         table.add_column(justify="right")
         table.add_column(style="dim")
-        copies = sum(published.values()) - len(published)
+        again = sum(published.values()) - len(published)
         lost = f"[bold green]{0}[/]" if not result.lost else f"[bold red]{len(result.lost)}[/]"
         rows = (
             ("sent", str(result.sent), f"identities, in {self._sender.deliveries} deliveries"),
-            ("stored", str(result.stored), f"each once, published {len(published)}, twice {copies}"),
-            ("archived", str(result.archived), "each once, the very bytes that were sent"),
+            ("stored", str(result.stored), f"{self._count().recovered} letters of them recovered by triage"),
+            ("archived", str(result.archived), "no event and never going to be one"),
             ("in custody", str(result.in_custody), "in a queue or in triage"),
             ("lost", lost, "sent, and nowhere to be found"),
+            ("published", str(len(published)), f"on the enriched bus, {again} of them more than once"),
         )
         for row in rows:
             table.add_row(*row)
@@ -247,10 +257,15 @@ class Demo:
         outputs = {execution["executionArn"]: self._output(execution["executionArn"]) for execution in ended}
         recovered = [arn for arn, output in outputs.items() if output["outcome"] == "RECOVERED"]
         archived = [arn for arn, output in outputs.items() if output["outcome"] == "ARCHIVED"]
-        chosen = sorted(recovered, key=lambda arn: -outputs[arn]["attempts"])[:1] + archived[:1]
-        for arn in chosen:
-            self._console.print()
-            self._console.print(story(arn.rsplit(":", 1)[-1], steps(history(self._stack, arn))))
+        patient = sorted(recovered, key=lambda arn: -outputs[arn]["attempts"])
+        for kind, arns in (("recovered", patient), ("archived", archived)):
+            for arn in arns[:1]:
+                title = f"The execution of one {kind} letter"
+                self._console.print()
+                self._console.print(story(title, arn.rsplit(":", 1)[-1], steps(history(self._stack, arn))))
+        self._console.print(
+            f"\n[dim]Waits are told as they are on AWS; here they took 1/{round(1 / WAIT_SCALE)} of it.[/]"
+        )
 
     def _output(self, execution_arn: str) -> dict[str, Any]:
         described = self._stack.client("stepfunctions").describe_execution(executionArn=execution_arn)
@@ -278,8 +293,10 @@ def collect_publications(stack: Stack) -> str:
 
 def _faults_of_publications(holdings: Holdings, published: Counter[str]) -> list[str]:
     silent, strange = holdings.stored.keys() - published.keys(), published.keys() - holdings.stored.keys()
-    faults = [f"is stored and was not published: {len(silent)} ({shortened(silent)})"] if silent else []
-    return faults + ([f"was published and is not stored: {len(strange)} ({shortened(strange)})"] if strange else [])
+    faults = [f"stored events that were not published: {len(silent)} ({shortened(silent)})"] if silent else []
+    return faults + (
+        [f"published events that are not stored: {len(strange)} ({shortened(strange)})"] if strange else []
+    )
 
 
 if __name__ == "__main__":

@@ -51,16 +51,16 @@ def steps(events: Iterable[Mapping[str, Any]]) -> list[Step]:
     return told + [Step(details["name"], at, _ended(_data(details))) for at, details in entered[-1:]]
 
 
-def story(title: str, told: Sequence[Step]) -> RenderableType:
+def story(title: str, name: str, told: Sequence[Step]) -> RenderableType:
     """The steps as a table of at most 100 columns, the times counted from the first one."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(style="dim", no_wrap=True, justify="right")
     table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold", max_width=74)
+    table.add_column(overflow="fold", max_width=64)
     for step in told:
         seconds = (step.at - told[0].at).total_seconds()
-        table.add_row(f"{seconds:+.1f} s", step.state, step.says)
-    return Group(Text(title, style="bold cyan"), table)
+        table.add_row(f"{step.at:%H:%M:%S} {seconds:+6.1f} s", step.state, step.says)
+    return Group(Text.assemble((title, "bold cyan"), "\n", (name, "dim")), table)
 
 
 def _is_entry(event: Mapping[str, Any]) -> bool:

@@ -54,27 +54,27 @@ def test_an_identity_counts_once_stored_before_archived_before_in_custody() -> N
 
 def test_a_valid_event_in_the_archive_is_a_fault() -> None:
     result = of(VALID, stored=STORED, archive=(replace(LETTER, letter_id="event-1"),))
-    assert result.faults == ("is a valid event that was archived: 1 (event-1)",)
+    assert result.faults == ("valid events that were archived: 1 (event-1)",)
 
 
 def test_a_body_that_is_no_event_has_exactly_one_object() -> None:
     twice = of(BROKEN, archive=(LETTER, replace(LETTER, key="archive/other.json")))
-    assert twice.faults == ("is no event and has 2 objects in the archive instead of one: 1 (sha256-1)",)
+    assert twice.faults == ("bodies that are no event, with 2 objects in the archive instead of one: 1 (sha256-1)",)
 
 
 def test_a_body_that_is_no_event_and_was_stored_is_a_fault() -> None:
     result = of(BROKEN, archive=(LETTER,), stored={"sha256-1": None})
-    assert result.faults == ("is no event and was stored: 1 (sha256-1)",)
+    assert result.faults == ("bodies that are no event and were stored: 1 (sha256-1)",)
 
 
 def test_the_archive_has_to_name_the_right_category() -> None:
     result = of(BROKEN, archive=(replace(LETTER, category="INVALID"),))
-    assert result.faults == ("should be archived as MALFORMED and is INVALID: 1 (sha256-1)",)
+    assert result.faults == ("letters to be archived as MALFORMED, and the archive says INVALID: 1 (sha256-1)",)
 
 
 def test_an_archived_body_is_compared_byte_for_byte() -> None:
     result = of(BROKEN, archive=(replace(LETTER, body="{o\u0308"),))
-    assert result.faults == ("was archived with another content than was sent: 1 (sha256-1)",)
+    assert result.faults == ("letters archived with another content than was sent: 1 (sha256-1)",)
 
 
 def test_what_went_by_the_bus_is_compared_by_its_detail() -> None:
@@ -87,22 +87,22 @@ def test_what_went_by_the_bus_is_compared_by_its_detail() -> None:
 def test_an_event_of_an_agent_has_to_be_stored_with_the_name() -> None:
     sent = replace(VALID, names_user=True)
     assert of(sent, stored={"event-1": {"detail": {"eventBody": {"userName": "Ada Ito"}}}}).right
-    assert of(sent, stored=STORED).faults == ("names an agent and was stored without the agent's name: 1 (event-1)",)
+    assert of(sent, stored=STORED).faults == ("events stored without the name of the agent they name: 1 (event-1)",)
 
 
 def test_what_nobody_sent_is_a_fault() -> None:
-    assert of(stored=STORED).faults == ("was never sent and is stored or archived: 1 (event-1)",)
+    assert of(stored=STORED).faults == ("identities that nobody sent: 1 (event-1)",)
 
 
 def test_executions_that_failed_or_still_run_are_faults() -> None:
     result = of(VALID, stored=STORED, failed=("a",), running=("b", "c"))
     assert result.faults == (
-        "is an execution that ended without an outcome: 1 (a)",
-        "is an execution that still runs: 2 (b, c)",
+        "executions that ended without an outcome: 1 (a)",
+        "executions that still run: 2 (b, c)",
     )
 
 
 def test_a_fault_of_many_names_the_first_few() -> None:
     sent = [Sent(f"event-{number}") for number in range(9)]
     (fault,) = balance(sent, Holdings()).faults
-    assert fault == ("is a valid event that is not stored: 9 (event-0, event-1, event-2, event-3, event-4, …)")
+    assert fault == ("valid events that are not stored: 9 (event-0, event-1, event-2, event-3, event-4, …)")
