@@ -16,7 +16,21 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from holdfast.domain.attempts import Attempt, AttemptKey
 from holdfast.domain.errors import Failure
 from holdfast.domain.letters import Outgoing
-from holdfast.domain.ports import Deadline, Execution, ExecutionReport, StorableEvent, Stored, StoredObject
+from holdfast.domain.ports import (
+    Announcements,
+    Deadline,
+    Directory,
+    EventStore,
+    Execution,
+    ExecutionReport,
+    Executions,
+    Ledger,
+    Objects,
+    Queue,
+    StorableEvent,
+    Stored,
+    StoredObject,
+)
 from holdfast.domain.users import User
 
 P = ParamSpec("P")
@@ -292,3 +306,16 @@ class FakeAnnouncements(Fake):
     @journalled
     def publish(self, detail_type: str, detail: Mapping[str, Any]) -> None:
         self.published.append((detail_type, detail))
+
+
+def conforming() -> tuple[EventStore, Ledger, Directory, Queue, Executions, Objects, Announcements]:
+    """For the type checker: the fakes have what the ports ask for."""
+    return (
+        FakeEventStore(),
+        FakeLedger(),
+        FakeDirectory(),
+        FakeQueue(),
+        FakeExecutions(),
+        FakeObjects(),
+        FakeAnnouncements(),
+    )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 #: Examples take what they take: a slow machine is no failure of the product.
-settings.register_profile("unit", deadline=None, max_examples=150, derandomize=True)
+settings.register_profile("unit", deadline=None, max_examples=100, derandomize=True)
 settings.load_profile("unit")
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}

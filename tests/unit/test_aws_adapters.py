@@ -289,6 +289,14 @@ def test_without_time_for_a_further_request_its_events_are_deferred(service: Mak
     assert results["event-25"] is DEFERRED
 
 
+def test_when_no_event_of_a_request_has_a_place_nothing_is_sent(service: Make) -> None:
+    overflow = FakeObjects()
+    overflow.journal.break_down("objects.create", Unavailable("down"))
+    noise = "".join(chr(0x4E00 + (n * 7919 + n * n * 104_729) % 20_000) for n in range(400_000))
+    results = table(service("dynamodb"), overflow).store([storable(text=noise)], FakeDeadline())
+    assert results == {"event-1": Failure.of(Unavailable("down"))}
+
+
 def test_an_event_is_packed_where_that_pays() -> None:
     text = "é" * (PACK_FROM_BYTES - 1)
     assert EventsTable(None, "t", 1, FakeObjects(), "b")._content(storable(text=text)) == {"event": {"S": text}}
@@ -333,6 +341,25 @@ def test_whether_the_table_holds_an_event_is_a_consistent_read(
     }
     dynamodb.answers("get_item", answer, expected)
     assert table(dynamodb).holds("event-1") is holds
+
+
+def test_a_range_of_the_table_is_read_page_by_page_and_can_go_on_where_it_stopped(service: Make) -> None:
+    dynamodb = service("dynamodb")
+    request = {
+        "TableName": "events",
+        "FilterExpression": "receivedAt >= :begin AND receivedAt < :end",
+        "ExpressionAttributeValues": {":begin": {"S": "a"}, ":end": {"S": "b"}},
+    }
+    items = [{"eventId": {"S": f"event-{n}"}} for n in (1, 2)]
+    place = {"eventId": {"S": "event-1"}}
+    dynamodb.answers("scan", {"Items": items[:1], "LastEvaluatedKey": place}, request)
+    dynamodb.answers("scan", {"Items": items[1:]}, {**request, "ExclusiveStartKey": place})
+    assert list(table(dynamodb).received_between("a", "b", None)) == [(items[:1], "event-1"), (items[1:], None)]
+    dynamodb.answers("scan", {"Items": items[1:]}, {**request, "ExclusiveStartKey": place})
+    assert list(table(dynamodb).received_between("a", "b", "event-1")) == [(items[1:], None)]
+    dynamodb.refuses("scan", "ThrottlingException")
+    with pytest.raises(Throttled):
+        list(table(dynamodb).received_between("a", "b", None))
 
 
 # -- the ledger ----------------------------------------------------------------------------------------------------

@@ -153,6 +153,14 @@ def test_what_can_be_parsed_but_not_be_written_is_malformed_on_examination(event
     assert identify(text)[0] == "event-1", "it is still known by its id"
 
 
+def test_what_is_nested_beyond_the_writer_is_malformed() -> None:
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(MalformedBody, match="nested"):
+        serialise(nested)
+
+
 def test_a_surrogate_pair_and_the_largest_double_are_fine() -> None:
     text = body(detail={"eventBody": {}}).replace(
         '"eventBody": {}', '"eventBody": {"e": "\\ud83c\\udfa7", "n": 1.7e308}'

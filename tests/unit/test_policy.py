@@ -16,6 +16,7 @@ from holdfast.domain.policy import ACTIONS, CATEGORIES, SCHEDULES, Evidence, Lim
 
 TEXT = files("holdfast.domain").joinpath("triage_policy.json").read_text()
 SHIPPED = Policy(TEXT)
+SHIPPED_RULES = json.loads(TEXT)["rules"]
 LIMITS = Limits(max_retries=5, max_age_hours=96)
 
 
@@ -49,6 +50,8 @@ def failed(category: str, **more: Any) -> dict[str, Any]:
         (failed("UNKNOWN"), "UNKNOWN", "retry"),
         (failed("NEVER_HEARD_OF"), "UNKNOWN", "retry"),
         ({"last_status": "stored"}, "UNKNOWN", "retry"),
+        ({"undelivered": True, "last_status": "failed", "last_category": "UNAVAILABLE"}, "UNKNOWN", "archive"),
+        ({"replay": True, "rounds": 1, "redrive": "NOT_SENT"}, "UNKNOWN", "archive"),
         ({"dead_lettered": True, "ledger": "unreadable"}, "UNKNOWN", "retry"),
         ({"redrive": "SILENT", "rounds": 1}, "UNCONFIRMED", "archive"),
         ({"redrive": "STORED", "rounds": 1}, "UNKNOWN", "archive"),
@@ -248,6 +251,7 @@ def set_in(index: int, **values: Any) -> Callable[[list[Any]], Any]:
         (edited(set_in(3, when={"rounds": {}})), "rounds is compared in no known way"),
         (edited(set_in(3, when={"body": {"below": 3}})), "body is no number"),
         (edited(set_in(3, when={"stored": {"atLeast": 1}})), "stored is no number"),
+        (edited(set_in(3, when={"lastStatus": []})), "lastStatus is one of nothing"),
         (edited(lambda rules: rules.append(dict(rules[-1]))), "rule a-person-has-to-look stands twice"),
         (edited(lambda rules: rules.insert(0, rules.pop(1))), "first rule has to be ALREADY_STORED"),
         (edited(set_in(0, when={"stored": False})), "first rule has to be ALREADY_STORED"),
@@ -271,6 +275,14 @@ def test_a_refusal_names_the_line_of_the_rule_and_every_reason() -> None:
         Policy(text)
     assert f"line {line}, rule not-an-event: its category does not exist" in str(caught.value)
     assert "rule already-stored: its action does not exist" in str(caught.value)
+
+
+def test_a_condition_can_name_several_values() -> None:
+    several = {**SHIPPED_RULES[-1], "id": "several", "when": {"lastStatus": ["started", None]}}
+    policy = Policy(edited(lambda rules: rules.insert(1, several)))
+    matched = [policy.judge(Evidence(last_status=status), (), LIMITS).rule for status in ("started", None, "failed")]
+    assert matched[:2] == ["several", "several"]
+    assert matched[2] != "several"
 
 
 def test_a_number_that_is_not_there_is_neither_below_nor_above_anything() -> None:
