@@ -58,8 +58,8 @@ def _take_one(letter: Letter, services: Intake) -> Taken:
 
 def _handed_over(letter: Letter, services: Intake) -> str:
     _write_evidence(letter, services.objects)
-    stamp = letter.message.triage
-    if stamp is None or stamp.letter_id != letter.letter_id:
+    stamp = letter.stamp
+    if stamp is None:
         return start_generation(letter, [letter.key], services, attempts=0)
     return _dead_again(letter, stamp, services)
 

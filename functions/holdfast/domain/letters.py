@@ -168,6 +168,12 @@ class Letter:
         return f"{EVIDENCE_PREFIX}{self.letter_id}/{self.message.message_id}.json"
 
     @property
+    def stamp(self) -> TriageStamp | None:
+        """The bookkeeping of the redrive that sent it, if it is about this very letter: another one's proves nothing."""
+        stamp = self.message.triage
+        return stamp if stamp and stamp.letter_id == self.letter_id else None
+
+    @property
     def detail_type(self) -> str:
         """The event's topic, or what the body is instead."""
         _, described = identify(self.message.body)

@@ -71,7 +71,7 @@ class Sweeper:
         if reports and reports[-1].status is Execution.SUCCEEDED:
             self.intake.objects.delete(keys)
             return "released"
-        attempts = max((letter.message.triage.attempt for letter in letters if letter.message.triage), default=0)
+        attempts = max((letter.stamp.attempt for letter in letters if letter.stamp), default=0)
         start_generation(newest, keys, self.intake, attempts=attempts, settled_is_done=False)
         return "adopted"
 
@@ -83,7 +83,7 @@ class Sweeper:
 
     def _owners(self, letter: Letter) -> list[ExecutionReport]:
         """The executions that may hold this evidence: the one that redrove the message, and its own generations."""
-        stamp = letter.message.triage
+        stamp = letter.stamp
         reports = [self.intake.executions.describe(stamp.execution)] if stamp else []
         for generation in range(MAX_GENERATIONS):
             name = execution_name(letter.detail_type, letter.letter_id, letter.message.message_id, generation)
