@@ -121,6 +121,14 @@ def test_the_execution_that_redrove_the_message_is_asked_too(world: World) -> No
     assert world.sweep().left == 1
 
 
+@pytest.mark.parametrize("status", [Execution.SUCCEEDED, Execution.RUNNING])
+def test_another_letter_s_stamp_says_nothing_about_this_evidence(world: World, status: Execution) -> None:
+    world.keep(attributes=stamped("event-2", execution=f"{MACHINE}another", attempt=9))
+    world.executions.end("another", status)
+    assert world.sweep().adopted == 1
+    assert world.executions.inputs[NAME]["attempts"] == 0
+
+
 def test_an_older_generation_that_failed_does_not_hide_a_newer_one_that_runs(world: World) -> None:
     world.keep()
     world.executions.end(NAME, Execution.ABORTED)
