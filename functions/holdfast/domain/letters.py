@@ -169,7 +169,7 @@ class Letter:
 
     @property
     def stamp(self) -> TriageStamp | None:
-        """The bookkeeping of the redrive that sent it, if it is about this very letter: another one's proves nothing."""
+        """The stamp of the redrive that sent it, if it is about this very letter: another one's proves nothing."""
         stamp = self.message.triage
         return stamp if stamp and stamp.letter_id == self.letter_id else None
 
