@@ -564,6 +564,32 @@ def test_a_message_that_dies_after_the_abort_is_worked_on_once_and_nothing_is_le
     world.at_rest()
 
 
+NO_EVENT = json.dumps({"id": "event-1", "detail-type": ACD_START, "detail": None})
+
+
+def test_an_aborted_event_is_not_released_because_another_body_that_claims_its_id_was_archived(world: World) -> None:
+    world.take_in(letter("message-1"))
+    world.triage(NAME, aborted)
+    world.take_in(letter("message-2", NO_EVENT))
+    world.journal.fail("objects.delete", Unavailable("down"))
+    world.triage(name_of("message-2"))
+    report = world.sweep()
+    assert (report.released, report.adopted) == (1, 1)
+    assert world.triage(name_of("message-1", 1))[-1] == "Recovered"
+    assert list(world.store.items) == ["event-1"]
+    world.at_rest()
+
+
+def test_two_bodies_that_claim_one_id_and_were_both_aborted_are_adopted_one_by_one(world: World) -> None:
+    for message_id, text in (("message-1", NO_EVENT), ("message-2", quiet_body())):
+        world.take_in(letter(message_id, text))
+        world.executions.end(name_of(message_id), Execution.ABORTED)
+    assert world.sweep().adopted == 2
+    assert world.triage(name_of("message-1", 1))[-1] == "Archived"
+    assert world.triage(name_of("message-2", 1))[-1] == "Recovered"
+    world.at_rest()
+
+
 # -- bodies that nobody can read -----------------------------------------------------------------------------------
 
 

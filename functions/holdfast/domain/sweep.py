@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -51,16 +51,22 @@ class Sweeper:
         return report
 
     def _look_at(self, keys: Sequence[str], report: SweepReport) -> None:
+        """Decide on a letter's evidence; the same id over another body has an end of its own, stored or archived."""
         try:
-            counted = self._settled_or_adopted(keys)
+            letters = {key: self._letter(key) for key in keys}
         except Exception as error:  # noqa: BLE001 - one letter's trouble must not keep all others from their owner
-            report.failed += len(keys)
-            report.troubles.append(type(error).__name__)
-        else:
-            setattr(report, counted, getattr(report, counted) + len(keys))
+            _note_trouble(report, keys, error)
+            return
+        for same in _by_body(letters):
+            try:
+                counted = self._settled_or_adopted(same)
+            except Exception as error:  # noqa: BLE001 - as above
+                _note_trouble(report, same, error)
+            else:
+                setattr(report, counted, getattr(report, counted) + len(same))
 
-    def _settled_or_adopted(self, keys: Sequence[str]) -> str:
-        letters = [self._letter(key) for key in keys]
+    def _settled_or_adopted(self, evidence: Mapping[str, Letter]) -> str:
+        keys, letters = list(evidence), list(evidence.values())
         newest = letters[-1]
         if settles_by_table(newest, self.store):
             self.intake.objects.delete(keys)
@@ -100,6 +106,19 @@ def _by_letter(found: Iterable[StoredObject]) -> list[list[StoredObject]]:
     for piece in found:
         groups[piece.key.split("/")[1]].append(piece)
     return [sorted(group, key=lambda piece: piece.modified) for group in groups.values()]
+
+
+def _by_body(letters: Mapping[str, Letter]) -> list[dict[str, Letter]]:
+    """The pieces of one letter with the same body, the newest piece last: a redrive keeps the body, so they are one."""
+    groups: dict[str, dict[str, Letter]] = defaultdict(dict)
+    for key, letter in letters.items():
+        groups[letter.message.body][key] = letter
+    return list(groups.values())
+
+
+def _note_trouble(report: SweepReport, keys: Collection[str], error: Exception) -> None:
+    report.failed += len(keys)
+    report.troubles.append(type(error).__name__)
 
 
 def _oldest_hours(found: Iterable[StoredObject], now: datetime) -> float:
