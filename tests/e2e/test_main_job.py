@@ -178,7 +178,11 @@ def test_a_replay_redrives_archived_letters_and_does_nothing_the_second_time(pip
 
 
 def test_no_personal_data_reaches_an_execution_or_a_log(pipeline: Pipeline) -> None:
-    marks = {"ani": "tel:+15550100042", "note": "Zoë says the card number is 4111-2222-3333", "mail": "zoe.mark@example.com"}
+    marks = {
+        "ani": "tel:+15550100042",
+        "note": "Zoë says the card number is 4111-2222-3333",
+        "mail": "zoe.mark@example.com",
+    }
     pipeline.genesys.set_faults({"status": 503})
     event = with_user(**marks)
     letters = [*pipeline.put(event), *pipeline.enqueue(f"no JSON at all {json.dumps(marks)}")]

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.domain.envelope import decode, examine, format_time, identify, iso_time, serialise
+from holdfast.domain.envelope import (
+    NESTING_LIMIT,
+    decode,
+    examine,
+    format_time,
+    identify,
+    iso_time,
+    parse,
+    serialise,
+)
 from holdfast.domain.errors import InvalidEvent, MalformedBody
 from tests.unit.samples import PERSONAL, body, envelope, plain_envelope
 
@@ -151,6 +160,22 @@ def test_what_can_be_parsed_but_not_be_written_is_malformed_on_examination(event
     with pytest.raises(MalformedBody, match=reason):
         examine(text)
     assert identify(text)[0] == "event-1", "it is still known by its id"
+
+
+@pytest.mark.parametrize(
+    ("levels", "readable"), [(NESTING_LIMIT - 1, True), (NESTING_LIMIT, True), (NESTING_LIMIT + 1, False)]
+)
+def test_the_depth_that_is_read_does_not_depend_on_the_parser(levels: int, readable: bool) -> None:
+    text = "[" * levels + "1" + "]" * levels
+    if readable:
+        parse(text)
+    else:
+        with pytest.raises(MalformedBody, match="nested"):
+            parse(text)
+
+
+def test_many_brackets_side_by_side_are_not_deep() -> None:
+    assert parse(f"[{'[],' * NESTING_LIMIT}[]]")
 
 
 def test_what_is_nested_beyond_the_writer_is_malformed() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from holdfast.adapters.genesys import CACHE_SECONDS, GenesysDirectory, Urls
 from holdfast.adapters.secrets import CredentialsSecret
-from holdfast.domain.errors import HoldfastError, Misconfigured, Rejected, Throttled, Unavailable
+from holdfast.domain.errors import HoldfastError, Misconfigured, Throttled, Unavailable
 from holdfast.domain.users import User
 from local.genesys import GenesysStandIn, user
 from tests.fakes import FakeDeadline
@@ -345,7 +345,7 @@ def test_a_wait_that_does_not_fit_is_not_begun(
     assert clock.slept == []
 
 
-@pytest.mark.parametrize(("status", "kind"), [(403, Misconfigured), (400, Rejected), (404, Rejected)])
+@pytest.mark.parametrize(("status", "kind"), [(403, Misconfigured), (404, Misconfigured)])
 def test_a_decision_of_the_api_is_not_asked_for_again(
     genesys: GenesysStandIn, directory: GenesysDirectory, status: int, kind: type[HoldfastError]
 ) -> None:
@@ -364,12 +364,13 @@ Answer = tuple[int, dict[str, str], str]
 def scripted() -> Iterator[Callable[..., str]]:
     servers: list[ThreadingHTTPServer] = []
 
-    def serve(users: Answer, token: Answer = TOKEN) -> str:
+    def serve(users: Answer | Callable[[str], Answer], token: Answer = TOKEN) -> str:
         class Handler(BaseHTTPRequestHandler):
             def answer(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 paths.append(self.path.partition("?")[0])
-                status, headers, content = token if self.path.startswith("/oauth") else users
+                answer = token if self.path.startswith("/oauth") else users
+                status, headers, content = answer(self.path) if callable(answer) else answer
                 self.send_response(status)
                 for name, value in {**headers, "Content-Length": str(len(content.encode()))}.items():
                     self.send_header(name, value)
@@ -432,6 +433,17 @@ def test_what_is_not_the_api_s_own_json_is_no_answer_of_it(
 def test_a_login_without_a_token_is_unavailable(scripted: Callable[..., str], directory_of: Make, content: str) -> None:
     url = scripted((200, {}, '{"entities": []}'), token=(200, {}, content))
     assert isinstance(failure_of(directory_of(url)), Unavailable)
+
+
+def test_one_id_that_the_api_refuses_costs_the_others_nothing(scripted: Callable[..., str], directory_of: Make) -> None:
+    entities = json.dumps({"entities": [{"id": user_id, "name": user_id} for user_id in (ANNA, BEN)]})
+
+    def refusing(path: str) -> Answer:
+        return (400, {}, "{}") if GONE in path else (200, {}, entities)
+
+    directory = directory_of(scripted(refusing))
+    assert lookup(directory, ANNA, BEN, GONE) == {ANNA: User(ANNA, None), BEN: User(BEN, None), GONE: None}
+    assert lookup(directory, GONE) == {GONE: None}, "the refused id is remembered as absent"
 
 
 def test_entities_that_are_no_users_are_passed_over(scripted: Callable[..., str], directory_of: Make) -> None:

@@ -434,6 +434,13 @@ def test_a_suspect_without_time_is_deferred(world: World) -> None:
     assert [outcome.failure for outcome in report.failures] == [DEFERRED]
 
 
+def test_a_suspect_that_was_deferred_is_still_one(world: World) -> None:
+    world.note("event-1", "message-1", 1, Status.STARTED)
+    world.note("event-1", "message-1", 2, Status.DEFERRED, DEFERRED)
+    world.process(record(body("event-1"), receives=3), record(body("event-2"), "message-2"))
+    assert world.journal.calls.count("eventstore.store") == 2, "it is worked on by itself"
+
+
 def test_a_closed_attempt_makes_no_suspect(world: World) -> None:
     world.note("event-1", "message-1", 1, Status.FAILED, Failure.of(Unavailable("down")))
     world.process(record(body("event-1"), receives=2), record(body("event-2"), "message-2"))
@@ -477,6 +484,14 @@ def test_a_redriven_record_s_execution_is_told_before_the_record_is_let_go(world
         ("token-1", {"outcome": "STORED", "letterId": "event-1", "messageId": "message-1"})
     ]
     assert world.journal.calls[-2:] == ["eventstore.store", "executions.succeed"]
+
+
+def test_an_answer_that_finds_no_time_left_makes_the_record_come_again(world: World) -> None:
+    world.executions.waiting.add("token-1")
+    report = world.process(record(body(), attributes=stamped()), deadline=FakeDeadline(60, 60, 0))
+    assert [outcome.failure for outcome in report.failures] == [DEFERRED]
+    assert list(world.store.items) == ["event-1"]
+    assert world.executions.told == []
 
 
 def test_a_stamp_of_another_letter_wakes_nobody(world: World) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.domain.envelope import decode
+from holdfast.domain.envelope import NESTING_LIMIT, decode
 from holdfast.domain.users import User, enrich, references
 from tests.unit.samples import OTHER_USER_ID, USER_ID, body, plain_envelope
 
@@ -74,8 +74,8 @@ def test_a_user_that_the_api_does_not_show_changes_nothing() -> None:
     assert event.payload == {"userId": USER_ID}
 
 
-def test_nesting_as_deep_as_the_parser_allows_is_walked_through() -> None:
+def test_nesting_as_deep_as_the_decoder_allows_is_walked_through() -> None:
     nested: dict[str, Any] = {"userId": USER_ID}
-    for _ in range(300):
+    for _ in range((NESTING_LIMIT - 5) // 2):
         nested = {"in": [nested]}
     assert places({"eventBody": nested}) == [(USER_ID, "user")]

@@ -40,6 +40,8 @@ MAX_RETRY_AFTER_SECONDS = 604_800.0
 
 _UNAUTHORISED = 401
 _FORBIDDEN = 403
+_NO_SUCH_API = (404, 405)
+_TIMED_OUT = 408
 _TOO_MANY = 429
 #: 500 is not named transient by Genesys, and is one all the same for an event that may wait.
 _SERVER_ERROR = 500
@@ -153,8 +155,17 @@ class GenesysDirectory:
             found = self._users_of(self._authorised(user_ids, deadline))
         except TransientError as error:
             raise self._breaker.opened(error) from error
+        except Rejected:
+            return self._without_the_refused(list(user_ids), deadline)
         self._breaker.closed()
         return {user_id: found.get(user_id) for user_id in user_ids}
+
+    def _without_the_refused(self, user_ids: list[str], deadline: Deadline) -> dict[str, User | None]:
+        """The API refuses the request: halve it until the id is found that it refuses. That user is absent."""
+        if len(user_ids) == 1:
+            return {user_ids[0]: None}
+        middle = len(user_ids) // 2
+        return self._ask(user_ids[:middle], deadline) | self._ask(user_ids[middle:], deadline)
 
     def _authorised(self, user_ids: Collection[str], deadline: Deadline) -> requests.Response:
         """Ask with a token; a refused one is renewed once, whatever its ``expires_in`` said."""
@@ -245,6 +256,8 @@ class GenesysDirectory:
     def _users_of(self, response: requests.Response) -> dict[str, User]:
         if response.status_code == _FORBIDDEN:
             raise Misconfigured("the client's roles do not allow to read users (directory:user:view)")
+        if response.status_code in _NO_SUCH_API:
+            raise Misconfigured(f"the Genesys API answered {response.status_code}: is its URL right?")
         if response.status_code >= 400:  # noqa: PLR2004 - HTTP's own line
             raise Rejected(f"the Genesys API answered {response.status_code}")
         entities = _object_of(response).get("entities")
@@ -261,7 +274,7 @@ def _transient_error(response: requests.Response) -> HoldfastError | None:
     status = response.status_code
     if status == _TOO_MANY:
         return Throttled("the Genesys API asks for fewer calls", retry_after=_retry_after(response))
-    if status >= _SERVER_ERROR:
+    if status >= _SERVER_ERROR or status == _TIMED_OUT:
         return Unavailable(f"the Genesys API answered {status}", retry_after=_retry_after(response))
     return None
 

@@ -36,9 +36,9 @@ class AttemptKey:
         """The ledger's sort key."""
         return f"{self.message_id}#{self.receive_count}"
 
-    def previous(self) -> AttemptKey:
-        """The receive before this one."""
-        return AttemptKey(self.letter_id, self.message_id, self.receive_count - 1)
+    def earlier(self) -> list[AttemptKey]:
+        """The receives before this one, the last first."""
+        return [AttemptKey(self.letter_id, self.message_id, count) for count in range(self.receive_count - 1, 0, -1)]
 
 
 @dataclass(frozen=True, slots=True)

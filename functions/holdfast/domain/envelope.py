@@ -18,6 +18,8 @@ from holdfast.domain.identity import event_id_of, letter_id, letter_id_of_bytes
 #: A longer run of digits is no finite double (the largest has 309).
 _INTEGER_DIGITS = 308
 _KEY_LIMIT = 256
+#: Far below where any parser gives up; Python's own limit depends on the version and on who calls.
+NESTING_LIMIT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +91,15 @@ def parse(body: str) -> Any:
         MalformedBody: With the reason, and nothing of the body.
     """
     try:
-        return _DECODER.decode(body)
+        value = _DECODER.decode(body)
     except RecursionError:
         raise MalformedBody("the body is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise MalformedBody(f"the body is not JSON: {error.msg} at character {error.pos}") from None
+    # Few bodies hold so many brackets that they could be nested too deeply; only those are measured.
+    if body.count("[") + body.count("{") > NESTING_LIMIT and _depth(value) > NESTING_LIMIT:
+        raise MalformedBody("the body is nested too deeply")
+    return value
 
 
 def serialise(value: Any) -> str:
@@ -165,6 +171,19 @@ def iso_time(value: Any) -> str | None:
 def format_time(moment: datetime) -> str:
     """ISO 8601 UTC with milliseconds and a ``Z``: the one form that this product writes."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _depth(value: Any) -> int:
+    """How deeply lists and objects are nested, level by level: no recursion here."""
+    depth = 0
+    level = [value]
+    while level := [child for node in level if isinstance(node, dict | list) for child in _children(node)]:
+        depth += 1
+    return depth
+
+
+def _children(node: dict[str, Any] | list[Any]) -> list[Any]:
+    return list(node.values()) if isinstance(node, dict) else node
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -111,18 +111,14 @@ def process_batch(
     """Work through one batch. At least once: a record is reported failed unless its event is stored."""
     batch = _Batch(services, deadline, request_id)
     records = [Record.of(raw) for raw in raw_records]
-    earlier = batch.earlier_attempts(records)
-    batch.work([record for record in records if not _is_suspect(record, earlier)], earlier)
-    for suspect in (record for record in records if _is_suspect(record, earlier)):
+    last = batch.last_attempts(records)
+    suspects = {key for key, attempt in last.items() if crashed([attempt])}
+    batch.work([record for record in records if record.attempt not in suspects], last)
+    for suspect in (record for record in records if record.attempt in suspects):
         # A suspect may kill this worker, so whatever is finished leaves the queue before it is touched.
         batch.release_finished()
-        batch.work([suspect], earlier)
+        batch.work([suspect], last)
     return batch.report
-
-
-def _is_suspect(record: Record, earlier: Mapping[AttemptKey, Attempt]) -> bool:
-    last = earlier.get(record.attempt.previous())
-    return last is not None and crashed([last])
 
 
 class _Batch:
@@ -135,22 +131,25 @@ class _Batch:
         self._request_id = request_id
         self._released = 0
 
-    def earlier_attempts(self, records: Sequence[Record]) -> Mapping[AttemptKey, Attempt]:
-        """The previous attempt of every record that comes again. A happy batch asks nothing."""
-        keys = {record.attempt.previous() for record in records if record.message.receive_count > 1}
-        if not keys:
+    def last_attempts(self, records: Sequence[Record]) -> dict[AttemptKey, Attempt]:
+        """For every record that comes again: its last attempt that was not just deferred. Happy batches ask nothing."""
+        earlier = {record.attempt: record.attempt.earlier() for record in records if record.message.receive_count > 1}
+        if not earlier:
             return {}
-        found = self._tried("read attempts", lambda: self._services.ledger.read(keys))
-        return found or {}
+        asked = {key for keys in earlier.values() for key in keys}
+        found = self._tried("read attempts", lambda: self._services.ledger.read(asked)) or {}
+        worked = {key: attempt for key, attempt in found.items() if attempt.status is not Status.DEFERRED}
+        latest = {own: next((worked[key] for key in keys if key in worked), None) for own, keys in earlier.items()}
+        return {own: attempt for own, attempt in latest.items() if attempt}
 
-    def work(self, records: Sequence[Record], earlier: Mapping[AttemptKey, Attempt]) -> None:
+    def work(self, records: Sequence[Record], last: Mapping[AttemptKey, Attempt]) -> None:
         """Take a group of records through all stages and report on it."""
         if not records:
             return
         if self._deadline.remaining() <= 0:
             self._finish([Outcome(record, DEFERRED) for record in records], frozenset())
             return
-        marked = self._mark_started(records, earlier)
+        marked = self._mark_started(records, last)
         # Copies of one event are worked on once and share the result: from here on the letter id is the key.
         events = {record.letter_id: record.event for record in records if isinstance(record.event, Event)}
         results = self._stored(self._enriched(events))
@@ -170,13 +169,13 @@ class _Batch:
 
     # -- stages --------------------------------------------------------------------------------------------------
 
-    def _mark_started(self, records: Sequence[Record], earlier: Mapping[AttemptKey, Attempt]) -> frozenset[AttemptKey]:
+    def _mark_started(self, records: Sequence[Record], last: Mapping[AttemptKey, Attempt]) -> frozenset[AttemptKey]:
         """Mark what comes again, so that a death of this worker can be told from a throttle.
 
         Not where the last failure was permanent: such a record fails before any work that could kill.
         """
         again = [record for record in records if record.message.receive_count > 1]
-        marks = [self._attempt(r.attempt, Status.STARTED) for r in again if not _failed_for_good(r, earlier)]
+        marks = [self._attempt(r.attempt, Status.STARTED) for r in again if not _failed_for_good(r, last)]
         if marks:
             self._tried("mark attempts", lambda: self._services.ledger.write(marks))
         return frozenset(mark.key for mark in marks)
@@ -249,6 +248,8 @@ class _Batch:
         stamp = outcome.record.message.triage
         if outcome.failure or stamp is None or stamp.letter_id != outcome.record.letter_id:
             return outcome
+        if self._deadline.remaining() <= 0:
+            return Outcome(outcome.record, DEFERRED)
         told = {"outcome": "STORED", "letterId": stamp.letter_id, "messageId": outcome.record.message.message_id}
         try:
             self._services.executions.succeed(stamp.task_token, told)
@@ -301,10 +302,10 @@ class _Batch:
             return None
 
 
-def _failed_for_good(record: Record, earlier: Mapping[AttemptKey, Attempt]) -> bool:
-    last = earlier.get(record.attempt.previous())
+def _failed_for_good(record: Record, last: Mapping[AttemptKey, Attempt]) -> bool:
+    attempt = last.get(record.attempt)
     return isinstance(record.event, Failure) or (
-        last is not None and last.failure is not None and last.failure.permanent
+        attempt is not None and attempt.failure is not None and attempt.failure.permanent
     )
 
 

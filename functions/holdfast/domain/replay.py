@@ -112,12 +112,12 @@ class Replayer:
             ``name`` and the ``input`` of its triage execution.
         """
         text = self.objects.read(key)
+        letter = Letter.of_json(text or "")
         document = parse_document(text)
         if document.get("archivedAt", "") > plan.started_at:
             return _skipped("archived after this replay began")
         if not plan.force and self._is_replayed(key):
             return _skipped("its event is stored already")
-        letter = Letter.of_json(text or "")
         name = plan.execution_name(letter.letter_id)
         return {"action": "start", "name": name, "input": self._input(plan, key, letter, name)}
 
