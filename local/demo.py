@@ -233,7 +233,7 @@ class Demo:
         lost = f"[bold green]{0}[/]" if not result.lost else f"[bold red]{len(result.lost)}[/]"
         rows = (
             ("sent", str(result.sent), f"identities, in {self._sender.deliveries} deliveries"),
-            ("stored", str(result.stored), f"{self._count().recovered} letters of them recovered by triage"),
+            ("stored", str(result.stored), f"{self._count().recovered} dead letters were recovered by triage"),
             ("archived", str(result.archived), "no event and never going to be one"),
             ("in custody", str(result.in_custody), "in a queue or in triage"),
             ("lost", lost, "sent, and nowhere to be found"),
