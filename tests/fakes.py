@@ -179,11 +179,15 @@ class FakeDirectory(Fake):
 
     users: dict[str, User] = field(default_factory=dict)
     asked: list[set[str]] = field(default_factory=list)
+    remembered: set[str] = field(default_factory=set)
 
     @journalled
     def lookup(self, user_ids: Collection[str], _deadline: Deadline) -> Mapping[str, User | None]:
         self.asked.append(set(user_ids))
         return {user_id: self.users.get(user_id) for user_id in user_ids}
+
+    def cached(self, user_ids: Collection[str]) -> Mapping[str, User | None]:
+        return {user_id: self.users.get(user_id) for user_id in user_ids if user_id in self.remembered}
 
     def usage(self) -> Mapping[str, int]:
         return {"ApiCalls": len(self.asked)}

@@ -35,7 +35,7 @@ from tests.fakes import (
     Journal,
     WorkerDied,
 )
-from tests.unit.samples import PERSONAL, USER_ID, body, quiet_body, record, stamped
+from tests.unit.samples import OTHER_USER_ID, PERSONAL, USER_ID, body, quiet_body, record, stamped
 from tests.unit.test_envelope import BODIES
 
 
@@ -265,6 +265,17 @@ def test_required_fails_exactly_the_events_that_name_users() -> None:
     assert list(world.store.items) == ["event-2"]
     assert world.queue.visibility["receipt-m-1"] >= 120, "no retry of that event before that"
     assert world.ledger.lines[0].failure == Failure("THROTTLED_UPSTREAM", "Throttled", "slow down", False, 120.0)
+
+
+def test_an_event_whose_users_are_known_does_not_fail_with_the_others_lookup() -> None:
+    world = World(required=True)
+    world.people.remembered.add(USER_ID)
+    world.journal.break_down("directory.lookup", Unavailable("down"))
+    stranger = body("event-2", detail={"topicName": "v2.x", "eventBody": {"userId": OTHER_USER_ID}})
+    report = world.process(record(body("event-1"), "m-1"), record(stranger, "m-2"))
+    assert failed_ids(report) == ["m-2"]
+    assert "Anna Ito" in world.store.items["event-1"].text
+    assert (report.enriched, report.enrichment_errors) == (1, 1)
 
 
 def test_off_asks_nobody_and_changes_nothing() -> None:

@@ -78,6 +78,9 @@ class Directory(Protocol):
     def lookup(self, user_ids: Collection[str], deadline: Deadline) -> Mapping[str, User | None]:
         """Answers for every id; ``None`` is a user that the API does not show."""
 
+    def cached(self, user_ids: Collection[str]) -> Mapping[str, User | None]:
+        """What is known of these without asking anybody."""
+
     def usage(self) -> Mapping[str, int]:
         """What was used since this was asked last, by the names of the metrics."""
 

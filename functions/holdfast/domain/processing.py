@@ -188,19 +188,22 @@ class _Batch:
         places = {key: found for key, event in events.items() if (found := references(event))}
         if not places:
             return events
+        user_ids = {place.user_id for found in places.values() for place in found}
+        failure: Failure | None = None
         try:
-            users = directory.lookup({place.user_id for found in places.values() for place in found}, self._deadline)
-        except Exception as error:  # noqa: BLE001 - whatever it was, it is the failure of the events that name users
-            return self._without_users(events, places.keys(), Failure.of(error))
+            users = directory.lookup(user_ids, self._deadline)
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is the failure of these events
+            failure, users = Failure.of(error), directory.cached(user_ids)
         for found in places.values():
             enrich(found, users)
-        self.report.enriched += len(places)
-        return events
+        affected = {key for key, found in places.items() if any(place.user_id not in users for place in found)}
+        self.report.enriched += len(places) - len(affected)
+        return self._without_users(events, affected, failure) if failure else events
 
     def _without_users(
         self, events: Mapping[str, Event], affected: Collection[str], failure: Failure
     ) -> Mapping[str, Event | Failure]:
-        """The lookup failed: events that name users fail with it, or go on and say so, as the policy wants."""
+        """Users could not be looked up: their events fail with it, or go on and say so, as the policy wants."""
         self.report.enrichment_errors += len(affected)
         if self._services.enrichment_required:
             return {**events, **dict.fromkeys(affected, failure)}
