@@ -31,12 +31,14 @@ ENVIRONMENT_FILE = FOLDER / "env"
 
 NEXT_STEPS = """The application is up at {endpoint}. In a shell of yours, from this folder:
 
-  . .local/env                                             Talk to it, and find its tools
-  python -m local.send [file with an event]                Send an event
-  python -m local.executions [name of one]                 Look at the triage executions
-  sam remote invoke {function} --event '{{"Records": []}}'   Invoke a function
-  curl -X PUT {genesys}/_faults -d '{{"status": 503}}'       Break Genesys ('{{}}' heals it)
-  less {log}                             Read what the functions log
+  . .local/env                                        first: talk to it, and find its tools
+
+  Send an event            python -m local.send [file with an event]
+  See triage executions    python -m local.executions [name of one]
+  Invoke a function        sam remote invoke ProcessorFunction --event-file events/processor/mixed-batch.json
+  The same in Docker       make invoke FUNCTION=ProcessorFunction EVENT=events/processor/mixed-batch.json
+  Break Genesys            curl -X PUT {genesys}/_faults -d '{{"status": 503}}'      (with '{{}}' it heals)
+  Read the functions' log  less {log}
 
 Stop it with: make down"""
 
@@ -105,7 +107,6 @@ def _tell(state: State) -> None:
     print(
         NEXT_STEPS.format(
             endpoint=state.endpoint,
-            function=state.resources.get("ProcessorFunction", "<function>"),
             genesys=state.genesys,
             log=os.path.relpath(state.log, Path.cwd()),
         )
