@@ -6,16 +6,22 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samcli.yamlhelper import yaml_dump, yaml_parse  # type: ignore[import-untyped]
 
 from local.background import State, running
 from local.engine import ROOT, client, client_environment
 from local.errors import LocalError
 from local.stack import BIN, build
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def main() -> int:
@@ -58,13 +64,25 @@ def _invoke(state: State, function: str, event: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="holdfast-") as folder:
         directory = Path(folder)
         template = build(ROOT, directory)
-        variables = directory / "env.json"
-        variables.write_text(json.dumps({function: _environment(state, function)}))
-        command = [
-            *(str(BIN / "sam"), "local", "invoke", function, "--event", str(event), "--template", str(template)),
-            *("--env-vars", str(variables), "--docker-network", "host"),
-        ]
-        return subprocess.run(command, check=False, cwd=ROOT).returncode
+        _set_environment(template, function, _environment(state, function))
+        sam = [str(BIN / "sam"), "local", "invoke", function, "--event", str(event), "--template", str(template)]
+        network = ["--docker-network", "host", *_pull_only_once()]
+        environment = {**os.environ, **client_environment(state.endpoint)}
+        return subprocess.run([*sam, *network], check=False, cwd=ROOT, env=environment).returncode
+
+
+def _set_environment(template: Path, function: str, variables: Mapping[str, str]) -> None:
+    """Write the variables into the built copy: ``--env-vars`` sets only those that the template names."""
+    document = yaml_parse(template.read_text())
+    document["Resources"][function]["Properties"]["Environment"] = {"Variables": dict(variables)}
+    template.write_text(yaml_dump(document))
+
+
+def _pull_only_once() -> list[str]:
+    """Ask nobody for the base image that is here already: the machine may be offline."""
+    listing = ["docker", "image", "ls", "--quiet", "--filter", "reference=*/lambda/python:3.13*"]
+    found = subprocess.run(listing, capture_output=True, check=False).stdout.strip()
+    return ["--skip-pull-image"] if found else []
 
 
 def _environment(state: State, function: str) -> dict[str, str]:
