@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check up invoke down lock clean
+.PHONY: help setup demo test check up down lock clean
 
 help: ## Show what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -39,9 +39,6 @@ check: $(SETUP) ## Run the static checks only
 
 up: $(SETUP) ## Deploy to the embedded engine and keep it running
 	@python -m local.up
-
-invoke: $(SETUP) ## Run a function in Docker: make invoke FUNCTION=ProcessorFunction EVENT=events/processor/mixed-batch.json
-	@python -m local.invoke $(FUNCTION) $(EVENT)
 
 down: ## End what make up started
 	@test ! -e $(SETUP) || python -m local.down
