@@ -1,0 +1,26 @@
+"""The Athena table reads what the archive holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from holdfast.domain.policy import Policy
+from tests.contract.project import ROOT, template
+
+
+@pytest.fixture
+def table() -> Any:
+    return template()["Resources"]["ArchiveLetters"]["Properties"]["TableInput"]
+
+
+def test_every_category_that_a_letter_can_be_archived_under_is_a_partition(table: Any) -> None:
+    policy = Policy((ROOT / "functions/holdfast/domain/triage_policy.json").read_text())
+    archived = {rule.category for rule in policy.rules if rule.action == "archive"}
+    assert set(table["Parameters"]["projection.category.values"].split(",")) == archived
+
+
+def test_the_message_is_not_among_the_columns(table: Any) -> None:
+    columns = {column["Name"] for column in table["StorageDescriptor"]["Columns"]}
+    assert columns == {"letterid", "verdict", "attempts", "event", "executionarn", "archivedat"}
