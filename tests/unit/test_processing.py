@@ -422,6 +422,17 @@ def test_a_record_that_kills_its_worker_takes_nobody_with_it(world: World) -> No
     assert killer.status is Status.STARTED, "started and never closed is what triage will see"
 
 
+def test_the_suspect_that_was_started_on_most_recently_is_worked_on_last(world: World) -> None:
+    """A killer at the head of its batch dies at receive 3 before its mates' turn; at receive 4 they come first."""
+    records = [record(body(f"event-{n}"), f"message-{n}", receives=4) for n in range(3)]
+    for number, receives in ((0, 2), (1, 2), (2, 2), (0, 3)):
+        key = AttemptKey(f"event-{number}", f"message-{number}", receives)
+        world.ledger.attempts[key] = Attempt(key, Status.STARTED, f"2026-11-23T11:0{receives}:00.000Z", "request-0")
+    world.process(*records)
+    assert list(world.store.items) == ["event-1", "event-2", "event-0"]
+    assert world.queue.deleted == ["receipt-message-1", "receipt-message-2"]
+
+
 def test_a_failing_mate_stays_in_the_queue_when_the_finished_ones_are_deleted(world: World) -> None:
     world.note("event-1", "message-1", 1, Status.STARTED)
     world.store.refusals["event-2"] = Failure.of(Unavailable("down"))

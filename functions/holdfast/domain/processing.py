@@ -112,9 +112,12 @@ def process_batch(
     batch = _Batch(services, deadline, request_id)
     records = [Record.of(raw) for raw in raw_records]
     last = batch.last_attempts(records)
-    suspects = {key for key, attempt in last.items() if crashed([attempt])}
-    batch.work([record for record in records if record.attempt not in suspects], last)
-    for suspect in (record for record in records if record.attempt in suspects):
+    started = {key: attempt.at for key, attempt in last.items() if crashed([attempt])}
+    batch.work([record for record in records if record.attempt not in started], last)
+    # The one that a worker started on most recently is the likeliest killer and comes last: ahead of its mates it would
+    # kill before them at every receive, until all of them are dead letters.
+    suspects = [record for record in records if record.attempt in started]
+    for suspect in sorted(suspects, key=lambda record: started[record.attempt]):
         # A suspect may kill this worker, so whatever is finished leaves the queue before it is touched.
         batch.release_finished()
         batch.work([suspect], last)
