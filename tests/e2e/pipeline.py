@@ -70,6 +70,12 @@ class Execution:
         names = zip(self.path, entered, strict=True)
         return [state["verdict"] for name, state in names if name == "Decide"]
 
+    @property
+    def delays(self) -> list[int]:
+        """How long each BackOff waited, in the seconds of the definition."""
+        entered = [json.loads(event["stateEnteredEventDetails"]["input"]) for event in self.history if _entered(event)]
+        return [state["delaySeconds"] for name, state in zip(self.path, entered, strict=True) if name == "BackOff"]
+
 
 def _entered(event: dict[str, Any]) -> bool:
     return "stateEnteredEventDetails" in event
@@ -132,6 +138,8 @@ class Pipeline:
         """The enriched event in the table."""
         item = self.item(letter_id)
         assert item, f"{letter_id} is not stored"
+        if "eventPointer" in item:
+            return self.document(item["eventPointer"]["M"]["key"]["S"])
         packed = item.get("eventPacked", {}).get("B")
         event: dict[str, Any] = json.loads(zlib.decompress(packed) if packed else item["event"]["S"])
         return event
@@ -207,9 +215,9 @@ class Pipeline:
 
         return self.eventually(ended, f"the execution of {letter_id} has ended", seconds)[0]
 
-    def archived(self, letter_id: str) -> dict[str, Any]:
+    def archived(self, letter_id: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """Wait until the letter is archived; answers the archive object."""
-        execution = self.settled(letter_id)
+        execution = self.settled(letter_id, seconds)
         assert execution.output, f"{execution.name} {execution.status}"
         assert execution.output["outcome"] == "ARCHIVED"
         return self.document(execution.output["archive"]["key"])
