@@ -14,7 +14,7 @@ from local.genesys import user
 from tests.e2e.pipeline import genesys_event, with_user
 
 if TYPE_CHECKING:
-    from tests.e2e.pipeline import Pipeline
+    from tests.e2e.pipeline import Execution, Pipeline
 
 
 def holding(value: str) -> str:
@@ -112,6 +112,8 @@ def test_a_failure_that_never_ends_is_archived_as_exhausted_with_its_whole_histo
     assert (execution.output["outcome"], execution.output["category"]) == ("ARCHIVED", "EXHAUSTED")
     assert execution.output["attempts"] == 3
     assert len(execution.output["messageIds"]) == 4
+    rounds = zip(delays(execution), (120, 480, 1920), strict=True)
+    assert [step / 2 <= delay <= step for delay, step in rounds] == [True] * 3, "each wait is four times the last"
     document = pipeline.document(execution.output["archive"]["key"])
     assert len([line for line in document["attempts"] if line["status"] == "failed"]) == 20
     assert {line["errorType"] for line in document["attempts"]} == {"Unavailable"}
@@ -196,6 +198,12 @@ def test_no_personal_data_reaches_an_execution_or_a_log(pipeline: Pipeline) -> N
     assert letters[0] in written
     personal = ["+15550100042", "Zoë", "4111-2222", "zoe.mark", known["name"], known["email"]]
     assert [mark for mark in personal if mark in written] == []
+
+
+def delays(execution: Execution) -> list[int]:
+    """The waits of an execution, in seconds, as its history shows them."""
+    entered = [event.get("stateEnteredEventDetails", {}) for event in execution.history]
+    return [json.loads(state["input"])["delaySeconds"] for state in entered if state.get("name") == "BackOff"]
 
 
 def every_log(pipeline: Pipeline) -> str:
