@@ -30,7 +30,8 @@ demo: $(SETUP) ## Run the whole pipeline on the embedded engine and show what ha
 	@python -m local.demo
 
 test: check ## Run every check and every test
-	pytest
+	pytest tests/unit tests/contract tests/integration
+	pytest -n 2 --dist loadfile tests/e2e
 
 check: $(SETUP) ## Run the static checks only
 	ruff check .
