@@ -38,6 +38,16 @@ class Processor:
     def restore(self) -> None:
         self._undo.close()
 
+    def clear(self) -> None:
+        """Drop whatever is in flight: messages, executions and the evidence they work on."""
+        workflows, bucket = self.pipeline.client("stepfunctions"), self.pipeline.outputs["ArchiveBucketName"]
+        for output in ("BufferQueueUrl", "DeadLetterQueueUrl"):
+            self.pipeline.client("sqs").purge_queue(QueueUrl=self.pipeline.outputs[output])
+        for execution in self._running():
+            workflows.stop_execution(executionArn=execution["executionArn"])
+        for key in self.pipeline.objects("dead-letters/"):
+            self.pipeline.client("s3").delete_object(Bucket=bucket, Key=key)
+
     # -- changes -------------------------------------------------------------------------------------------------
 
     def configure(self, *, timeout: int | None = None, **variables: str) -> None:
@@ -119,10 +129,7 @@ class Processor:
 
     def quiet(self) -> bool:
         """Nothing waits, nothing is worked on."""
-        workflows = self.pipeline.client("stepfunctions")
-        machine = self.pipeline.outputs["TriageStateMachineArn"]
-        running = workflows.list_executions(stateMachineArn=machine, statusFilter="RUNNING")["executions"]
-        return not (running or self.messages("BufferQueueUrl") or self.messages("DeadLetterQueueUrl"))
+        return not (self._running() or self.messages("BufferQueueUrl") or self.messages("DeadLetterQueueUrl"))
 
     def messages(self, output: str = "BufferQueueUrl") -> list[dict[str, Any]]:
         """Every message of a queue, visible or not."""
@@ -147,6 +154,14 @@ class Processor:
         return sum(batch.get(figure, 0) for batch in self.batches())
 
     # -- helpers -------------------------------------------------------------------------------------------------
+
+    def _running(self) -> list[dict[str, Any]]:
+        machine = self.pipeline.outputs["TriageStateMachineArn"]
+        workflows = self.pipeline.client("stepfunctions")
+        found: list[dict[str, Any]] = workflows.list_executions(stateMachineArn=machine, statusFilter="RUNNING")[
+            "executions"
+        ]
+        return found
 
     @property
     def _lambda(self) -> Any:
