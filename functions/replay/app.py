@@ -11,6 +11,7 @@ from typing import Any
 from holdfast.adapters.aws import client
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.settings import Settings
+from holdfast.adapters.stepfunctions import TriageExecutions
 from holdfast.adapters.telemetry import logger
 from holdfast.domain.errors import InvalidInput
 from holdfast.domain.replay import Plan, Replayer
@@ -24,6 +25,7 @@ class ReplaySettings(Settings):
     """The environment of ReplayFunction."""
 
     archive_bucket_name: str
+    triage_state_machine_arn: str
 
 
 def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Replayer | None = None) -> dict[str, Any]:
@@ -77,4 +79,9 @@ def _in_parallel(work: Callable[[str], str], values: Iterable[str]) -> list[str]
 @cache
 def production() -> Replayer:
     """The services of this execution environment."""
-    return Replayer(ArchiveBucket(client("s3"), ReplaySettings.from_env().archive_bucket_name), _in_parallel)
+    settings = ReplaySettings.from_env()
+    return Replayer(
+        objects=ArchiveBucket(client("s3"), settings.archive_bucket_name),
+        executions=TriageExecutions(client("stepfunctions"), settings.triage_state_machine_arn),
+        parallel=_in_parallel,
+    )

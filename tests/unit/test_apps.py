@@ -372,7 +372,7 @@ def test_a_failure_that_is_not_there_is_told_by_its_name() -> None:
 
 def test_a_replay_goes_from_plan_to_report(told: Callable[[], str]) -> None:
     objects = FakeObjects()
-    replayer = Replayer(objects, replay.app._in_parallel)
+    replayer = Replayer(objects, FakeExecutions(), replay.app._in_parallel)
     key = "archive/category=UNKNOWN/dt=2026-11-22/x.json"
     objects.create(key, json.dumps({"letterId": "event-1", "message": message(body()).as_json()}))
 
@@ -396,7 +396,7 @@ def test_a_replay_goes_from_plan_to_report(told: Callable[[], str]) -> None:
 )
 def test_a_replay_s_step_that_does_not_exist_is_refused(event: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
-        replay.app.lambda_handler(event, Context(), services=Replayer(FakeObjects(), map))
+        replay.app.lambda_handler(event, Context(), services=Replayer(FakeObjects(), FakeExecutions(), map))
 
 
 # -- the production services ---------------------------------------------------------------------------------------

@@ -612,7 +612,7 @@ def replay(world: World) -> str:
     """Start the replay of the one archived letter, and answer its triage execution's name."""
     (key,) = world.keys(ARCHIVE_PREFIX)
     plan = Plan.read({"prefix": "archive/", "run": "run-1", "startedAt": "2026-11-24T00:00:00Z"})
-    prepared = Replayer(world.objects, map).prepare(plan, key)
+    prepared = Replayer(world.objects, world.executions, map).prepare(plan, key)
     assert prepared["action"] == "start"
     assert world.executions.start(prepared["name"], prepared["input"])
     return str(prepared["name"])

@@ -11,9 +11,10 @@ import pytest
 
 from holdfast.domain.errors import EvidenceMissing, InvalidInput
 from holdfast.domain.identity import EXECUTION_NAME_LIMIT
+from holdfast.domain.ports import Execution
 from holdfast.domain.replay import Plan, Replayer, category_of
 from holdfast.domain.triage import REPLAYED_TAG, Archivist, Case
-from tests.fakes import MACHINE, FakeLedger, FakeObjects, Journal
+from tests.fakes import MACHINE, FakeExecutions, FakeLedger, FakeObjects, Journal
 from tests.unit.samples import PERSONAL, body, message
 
 ASKED = {"prefix": "archive/category=UNKNOWN/", "run": "run-1", "startedAt": "2026-11-23T12:00:00.000Z"}
@@ -26,7 +27,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.objects = FakeObjects(self.journal)
-        self.replayer = Replayer(self.objects, lambda work, values: list(map(work, values)))
+        self.executions = FakeExecutions(self.journal)
+        self.replayer = Replayer(self.objects, self.executions, lambda work, values: list(map(work, values)))
 
     def archive(self, event_id: str, category: str = "UNKNOWN", at: str = "2026-11-22T10:00:00.000Z") -> str:
         evidence = f"dead-letters/{event_id}/m.json"
@@ -163,3 +165,20 @@ def test_the_report_counts_by_category_and_outcome_and_is_written(world: World) 
 def test_another_run_s_notes_are_not_counted(world: World) -> None:
     world.replayer.note(plan(), "archive/category=UNKNOWN/a.json", {"outcome": "RECOVERED"})
     assert world.replayer.report(plan(run="run-2"))["letters"] == 0
+
+
+@pytest.mark.parametrize("status", [Execution.ABORTED, Execution.FAILED, Execution.TIMED_OUT])
+def test_what_was_stopped_with_its_replay_is_done_by_the_next_start(world: World, status: Execution) -> None:
+    key = world.archive("event-1")
+    first = world.replayer.prepare(plan(), key)["name"]
+    world.executions.end(first, status)
+    again = world.replayer.prepare(plan(run="run-2"), key)
+    assert (again["action"], again["name"]) == ("start", f"{first}-g1")
+    assert len(again["name"]) <= EXECUTION_NAME_LIMIT
+
+
+@pytest.mark.parametrize("status", [Execution.RUNNING, Execution.SUCCEEDED])
+def test_what_this_replay_settled_or_is_at_is_not_started_again(world: World, status: Execution) -> None:
+    key = world.archive("event-1")
+    world.executions.end(world.replayer.prepare(plan(), key)["name"], status)
+    assert world.replayer.prepare(plan(run="run-2"), key)["action"] == "skip"

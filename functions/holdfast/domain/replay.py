@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.domain.errors import InvalidInput
+from holdfast.domain.intake import MAX_GENERATIONS
 from holdfast.domain.letters import Letter
-from holdfast.domain.ports import Objects
+from holdfast.domain.ports import Execution, Executions, Objects
 from holdfast.domain.triage import REPLAYED_TAG, parse_document, to_text
 
 ARCHIVE_PREFIX = "archive/"
@@ -83,10 +84,11 @@ class Plan:
             "startedAt": self.started_at,
         }
 
-    def execution_name(self, letter_id: str) -> str:
+    def execution_name(self, letter_id: str, generation: int = 0) -> str:
         """The name of a letter's triage execution in this replay: the same whenever it is asked for again."""
         asked = json.dumps([self.prefix, self.reason, self.force])
-        return f"replay-{_hex(asked, 16)}-{_hex(letter_id, 32)}"
+        suffix = f"-g{generation}" if generation else ""
+        return f"replay-{_hex(asked, 16)}-{_hex(letter_id, 32)}{suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Replayer:
     """The steps of a replay."""
 
     objects: Objects
+    executions: Executions
     parallel: Parallel
 
     def count(self, plan: Plan) -> dict[str, int]:
@@ -118,8 +121,24 @@ class Replayer:
             return _skipped("archived after this replay began")
         if not plan.force and self._is_replayed(key):
             return _skipped("its event is stored already")
-        name = plan.execution_name(letter.letter_id)
+        name = self._unused_name(plan, letter.letter_id)
+        if name is None:
+            return _skipped("this replay has done it before")
         return {"action": "start", "name": name, "input": self._input(plan, key, letter, name)}
+
+    def _unused_name(self, plan: Plan, letter_id: str) -> str | None:
+        """The next generation's name, or ``None`` if this replay has settled the letter or is at it.
+
+        Stopping a replay stops the executions that it waits for, so an aborted one has settled nothing.
+        """
+        for generation in range(MAX_GENERATIONS):
+            name = plan.execution_name(letter_id, generation)
+            status = self.executions.describe(name).status
+            if status is Execution.ABSENT:
+                return name
+            if status.open or status is Execution.SUCCEEDED:
+                return None
+        return None
 
     def _input(self, plan: Plan, key: str, letter: Letter, name: str) -> dict[str, Any]:
         return {
