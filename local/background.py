@@ -10,12 +10,8 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
 
 from local.engine import ROOT, is_up
-
-if TYPE_CHECKING:
-    pass
 
 FOLDER = ROOT / ".local"
 STATE_FILE = FOLDER / "stack.json"

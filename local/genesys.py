@@ -70,9 +70,9 @@ class Faults:
 
     status: int | None = None
     retryAfter: int | None = None  # noqa: N815 - a name of the JSON
-    latencySeconds: float = 0.0  # noqa: N815
+    latencySeconds: float = 0.0  # noqa: N815 - the name in the request
     down: bool = False
-    rejectCredentials: bool = False  # noqa: N815
+    rejectCredentials: bool = False  # noqa: N815 - as above
     rate: float = 1.0
     times: int | None = None
     path: str = ""

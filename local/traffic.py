@@ -128,7 +128,7 @@ class _Maker:
     # -- topics ------------------------------------------------------------------------------------------------
 
     def _customer(self) -> BusEvent:
-        end = self._chance.random() < 0.5  # noqa: PLR2004
+        end = self._chance.random() < 0.5  # noqa: PLR2004 - heads or tails
         body = self._conversation() | {
             "externalContactId": self._id(),
             "externalOrganizationId": self._id(),
@@ -151,7 +151,7 @@ class _Maker:
         return self._detail_event("acd.end", self._queued() | ended)
 
     def _user(self) -> BusEvent:
-        end = self._chance.random() < 0.5  # noqa: PLR2004
+        end = self._chance.random() < 0.5  # noqa: PLR2004 - heads or tails
         body = self._conversation() | {"userId": self._agent(), "queueId": self._id(), "divisionId": self._id()}
         if end:
             body |= {"disconnectType": "PEER", "heldDurationMs": 0, "alertingDurationMs": 2_140}
@@ -212,7 +212,7 @@ class _Maker:
 
     def _plain(self) -> BusEvent:
         attributes = {"conversationId": self._id(), "status": "closed", "score": self._chance.randrange(11)}
-        if self._chance.random() < 0.3:  # noqa: PLR2004
+        if self._chance.random() < 0.3:  # noqa: PLR2004 - a share of made-up traffic
             attributes["userId"] = self._agent()
         return BusEvent("Conversation Survey", {"id": self._id(), "attributes": attributes})
 
