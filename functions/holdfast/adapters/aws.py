@@ -81,7 +81,7 @@ _SERVER_ERROR = 500
 @cache
 def client(service: str) -> Any:
     """The client of a service, made at its first use and kept for the life of the execution environment."""
-    return boto3.client(service, config=_CONFIG)  # type: ignore[call-overload] - the name is no literal
+    return boto3.client(service, config=_CONFIG)  # type: ignore[call-overload]  # the name is no literal
 
 
 def code_of(error: ClientError) -> str:
