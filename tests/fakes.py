@@ -221,6 +221,7 @@ class FakeExecutions(Fake):
 
     reports: dict[str, ExecutionReport] = field(default_factory=dict)
     inputs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    last_inputs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
     told: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
@@ -228,13 +229,18 @@ class FakeExecutions(Fake):
     def start(self, name: str, execution_input: Mapping[str, Any]) -> bool:
         if name in self.reports:
             return self.reports[name].status is Execution.RUNNING and self.inputs.get(name) == execution_input
-        self.reports[name] = ExecutionReport(Execution.RUNNING)
+        self.reports[name] = ExecutionReport(Execution.RUNNING, execution_input["letterId"])
         self.inputs[name] = execution_input
         return True
 
     @journalled
     def describe(self, name_or_arn: str) -> ExecutionReport:
         return self.reports.get(name_or_arn.removeprefix(MACHINE), ExecutionReport(Execution.ABSENT))
+
+    @journalled
+    def last_input(self, name_or_arn: str) -> Mapping[str, Any]:
+        name = name_or_arn.removeprefix(MACHINE)
+        return self.last_inputs.get(name, self.inputs.get(name, {}))
 
     @journalled
     def succeed(self, task_token: str, output: Mapping[str, Any]) -> bool:
@@ -251,9 +257,11 @@ class FakeExecutions(Fake):
         self.told.append((task_token, answer))
         return True
 
-    def end(self, name: str, status: Execution, output: Mapping[str, Any] | None = None) -> None:
-        """Let an execution end."""
-        self.reports[name] = ExecutionReport(status, output)
+    def end(
+        self, name: str, status: Execution, output: Mapping[str, Any] | None = None, *, letter_id: str = "event-1"
+    ) -> None:
+        """Let the execution of a letter end."""
+        self.reports[name] = ExecutionReport(status, letter_id, output)
 
     @property
     def running(self) -> list[str]:

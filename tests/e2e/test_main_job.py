@@ -153,6 +153,7 @@ def test_an_aborted_execution_is_adopted_by_the_sweep(pipeline: Pipeline) -> Non
         lambda: [one for one in pipeline.executions(letter_id) if one.status == "SUCCEEDED"], "the adopted letter ends"
     )[0]
     assert adopted.name == f"{execution.name}-g1"
+    assert adopted.input["attempts"] == len(adopted.input.get("history", [])), "what was spent goes on counting"
     assert adopted.output
     assert adopted.output["outcome"] == "RECOVERED"
     assert not pipeline.objects(f"dead-letters/{letter_id}/")

@@ -661,10 +661,9 @@ def described(status: str, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["name", EXECUTION + "name"])
 def test_an_execution_is_looked_at_by_its_name_or_its_arn(service: Make, name: str) -> None:
     states = service("stepfunctions")
-    states.answers(
-        "describe_execution", described("SUCCEEDED", output='{"a": 1}'), {"executionArn": EXECUTION + "name"}
-    )
-    assert machine(states).describe(name) == ExecutionReport(Execution.SUCCEEDED, {"a": 1})
+    told = described("SUCCEEDED", input='{"letterId": "event-1"}', output='{"a": 1}')
+    states.answers("describe_execution", told, {"executionArn": EXECUTION + "name"})
+    assert machine(states).describe(name) == ExecutionReport(Execution.SUCCEEDED, "event-1", {"a": 1})
 
 
 @pytest.mark.parametrize("status", [status for status in Execution if status is not Execution.ABSENT])
@@ -683,7 +682,49 @@ def test_an_execution_that_nobody_knows_is_absent(service: Make, code: str) -> N
 
 def test_another_machine_s_execution_is_absent_without_asking(service: Make) -> None:
     states = service("stepfunctions")
-    assert machine(states).describe(EXECUTION.replace("triage", "payroll") + "name").status is Execution.ABSENT
+    another = EXECUTION.replace("triage", "payroll") + "name"
+    assert machine(states).describe(another).status is Execution.ABSENT
+    assert machine(states).last_input(another) == {}
+
+
+def history(*events: dict[str, Any], **more: Any) -> dict[str, Any]:
+    numbered = [{"timestamp": NOW, "id": number, **event} for number, event in enumerate(events, 1)]
+    return {"events": numbered, **more}
+
+
+def test_the_last_input_is_that_of_the_state_that_was_entered_last(service: Make) -> None:
+    states = service("stepfunctions")
+    asked = {"executionArn": EXECUTION + "name", "reverseOrder": True}
+    aborted = {"type": "ExecutionAborted", "executionAbortedEventDetails": {}}
+    failed = {"type": "TaskFailed", "taskFailedEventDetails": {"resourceType": "lambda", "resource": "invoke"}}
+    entered = {
+        "type": "TaskStateEntered",
+        "stateEnteredEventDetails": {"name": "Redrive", "input": '{"attempts": 2}'},
+    }
+    older = {
+        "type": "TaskStateEntered",
+        "stateEnteredEventDetails": {"name": "Classify", "input": '{"attempts": 1}'},
+    }
+    states.answers("get_execution_history", history(aborted, failed, nextToken="more"), asked)
+    states.answers("get_execution_history", history(entered, older), {**asked, "nextToken": "more"})
+    assert machine(states).last_input("name") == {"attempts": 2}
+
+
+def test_an_execution_that_entered_no_state_has_what_it_was_started_with(service: Make) -> None:
+    states = service("stepfunctions")
+    started = {"type": "ExecutionStarted", "executionStartedEventDetails": {"input": '{"attempts": 0}'}}
+    states.answers("get_execution_history", history(started))
+    assert machine(states).last_input("name") == {"attempts": 0}
+
+
+def test_a_history_that_is_gone_or_empty_hands_over_nothing(service: Make) -> None:
+    states = service("stepfunctions")
+    states.refuses("get_execution_history", "ExecutionDoesNotExist")
+    states.answers("get_execution_history", history())
+    assert machine(states).last_input("name") == machine(states).last_input("name") == {}
+    states.refuses("get_execution_history", "ThrottlingException")
+    with pytest.raises(Throttled):
+        machine(states).last_input("name")
 
 
 def test_a_waiting_execution_is_woken_or_nobody_waits(service: Make) -> None:

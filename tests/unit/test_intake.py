@@ -168,6 +168,60 @@ def test_a_dead_token_of_an_execution_that_is_gone_starts_a_new_one(world: World
     assert world.executions.inputs[NAME]["attempts"] == 2
 
 
+SPENT = {
+    "letterId": "event-1",
+    "evidence": ["dead-letters/event-1/message-0.json"],
+    "attempts": 3,
+    "history": ["CRASHED", "UNAVAILABLE", "CRASHED"],
+    "deadSince": 1795000000000,
+}
+
+
+def test_what_an_execution_spent_before_it_ended_goes_on_counting_in_the_one_that_follows(world: World) -> None:
+    world.executions.end("execution-1", Execution.ABORTED)
+    world.executions.last_inputs["execution-1"] = SPENT
+    assert world.left(REDRIVEN) == []
+    started = world.executions.inputs[NAME]
+    assert started["evidence"] == ["dead-letters/event-1/message-0.json", KEY], "it releases all of it in the end"
+    assert (started["attempts"], started["history"], started["deadSince"]) == (3, SPENT["history"], 1795000000000)
+
+
+def test_the_next_generation_of_a_name_goes_on_counting_too(world: World) -> None:
+    world.executions.end(NAME, Execution.FAILED)
+    world.executions.last_inputs[NAME] = {**SPENT, "evidence": [KEY]}
+    world.take_in(DEAD)
+    started = world.executions.inputs[f"{NAME}-g1"]
+    assert (started["evidence"], started["attempts"], started["history"]) == ([KEY], 3, SPENT["history"])
+
+
+def test_evidence_that_an_execution_has_settled_is_not_taken_over(world: World) -> None:
+    world.executions.end("execution-1", Execution.SUCCEEDED, {"messageIds": ["message-0"]})
+    world.executions.last_inputs["execution-1"] = SPENT
+    world.take_in(REDRIVEN)
+    started = world.executions.inputs[NAME]
+    assert (started["evidence"], started["attempts"]) == ([KEY], 3)
+
+
+def test_a_replayed_letter_s_archive_object_is_no_evidence_to_take_over(world: World) -> None:
+    world.executions.end("execution-1", Execution.ABORTED)
+    archived = "archive/category=UNKNOWN/dt=2026-11-20/x.json"
+    world.executions.last_inputs["execution-1"] = {**SPENT, "evidence": [archived]}
+    world.take_in(REDRIVEN)
+    assert world.executions.inputs[NAME]["evidence"] == [KEY]
+
+
+@pytest.mark.parametrize("status", [Execution.RUNNING, Execution.SUCCEEDED, Execution.ABORTED])
+def test_an_execution_of_another_letter_that_a_stamp_names_says_nothing_about_this_one(
+    world: World, status: Execution
+) -> None:
+    world.executions.end("execution-1", status, {"messageIds": ["message-1"]}, letter_id="event-2")
+    world.executions.last_inputs["execution-1"] = {**SPENT, "letterId": "event-2"}
+    assert world.left(REDRIVEN) == []
+    started = world.executions.inputs[NAME]
+    assert (started["evidence"], started["attempts"]) == ([KEY], 2)
+    assert KEY in world.objects.texts
+
+
 def test_a_stamp_of_another_letter_is_no_stamp(world: World) -> None:
     world.executions.waiting.add("token-1")
     assert world.left(record(body("event-1"), attributes=stamped("event-2"))) == []

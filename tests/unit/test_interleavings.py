@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from holdfast.domain.attempts import Attempt, AttemptKey, Status
+from holdfast.domain.envelope import format_time
 from holdfast.domain.errors import HoldfastError, Misconfigured, Rejected, Throttled, Unavailable
 from holdfast.domain.identity import execution_name
 from holdfast.domain.intake import Intake, as_response, take_in
@@ -116,6 +118,7 @@ class World:
             self.executions.end(name, Execution.FAILED)
         else:
             self.executions.end(name, Execution.SUCCEEDED, output)
+        self.executions.last_inputs[name] = walk.inputs[-1]
         return walk.entered
 
     def output(self, name: str) -> Mapping[str, Any]:
@@ -558,9 +561,25 @@ def test_a_message_that_dies_after_the_abort_is_worked_on_once_and_nothing_is_le
     assert world.executions.running == [name_of("sent-1")]
     assert world.sweep().adopted == 0, "the letter is in the hands of the newer message's execution"
     assert world.triage(name_of("sent-1"))[-1] == "Recovered"
-    assert len(world.keys(EVIDENCE_PREFIX)) == 1, "what the aborted execution held"
-    assert world.sweep().released == 1
+    assert world.keys(EVIDENCE_PREFIX) == [], "what the aborted execution held went along"
     assert len(world.store.items) == 1
+    world.at_rest()
+
+
+def test_the_limits_of_a_letter_go_on_counting_after_an_abort(world: World) -> None:
+    def worker_died_on(message_id: str) -> None:
+        world.ledger.write([Attempt(AttemptKey("event-1", message_id, 5), Status.STARTED, format_time(NOW), "request")])
+
+    def dies_again(sent: list[Raw]) -> None:
+        worker_died_on("sent-1")
+        assert world.take_in(*map(dead, sent)) == []
+
+    world.take_in(letter())
+    worker_died_on("message-1")
+    world.triage(NAME, dies_again, aborted)
+    assert world.sweep().adopted == 2
+    assert "Redrive" not in world.triage(name_of("sent-1")), "a crash is retried twice, whoever retries"
+    assert world.announced == ["Archived"]
     world.at_rest()
 
 

@@ -12,6 +12,7 @@ from holdfast.domain.errors import Throttled, Unavailable
 from holdfast.domain.identity import execution_name
 from holdfast.domain.intake import Intake
 from holdfast.domain.letters import Letter
+from holdfast.domain.policy import CATEGORIES
 from holdfast.domain.ports import Execution
 from holdfast.domain.sweep import Sweeper, SweepReport
 from tests.fakes import MACHINE, NOW, FakeDeadline, FakeEventStore, FakeExecutions, FakeObjects, Journal
@@ -92,6 +93,57 @@ def test_what_an_execution_left_behind_is_adopted_by_the_next_generation(world: 
     assert world.executions.running == [f"{NAME}-g1"]
     assert world.executions.inputs[f"{NAME}-g1"]["evidence"] == [key]
     assert world.sweep().left == 1, "a second sweep finds it in good hands"
+
+
+def test_what_the_execution_before_it_spent_goes_on_counting(world: World) -> None:
+    key = world.keep()
+    world.executions.end(NAME, Execution.ABORTED)
+    world.executions.last_inputs[NAME] = {"evidence": [key], "attempts": 2, "history": ["CRASHED", "CRASHED"]}
+    world.sweep()
+    started = world.executions.inputs[f"{NAME}-g1"]
+    assert (started["evidence"], started["attempts"], started["history"]) == ([key], 2, ["CRASHED", "CRASHED"])
+
+
+def archive(world: World, text: str, *, digest_of: str = "event-1", day: str = "2026-11-22") -> str:
+    """Put a letter into the archive, as another execution than its own."""
+    key = f"archive/category=EXHAUSTED/dt={day}/{execution_name(ACD_START, digest_of, 'another')}.json"
+    world.objects.create(key, Letter.of(message(text, "another")).as_json())
+    return key
+
+
+def test_evidence_of_a_letter_that_another_execution_has_archived_is_released(world: World) -> None:
+    evidence = world.keep(hours=48)
+    world.executions.end(NAME, Execution.ABORTED)
+    archived = archive(world, body())
+    assert world.sweep() == SweepReport(seen=1, released=1, oldest_hours=48.0)
+    assert list(world.objects.texts) == [archived], f"{evidence} is gone"
+    assert world.executions.running == []
+
+
+@pytest.mark.parametrize(
+    ("text", "digest_of", "day"),
+    [
+        ('{"id": "event-1"}', "event-1", "2026-11-22"),
+        (body("event-2"), "event-2", "2026-11-22"),
+        (body("event-2"), "event-1", "2026-11-22"),
+        (body(), "event-1", "2026-11-20"),
+    ],
+    ids=["the same id over another body", "another letter", "another letter under this digest", "before it died"],
+)
+def test_evidence_of_a_letter_that_is_not_the_archived_one_is_adopted(
+    world: World, text: str, digest_of: str, day: str
+) -> None:
+    world.keep(hours=48)
+    archive(world, text, digest_of=digest_of, day=day)
+    assert world.sweep().adopted == 1
+
+
+def test_a_day_of_the_archive_is_listed_once_for_all_letters(world: World) -> None:
+    for number in (1, 2, 3):
+        world.keep(body(f"event-{number}"), f"message-{number}", hours=30)
+    world.sweep()
+    days_times_categories = 2 * len(CATEGORIES)
+    assert world.journal.calls.count("objects.list") == 1 + days_times_categories
 
 
 def test_evidence_that_no_execution_was_ever_started_for_is_adopted(world: World) -> None:

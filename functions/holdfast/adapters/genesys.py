@@ -80,7 +80,8 @@ class Breaker:
         """Raise what closed the door, with the seconds until it may be tried again."""
         left = self._open_until - self._clock()
         if self._error and left > 0:
-            raise type(self._error)(f"not called, as before: {self._error}", retry_after=left)
+            # The words of the first failure: one cause has one fingerprint, called or not.
+            raise type(self._error)(str(self._error), retry_after=left)
 
     @property
     def probing(self) -> bool:

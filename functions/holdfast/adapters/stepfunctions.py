@@ -37,20 +37,46 @@ class TriageExecutions:
         return True
 
     def describe(self, name_or_arn: str) -> ExecutionReport:
-        """Look at one of this machine's executions. Anything else, as a forged attribute may name it, is absent."""
-        prefix = self.state_machine_arn.replace(":stateMachine:", ":execution:") + ":"
-        name = name_or_arn.removeprefix(prefix)
-        if ":" in name:
+        """Look at one of this machine's executions. Anything else is absent."""
+        arn = self._own_arn(name_or_arn)
+        if arn is None:
             return ExecutionReport(Execution.ABSENT)
         with translated("look at a triage execution"):
             try:
-                answer = self.client.describe_execution(executionArn=prefix + name)
+                answer = self.client.describe_execution(executionArn=arn)
             except ClientError as error:
                 if code_of(error) in _ABSENT:
                     return ExecutionReport(Execution.ABSENT)
                 raise
-        output = answer.get("output")
-        return ExecutionReport(Execution(answer["status"]), json.loads(output) if output else None)
+        letter_id = _object(answer.get("input")).get("letterId")
+        return ExecutionReport(Execution(answer["status"]), letter_id, _object(answer.get("output")) or None)
+
+    def last_input(self, name_or_arn: str) -> Mapping[str, Any]:
+        """What the last state that it entered was given; empty for an execution that is not this machine's, or gone.
+
+        https://docs.aws.amazon.com/step-functions/latest/apireference/API_GetExecutionHistory.html: the first event has
+        the execution's input, and every entered state its own.
+        """
+        arn = self._own_arn(name_or_arn)
+        if arn is None:
+            return {}
+        pages = self.client.get_paginator("get_execution_history")
+        with translated("read a triage execution's history"):
+            try:
+                for page in pages.paginate(executionArn=arn, reverseOrder=True):
+                    for event in page["events"]:
+                        if given := _input_in(event):
+                            return given
+            except ClientError as error:
+                if code_of(error) not in _ABSENT:
+                    raise
+        return {}
+
+    def _own_arn(self, name_or_arn: str) -> str | None:
+        """The ARN of one of this machine's executions; ``None`` for another's, as a forged attribute may name it."""
+        prefix = self.state_machine_arn.replace(":stateMachine:", ":execution:") + ":"
+        name = name_or_arn.removeprefix(prefix)
+        return None if ":" in name else prefix + name
 
     def succeed(self, task_token: str, output: Mapping[str, Any]) -> bool:
         """Wake a waiting execution; false if nobody waits any more."""
@@ -69,3 +95,13 @@ class TriageExecutions:
                     return False
                 raise
         return True
+
+
+def _input_in(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    details = event.get("stateEnteredEventDetails") or event.get("executionStartedEventDetails") or {}
+    return _object(details.get("input"))
+
+
+def _object(text: str | None) -> Mapping[str, Any]:
+    data = json.loads(text or "null")
+    return data if isinstance(data, dict) else {}

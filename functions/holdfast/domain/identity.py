@@ -41,9 +41,13 @@ def execution_name(detail_type: str, letter: str, message_id: str, generation: i
     Deterministic, so that a second delivery of the same dead letter meets the first one's execution; at most 80
     characters; tells an operator the topic and holds no personal data.
     """
-    digest = hashlib.sha256(letter.encode()).hexdigest()[:16]
     suffix = f"-g{generation}" if generation else ""
-    return f"{_topic_tail(detail_type)}-{digest}-{_compact(message_id)}{suffix}"
+    return f"{_topic_tail(detail_type)}-{letter_digest(letter)}-{_compact(message_id)}{suffix}"
+
+
+def letter_digest(letter: str, length: int = 16) -> str:
+    """What every name of a letter's executions, and so of its archive objects, has in it."""
+    return hashlib.sha256(letter.encode()).hexdigest()[:length]
 
 
 def _topic_tail(detail_type: str) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 
 from holdfast.domain.errors import EvidenceConflict, HoldfastError, Unavailable
 from holdfast.domain.identity import execution_name
-from holdfast.domain.letters import Letter, Message, TriageStamp
-from holdfast.domain.ports import Execution, Executions, Objects
+from holdfast.domain.letters import EVIDENCE_PREFIX, Letter, Message, TriageStamp
+from holdfast.domain.ports import Execution, ExecutionReport, Executions, Objects
 
 MAX_GENERATIONS = 99
 
@@ -34,6 +34,37 @@ class Taken:
     letter_id: str
     step: str
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What an execution begins with: the evidence that it holds, and what was spent on the letter before it.
+
+    Attributes:
+        evidence: Keys in the archive bucket, the newest last.
+        attempts: Redrives that earlier executions made.
+        history: The category of each of their rounds, so that the limits per category go on counting.
+        dead_since: When the letter's first message was sent, epoch milliseconds; 0 where nobody knows an older one.
+    """
+
+    evidence: tuple[str, ...]
+    attempts: int = 0
+    history: tuple[str, ...] = ()
+    dead_since: int = 0
+
+    def after(self, predecessor: Mapping[str, Any], *, settled: bool = False) -> Carried:
+        """Take over from an execution of the same letter that ended, by the last input that it worked on.
+
+        Evidence goes along unless that execution has settled it. One that ended while it waited had counted the round
+        that it waited for.
+        """
+        held = () if settled else (key for key in predecessor.get("evidence", ()) if key.startswith(EVIDENCE_PREFIX))
+        return Carried(
+            evidence=(*(key for key in held if key not in self.evidence), *self.evidence),
+            attempts=max(self.attempts, int(predecessor.get("attempts") or 0)),
+            history=max(self.history, tuple(predecessor.get("history") or ()), key=len),
+            dead_since=int(predecessor.get("deadSince") or self.dead_since),
+        )
 
 
 def take_in(raw_records: Sequence[Mapping[str, Any]], services: Intake) -> list[Taken]:
@@ -60,7 +91,7 @@ def _handed_over(letter: Letter, services: Intake) -> str:
     _write_evidence(letter, services.objects)
     stamp = letter.stamp
     if stamp is None:
-        return start_generation(letter, [letter.key], services, attempts=0)
+        return start_generation(letter, Carried((letter.key,)), services)
     return _dead_again(letter, stamp, services)
 
 
@@ -80,14 +111,24 @@ def _dead_again(letter: Letter, stamp: TriageStamp, services: Intake) -> str:
     cause = {"letterId": letter.letter_id, "evidence": letter.key}
     if services.executions.fail(stamp.task_token, "DeadAgain", cause):
         return "told the waiting execution"
-    report = services.executions.describe(stamp.execution)
+    report = redriver_of(letter, services.executions)
     if report.status.open:
         # It is between two states, and will be done or wait for a newer message soon.
         raise Unavailable("its execution is running and does not wait for this message")
-    if report.status is Execution.SUCCEEDED and letter.message.message_id in _settled_messages(report.output):
+    succeeded = report.status is Execution.SUCCEEDED
+    if succeeded and letter.message.message_id in _settled_messages(report.output):
         services.objects.delete([letter.key])
         return "settled already"
-    return start_generation(letter, [letter.key], services, attempts=stamp.attempt)
+    carried = Carried((letter.key,), attempts=stamp.attempt)
+    if report.status is not Execution.ABSENT:
+        carried = carried.after(services.executions.last_input(stamp.execution), settled=succeeded)
+    return start_generation(letter, carried, services)
+
+
+def redriver_of(letter: Letter, executions: Executions) -> ExecutionReport:
+    """The execution that sent this message, by its stamp; absent where the stamp names another letter's."""
+    report = executions.describe(letter.stamp.execution) if letter.stamp else None
+    return report if report and report.letter_id == letter.letter_id else ExecutionReport(Execution.ABSENT)
 
 
 def _settled_messages(output: Mapping[str, Any] | None) -> Sequence[str]:
@@ -95,16 +136,13 @@ def _settled_messages(output: Mapping[str, Any] | None) -> Sequence[str]:
     return ids if isinstance(ids, list) else []
 
 
-def start_generation(
-    letter: Letter, evidence: Sequence[str], services: Intake, *, attempts: int, settled_is_done: bool = True
-) -> str:
+def start_generation(letter: Letter, carried: Carried, services: Intake, *, settled_is_done: bool = True) -> str:
     """Start the letter's execution, or the next generation of one that ended without settling it.
 
     Args:
         letter: The letter to start with.
-        evidence: The keys that the execution is to hold, the newest last.
+        carried: What the execution is to begin with; what an older generation has spent comes on top.
         services: The world.
-        attempts: Redrives that earlier executions made.
         settled_is_done: Whether a generation that succeeded has settled this evidence.
 
     Returns:
@@ -112,25 +150,29 @@ def start_generation(
     """
     for generation in range(MAX_GENERATIONS):
         name = execution_name(letter.detail_type, letter.letter_id, letter.message.message_id, generation)
-        if services.executions.start(name, execution_input(letter, evidence, attempts)):
+        if services.executions.start(name, execution_input(letter, carried)):
             return f"started {name}"
         report = services.executions.describe(name)
         if report.status.open:
             return f"already in the hands of {name}"
-        if report.status is Execution.SUCCEEDED and settled_is_done:
-            services.objects.delete(evidence)
+        settled = report.status is Execution.SUCCEEDED
+        if settled and settled_is_done:
+            services.objects.delete(carried.evidence)
             return f"settled already by {name}"
+        carried = carried.after(services.executions.last_input(name), settled=settled)
     raise Unavailable("every generation of this letter's name is taken")
 
 
-def execution_input(letter: Letter, evidence: Sequence[str], attempts: int) -> dict[str, Any]:
+def execution_input(letter: Letter, carried: Carried) -> dict[str, Any]:
     """A pointer and metadata: deterministic, small, and without anything personal."""
+    history = {"history": list(carried.history)} if carried.history else {}
     return {
         "schemaVersion": 1,
         "letterId": letter.letter_id,
         "detailType": letter.detail_type,
         "messageId": letter.message.message_id,
-        "evidence": list(evidence),
-        "attempts": attempts,
-        "deadSince": letter.message.sent_at_ms,
+        "evidence": list(carried.evidence),
+        "attempts": carried.attempts,
+        "deadSince": carried.dead_since or letter.message.sent_at_ms,
+        **history,
     }

@@ -165,7 +165,7 @@ class Letter:
     @property
     def key(self) -> str:
         """Where its evidence stands in the archive bucket."""
-        return f"{EVIDENCE_PREFIX}{self.letter_id}/{self.message.message_id}.json"
+        return f"{evidence_folder(self.letter_id)}{self.message.message_id}.json"
 
     @property
     def stamp(self) -> TriageStamp | None:
@@ -195,6 +195,11 @@ class Letter:
             return cls(data["letterId"], Message.of_json(data["message"]))
         except (ValueError, KeyError, TypeError) as error:
             raise EvidenceMissing("the object is no evidence of a dead letter") from error
+
+
+def evidence_folder(letter_id: str) -> str:
+    """Where all evidence of a letter stands, and nobody else's."""
+    return f"{EVIDENCE_PREFIX}{letter_id}/"
 
 
 @dataclass(frozen=True, slots=True)

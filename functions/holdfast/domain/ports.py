@@ -117,9 +117,10 @@ class Execution(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExecutionReport:
-    """What is known of one execution; ``output`` is there once it has succeeded."""
+    """What is known of one execution: whose letter it works on, and its output once it has succeeded."""
 
     status: Execution
+    letter_id: str | None = None
     output: Mapping[str, Any] | None = None
 
 
@@ -131,6 +132,9 @@ class Executions(Protocol):
 
     def describe(self, name_or_arn: str) -> ExecutionReport:
         """Look at one of our own executions; anything else is ``ABSENT``."""
+
+    def last_input(self, name_or_arn: str) -> Mapping[str, Any]:
+        """What the last state that one of our own executions entered was given; empty for anything else."""
 
     def succeed(self, task_token: str, output: Mapping[str, Any]) -> bool:
         """Wake a waiting execution; false if nobody waits any more."""

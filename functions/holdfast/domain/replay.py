@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.domain.errors import InvalidInput
+from holdfast.domain.identity import letter_digest
 from holdfast.domain.intake import MAX_GENERATIONS
 from holdfast.domain.letters import Letter
 from holdfast.domain.ports import Execution, Executions, Objects
@@ -88,7 +89,7 @@ class Plan:
         """The name of a letter's triage execution in this replay: the same whenever it is asked for again."""
         asked = json.dumps([self.prefix, self.reason, self.force])
         suffix = f"-g{generation}" if generation else ""
-        return f"replay-{_hex(asked, 16)}-{_hex(letter_id, 32)}{suffix}"
+        return f"replay-{_hex(asked, 16)}-{letter_digest(letter_id, 32)}{suffix}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from holdfast.domain.errors import EvidenceMissing
-from holdfast.domain.identity import execution_name
-from holdfast.domain.intake import MAX_GENERATIONS, Intake, start_generation
+from holdfast.domain.identity import execution_name, letter_digest
+from holdfast.domain.intake import MAX_GENERATIONS, Carried, Intake, redriver_of, start_generation
 from holdfast.domain.letters import EVIDENCE_PREFIX, Letter
-from holdfast.domain.ports import Deadline, EventStore, Execution, ExecutionReport, StoredObject
-from holdfast.domain.triage import settles_by_table
+from holdfast.domain.policy import CATEGORIES
+from holdfast.domain.ports import Deadline, EventStore, Execution, ExecutionReport, Objects, StoredObject
+from holdfast.domain.triage import archive_folder, settles_by_table
 
 
 @dataclass(slots=True)
@@ -40,6 +41,7 @@ class Sweeper:
         """Go through the evidence, letter by letter, as long as time is left: the next sweep does the rest."""
         found = list(self.intake.objects.list(EVIDENCE_PREFIX))
         report = SweepReport(seen=len(found), oldest_hours=_oldest_hours(found, now))
+        archive = _Archive(self.intake.objects, now.date())
         for pieces in _by_letter(found):
             if deadline.remaining() <= 0:
                 report.finished = False
@@ -47,11 +49,12 @@ class Sweeper:
             if any(now - piece.modified < older_than for piece in pieces):
                 report.left += len(pieces)
                 continue
-            self._look_at([piece.key for piece in pieces], report)
+            self._look_at(pieces, archive, report)
         return report
 
-    def _look_at(self, keys: Sequence[str], report: SweepReport) -> None:
+    def _look_at(self, pieces: Sequence[StoredObject], archive: _Archive, report: SweepReport) -> None:
         """Decide on a letter's evidence; the same id over another body has an end of its own, stored or archived."""
+        keys, oldest = [piece.key for piece in pieces], pieces[0].modified.date()
         try:
             letters = {key: self._letter(key) for key in keys}
         except Exception as error:  # noqa: BLE001 - one letter's trouble must not keep all others from their owner
@@ -59,26 +62,29 @@ class Sweeper:
             return
         for same in _by_body(letters):
             try:
-                counted = self._settled_or_adopted(same)
+                counted = self._settled_or_adopted(same, archive, oldest)
             except Exception as error:  # noqa: BLE001 - as above
                 _note_trouble(report, same, error)
             else:
                 setattr(report, counted, getattr(report, counted) + len(same))
 
-    def _settled_or_adopted(self, evidence: Mapping[str, Letter]) -> str:
-        keys, letters = list(evidence), list(evidence.values())
+    def _settled_or_adopted(self, evidence: Mapping[str, Letter], archive: _Archive, oldest: date) -> str:
+        letters = list(evidence.values())
         newest = letters[-1]
-        if settles_by_table(newest, self.store):
-            self.intake.objects.delete(keys)
-            return "released"
-        reports = [owner for letter in letters for owner in self._owners(letter)]
-        if any(owner.status.open for owner in reports):
+        owners = {name: report for letter in letters for name, report in self._owners(letter).items()}
+        stored = settles_by_table(newest, self.store)
+        if not stored and any(report.status.open for report in owners.values()):
             return "left"
-        if reports and reports[-1].status is Execution.SUCCEEDED:
-            self.intake.objects.delete(keys)
+        last = next(reversed(owners), None)
+        settled = last is not None and owners[last].status is Execution.SUCCEEDED
+        if stored or settled or archive.holds(newest, oldest):
+            self.intake.objects.delete(list(evidence))
             return "released"
         attempts = max((letter.stamp.attempt for letter in letters if letter.stamp), default=0)
-        start_generation(newest, keys, self.intake, attempts=attempts, settled_is_done=False)
+        carried = Carried(tuple(evidence), attempts)
+        if last is not None:
+            carried = carried.after(self.intake.executions.last_input(last))
+        start_generation(newest, carried, self.intake, settled_is_done=False)
         return "adopted"
 
     def _letter(self, key: str) -> Letter:
@@ -87,17 +93,41 @@ class Sweeper:
             raise EvidenceMissing("the evidence was released while the sweep looked at it")
         return Letter.of_json(text)
 
-    def _owners(self, letter: Letter) -> list[ExecutionReport]:
+    def _owners(self, letter: Letter) -> dict[str, ExecutionReport]:
         """The executions that may hold this evidence: the one that redrove the message, and its own generations."""
-        stamp = letter.stamp
-        reports = [self.intake.executions.describe(stamp.execution)] if stamp else []
+        owners = {letter.stamp.execution: redriver_of(letter, self.intake.executions)} if letter.stamp else {}
         for generation in range(MAX_GENERATIONS):
             name = execution_name(letter.detail_type, letter.letter_id, letter.message.message_id, generation)
             report = self.intake.executions.describe(name)
             if report.status is Execution.ABSENT:
                 break
-            reports.append(report)
-        return [report for report in reports if report.status is not Execution.ABSENT]
+            owners[name] = report
+        return {name: report for name, report in owners.items() if report.status is not Execution.ABSENT}
+
+
+class _Archive:
+    """The archive as one sweep sees it: a day is listed once, and only where a letter asks for it."""
+
+    def __init__(self, objects: Objects, today: date) -> None:
+        self._objects = objects
+        self._today = today
+        self._days: dict[date, list[str]] = {}
+
+    def holds(self, letter: Letter, since: date) -> bool:
+        """Whether an execution has archived this body since that day: its name has the letter's digest in it."""
+        digest = letter_digest(letter.letter_id)
+        days = (since + timedelta(days=number) for number in range((self._today - since).days + 1))
+        return any(digest in key and self._is_of(key, letter) for day in days for key in self._keys(day))
+
+    def _keys(self, day: date) -> list[str]:
+        if day not in self._days:
+            folders = [archive_folder(category, day.isoformat()) for category in sorted(CATEGORIES)]
+            self._days[day] = [found.key for folder in folders for found in self._objects.list(folder)]
+        return self._days[day]
+
+    def _is_of(self, key: str, letter: Letter) -> bool:
+        archived = Letter.of_json(self._objects.read(key) or "")
+        return (archived.letter_id, archived.message.body) == (letter.letter_id, letter.message.body)
 
 
 def _by_letter(found: Iterable[StoredObject]) -> list[list[StoredObject]]:

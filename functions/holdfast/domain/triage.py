@@ -16,7 +16,7 @@ from typing import Any
 from holdfast.domain.attempts import Attempt, in_order, of_message
 from holdfast.domain.envelope import examine, identify
 from holdfast.domain.errors import EvidenceMissing, HoldfastError, InvalidEvent, InvalidInput, MalformedBody
-from holdfast.domain.letters import EVIDENCE_PREFIX, Letter, TriageStamp, redriven
+from holdfast.domain.letters import Letter, TriageStamp, evidence_folder, redriven
 from holdfast.domain.policy import Evidence, Limits, Policy, Verdict
 from holdfast.domain.ports import Announcements, EventStore, Ledger, Objects, Queue
 
@@ -245,7 +245,7 @@ class Settler:
 
     def _release(self, case: Case) -> bool:
         # A replayed letter's evidence is its archive object, and that stays.
-        own = [key for key in case.evidence if key.startswith(EVIDENCE_PREFIX)]
+        own = [key for key in case.evidence if key.startswith(evidence_folder(case.letter_id))]
         try:
             self.objects.delete(own)
         except HoldfastError:
@@ -255,7 +255,12 @@ class Settler:
 
 def archive_key(category: str, archived_at: str, execution_arn: str) -> str:
     """``archive/category=<CATEGORY>/dt=<UTC date>/<execution name>.json``."""
-    return f"archive/category={category}/dt={archived_at[:10]}/{execution_arn.rsplit(':', 1)[-1]}.json"
+    return f"{archive_folder(category, archived_at[:10])}{execution_arn.rsplit(':', 1)[-1]}.json"
+
+
+def archive_folder(category: str, day: str) -> str:
+    """Where the letters of one category stand that were archived on one day (UTC)."""
+    return f"archive/category={category}/dt={day}/"
 
 
 def message_ids(evidence: Sequence[str]) -> list[str]:
