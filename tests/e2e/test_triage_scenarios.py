@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import secrets
+import time
 import uuid
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from holdfast.domain.envelope import identify
-from holdfast.domain.letters import MAX_MESSAGE_BYTES, RULE_ATTRIBUTES, message_bytes
+from holdfast.domain.intake import Carried, execution_input
+from holdfast.domain.letters import MAX_MESSAGE_BYTES, RULE_ATTRIBUTES, Letter, Message, message_bytes
 from tests.e2e.conftest import PARAMETERS, WAIT_SCALE
 from tests.e2e.pipeline import genesys_event, with_user
 from tests.e2e.processor import Processor
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 HURRY = 0.0005
 #: The MaxConcurrency of the replay's Map.
 REPLAYED_AT_ONCE = 20
+#: The MaximumConcurrency of the intake's mapping.
+INTAKE_AT_ONCE = 2
+#: The template's default.
+MAX_AGE_HOURS = 168
 UNDELIVERED = {"ERROR_CODE": {"DataType": "String", "StringValue": "NO_PERMISSIONS"}}
 
 
@@ -76,6 +82,12 @@ class Triage(Processor):
             if execution.input.get("letterId") in found:
                 found[execution.input["letterId"]].append(execution)
         return found
+
+    def started(self) -> int:
+        """How many executions there are: cheaper than their stories."""
+        pages = self.pipeline.client("stepfunctions").get_paginator("list_executions")
+        found = pages.paginate(stateMachineArn=self.pipeline.outputs["TriageStateMachineArn"])
+        return sum(len(page["executions"]) for page in found)
 
     def all_ended(self, letter_ids: Collection[str], seconds: float = 120) -> dict[str, list[Execution]]:
         """Wait until each letter has an execution and none of them runs."""
@@ -199,6 +211,34 @@ def test_a_redrive_that_is_never_heard_of_is_unconfirmed_and_its_late_success_is
     assert len(consumer.of(letter_id)) == 1
 
 
+def test_a_letter_that_is_too_old_is_archived_as_expired_and_not_retried(pipeline: Pipeline) -> None:
+    """Nobody can send an old message, so its execution is started by hand, as an operator may."""
+    letter = Letter.of(Message(str(uuid.uuid4()), json.dumps(genesys_event())))
+    bucket = pipeline.outputs["ArchiveBucketName"]
+    pipeline.client("s3").put_object(Bucket=bucket, Key=letter.key, Body=letter.as_json().encode())
+    began = int((time.time() - (MAX_AGE_HOURS + 1) * 3600) * 1000)
+    given = execution_input(letter, Carried((letter.key,), dead_since=began))
+    arn = pipeline.outputs["TriageStateMachineArn"]
+    pipeline.client("stepfunctions").start_execution(stateMachineArn=arn, input=json.dumps(given))
+    execution = pipeline.settled(letter.letter_id)
+    assert (output(execution)["outcome"], output(execution)["category"]) == ("ARCHIVED", "EXPIRED")
+    assert execution.delays == []
+    assert pipeline.document(output(execution)["archive"]["key"])["message"]["body"] == letter.message.body
+    assert not pipeline.objects(f"dead-letters/{letter.letter_id}/")
+
+
+def test_what_eventbridge_cannot_deliver_to_the_buffer_comes_to_triage_and_is_redriven(
+    pipeline: Pipeline, triage: Triage
+) -> None:
+    triage.set_queue("BufferQueueUrl", Policy="")
+    (letter_id,) = pipeline.put(genesys_event())
+    execution = pipeline.settled(letter_id)
+    assert [verdict["category"] for verdict in execution.verdicts] == ["UNDELIVERED", "ALREADY_STORED"]
+    assert execution.verdicts[0]["evidence"]["errorCode"] == "NO_PERMISSIONS"
+    assert output(execution)["outcome"] == "RECOVERED"
+    pipeline.stored([letter_id])
+
+
 # -- what triage itself needs is down ------------------------------------------------------------------------------
 
 
@@ -275,26 +315,28 @@ def test_two_copies_of_one_event_that_die_at_once_have_one_effect(
     assert not pipeline.objects(f"dead-letters/{letter_id}/")
 
 
-def test_many_letters_of_one_cause_have_one_story_each_and_live_traffic_goes_on(
+def test_a_thousand_letters_of_one_cause_have_one_story_each_at_a_bounded_concurrency_and_live_traffic_goes_on(
     pipeline: Pipeline, triage: Triage
 ) -> None:
     triage.die_at_once()
     pipeline.stack.engine.reset_concurrency()
     pipeline.genesys.set_faults({"status": 503})
-    letter_ids = pipeline.enqueue(*(with_user() for _ in range(60)))
+    before = triage.started()
+    letter_ids = set(pipeline.enqueue(*(with_user() for _ in range(1_000))))
     live = pipeline.enqueue(*(genesys_event() for _ in range(20)))
-    pipeline.eventually(lambda: all(triage.stories(letter_ids).values()), "the outage makes dead letters", 120)
+    pipeline.eventually(lambda: triage.started() >= before + 1_000, "the outage makes dead letters", 240)
     pipeline.stored(live)
-    assert not any(map(pipeline.item, letter_ids))
     more = pipeline.enqueue(*(genesys_event() for _ in range(20)))
     pipeline.genesys.set_faults(None)
-    stories = triage.all_ended(letter_ids, 150)
-    assert ends(stories) == {"RECOVERED": 60}
+    pipeline.eventually(triage.quiet, "all letters have ended", 240)
+    stories = triage.stories(letter_ids)
+    assert ends(stories) == {"RECOVERED": 1_000}
     assert {executions[0].verdicts[0]["category"] for executions in stories.values()} == {"UNAVAILABLE"}
     pipeline.stored([*letter_ids, *more])
     assert not any(triage.stories([*live, *more]).values())
     peak = pipeline.stack.engine.concurrency()["peak"]
     assert peak[pipeline.outputs["ProcessorFunctionName"]] <= int(PARAMETERS["MaxConcurrency"])
+    assert peak[pipeline.stack.stack.resources["DeadLetterIntakeFunction"]] <= INTAKE_AT_ONCE
 
 
 # -- replay --------------------------------------------------------------------------------------------------------
