@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import socket
 import threading
+import tracemalloc
 import uuid
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from holdfast.adapters.genesys import CACHE_SECONDS, GenesysDirectory, Urls
+from holdfast.adapters.genesys import ANSWER_BYTES_LIMIT, CACHE_SECONDS, GenesysDirectory, Urls
 from holdfast.adapters.secrets import CredentialsSecret
 from holdfast.domain.errors import HoldfastError, Misconfigured, Throttled, Unavailable
 from holdfast.domain.users import User
 from local.genesys import GenesysStandIn, user
 from tests.fakes import FakeDeadline
+from tests.wire import Script, Wire, http
 
 ANNA, BEN, GONE = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
 SECRET = "local-secret"
@@ -419,6 +422,70 @@ def test_what_is_not_the_api_s_own_json_is_no_answer_of_it(
     assert scripted.servers[0].paths == ["/oauth/token", "/api/v2/users"]  # type: ignore[attr-defined]
 
 
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        Script((HEAD + b"Content-Length: 1000\r\n\r\n{", b" "), pause=0.02, endless=True),
+        Script((HEAD, b"x"), pause=0.02, endless=True),
+        Script((b"HTTP/1.1 100 Continue\r\n\r\n",), pause=0.02, endless=True),
+        Script((b"",), pause=0.02, endless=True),
+    ],
+    ids=["its body byte by byte", "its headers byte by byte", "continue for ever", "nothing"],
+)
+def test_an_answer_that_trickles_is_given_up_when_the_time_is_over(directory_of: Make, script: Script) -> None:
+    with Wire(script) as wire:
+        error = failure_of(directory_of(wire.url), seconds=0.1)
+        assert isinstance(error, Unavailable), "the read time-out would let it go on for ever"
+
+
+BOMB = gzip.compress(b"[" + b" " * 64 * 1024 * 1024 + b"]")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        http(b'{"entities": []' + b" " * ANSWER_BYTES_LIMIT + b"}"),
+        http(BOMB, Content_Encoding="gzip"),
+        Script((HEAD + b"\r\n", b" " * 65_536), endless=True),
+    ],
+    ids=["too large", "too large once it is unpacked", "without an end"],
+)
+def test_an_answer_that_is_too_large_is_not_read_to_its_end(directory_of: Make, script: Script) -> None:
+    with Wire(script) as wire:
+        directory = directory_of(wire.url)
+        tracemalloc.start()
+        try:
+            answered = directory._answer("GET", f"{wire.url}/api/v2/users")
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert ANSWER_BYTES_LIMIT < len(answered.content) <= ANSWER_BYTES_LIMIT + 65_536
+        assert peak < 4 * ANSWER_BYTES_LIMIT
+        assert isinstance(failure_of(directory), Unavailable)
+
+
+def test_half_a_surrogate_pair_in_a_name_does_not_make_the_event_unwritable(
+    scripted: Callable[..., str], directory_of: Make
+) -> None:
+    entities = json.dumps({"entities": [{"id": ANNA, "name": "A\ud800", "email": "\udfff"}]})
+    directory = directory_of(scripted((200, {}, entities)))
+    assert lookup(directory, ANNA) == {ANNA: User("A?", "?")}
+
+
+def test_a_token_of_any_length_of_life_is_renewed_after_two_days_at_the_latest(
+    scripted: Callable[..., str], directory_of: Make, clock: Clock
+) -> None:
+    token = '{"access_token": "x", "expires_in": %s}' % ("9" * 400)
+    directory = directory_of(scripted((200, {}, '{"entities": []}'), token=(200, {}, token)))
+    lookup(directory, ANNA)
+    clock.now += 172_800
+    lookup(directory, BEN)
+    assert scripted.servers[0].paths.count("/oauth/token") == 2  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -426,6 +493,9 @@ def test_what_is_not_the_api_s_own_json_is_no_answer_of_it(
         "[]",
         "{}",
         '{"access_token": 5, "expires_in": 300}',
+        '{"access_token": "", "expires_in": 300}',
+        '{"access_token": "\u20ac", "expires_in": 300}',
+        '{"access_token": "a\\r\\nX-Other: b", "expires_in": 300}',
         '{"access_token": "x"}',
         '{"access_token": "x", "expires_in": "1"}',
     ],

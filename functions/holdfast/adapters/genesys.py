@@ -1,5 +1,8 @@
 """Users from the Genesys Cloud API, as few calls as possible and never against a closed door.
 
+An answer is bounded in time and in size, whatever the other side does: a read time-out alone lets one byte every few
+seconds go on for ever, and a few kilobytes can unpack to gigabytes.
+
 Facts: bulk ``GET /api/v2/users?id=a,b`` answers only active, visible users, at most 500 a page and 8,192 bytes of URL;
 tokens come from ``POST https://login.<domain>/oauth/token`` with the client's credentials and can end before
 ``expires_in`` (https://developer.genesys.cloud/authorization/platform-auth/use-client-credentials).
@@ -7,14 +10,17 @@ tokens come from ``POST https://login.<domain>/oauth/token`` with the client's c
 
 from __future__ import annotations
 
+import json
 import random
+import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, TypeGuard
 
 import requests
 from cachetools import TTLCache
@@ -34,6 +40,12 @@ TRIES = 3
 BACKOFF_BASE_SECONDS = 0.3
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 5.0
+#: From the first byte sent to the last one received.
+ANSWER_SECONDS = 10.0
+#: Unpacked. A hundred users are some 200 kB.
+ANSWER_BYTES_LIMIT = 4 * 1024 * 1024
+#: https://developer.genesys.cloud/authorization/platform-auth/use-client-credentials: no token lives longer.
+TOKEN_SECONDS_LIMIT = 172_800
 #: The longest that the door stays closed, unless the API itself asks for more.
 BREAKER_CAP_SECONDS = 30.0
 MAX_RETRY_AFTER_SECONDS = 604_800.0
@@ -58,6 +70,15 @@ class Urls:
     def of(cls, domain: str, api: str = "", login: str = "") -> Urls:
         """The hosts of a region's domain, unless overridden."""
         return cls(api or f"https://api.{domain}", login or f"https://login.{domain}")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the other side said, read to its end."""
+
+    status: int
+    retry_after: str
+    content: bytes
 
 
 class Breaker:
@@ -120,6 +141,7 @@ class GenesysDirectory:
         self._urls = urls
         self._secret = secret
         self._session = requests.Session()
+        self._calls = ThreadPoolExecutor(thread_name_prefix="genesys")
         self._clock = clock
         self._sleep = sleep
         self._chance = chance
@@ -172,14 +194,14 @@ class GenesysDirectory:
         middle = len(user_ids) // 2
         return self._ask(user_ids[:middle], deadline) | self._ask(user_ids[middle:], deadline)
 
-    def _authorised(self, user_ids: Collection[str], deadline: Deadline) -> requests.Response:
+    def _authorised(self, user_ids: Collection[str], deadline: Deadline) -> Answer:
         """Ask with a token; a refused one is renewed once, whatever its ``expires_in`` said."""
         query = {"id": ",".join(user_ids), "pageSize": str(len(user_ids))}
         for last in (False, True):
             token = self._current_token(deadline)
-            response = self._call("GET", f"{self._urls.api}/api/v2/users", deadline, params=query, token=token)
-            if response.status_code != _UNAUTHORISED:
-                return response
+            answer = self._call("GET", f"{self._urls.api}/api/v2/users", deadline, params=query, token=token)
+            if answer.status != _UNAUTHORISED:
+                return answer
             self._forget(token)
             if last:
                 break
@@ -197,19 +219,19 @@ class GenesysDirectory:
                 self._token = ""
 
     def _renew(self, deadline: Deadline) -> None:
-        response = self._login(deadline)
-        if response.status_code in (400, _UNAUTHORISED) and self._secret.renewed():
-            response = self._login(deadline)
-        if response.status_code in (400, _UNAUTHORISED):
+        answer = self._login(deadline)
+        if answer.status in (400, _UNAUTHORISED) and self._secret.renewed():
+            answer = self._login(deadline)
+        if answer.status in (400, _UNAUTHORISED):
             raise Misconfigured("the Genesys login refuses the client's credentials")
-        answer = _object_of(response)
-        token, lifetime = answer.get("access_token"), answer.get("expires_in")
-        if not isinstance(token, str) or not isinstance(lifetime, int | float):
+        granted = _object_of(answer)
+        token, lifetime = granted.get("access_token"), granted.get("expires_in")
+        if not _is_token(token) or not isinstance(lifetime, int | float):
             raise Unavailable("the Genesys login answered no token")
         self._token = token
-        self._token_ends = self._clock() + lifetime - TOKEN_MARGIN_SECONDS
+        self._token_ends = self._clock() + min(TOKEN_SECONDS_LIMIT, lifetime) - TOKEN_MARGIN_SECONDS
 
-    def _login(self, deadline: Deadline) -> requests.Response:
+    def _login(self, deadline: Deadline) -> Answer:
         credentials = self._secret.get()
         return self._call(
             "POST",
@@ -219,13 +241,13 @@ class GenesysDirectory:
             auth=(credentials.client_id, credentials.client_secret),
         )
 
-    def _call(self, method: str, url: str, deadline: Deadline, *, token: str = "", **request: Any) -> requests.Response:
+    def _call(self, method: str, url: str, deadline: Deadline, *, token: str = "", **request: Any) -> Answer:
         """One request with retries: 2xx and 4xx that are somebody's decision are answered, the rest is raised."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         last_try = 0 if self._breaker.probing else TRIES - 1
         for number in count():
             result = self._tried(method, url, deadline, headers, request)
-            if isinstance(result, requests.Response):
+            if isinstance(result, Answer):
                 return result
             wait = self._wait(number, result)
             if number == last_try or wait >= deadline.remaining():
@@ -235,37 +257,48 @@ class GenesysDirectory:
 
     def _tried(
         self, method: str, url: str, deadline: Deadline, headers: Mapping[str, str], request: Mapping[str, Any]
-    ) -> requests.Response | HoldfastError:
+    ) -> Answer | HoldfastError:
         left = deadline.remaining()
         if left <= 0:
             return Unavailable("no time was left to ask the Genesys API")
         self._usage["ApiCalls"] += 1
+        waits = (min(CONNECT_SECONDS, left), min(READ_SECONDS, left))
+        # A call that is given up goes on in its thread until the other side ends it; this one waits no longer.
+        call = self._calls.submit(self._answer, method, url, headers=headers, timeout=waits, **request)
         try:
-            response = self._session.request(
-                method,
-                url,
-                headers=headers,
-                timeout=(min(CONNECT_SECONDS, left), min(READ_SECONDS, left)),
-                allow_redirects=False,
-                **request,
-            )
+            answer = call.result(min(ANSWER_SECONDS, left))
+        except TimeoutError:
+            call.cancel()
+            return Unavailable("the Genesys API did not answer in time")
         except requests.RequestException as error:
             # Its text names hosts and parameters, so only its type is told.
             return Unavailable(f"the Genesys API did not answer: {type(error).__name__}")
-        return _transient_error(response) or response
+        if len(answer.content) > ANSWER_BYTES_LIMIT:
+            return Unavailable("the Genesys API answered more than anybody asked for")
+        return _transient_error(answer) or answer
+
+    def _answer(self, method: str, url: str, **request: Any) -> Answer:
+        """Call, and read no more than one piece beyond the limit."""
+        with self._session.request(method, url, allow_redirects=False, stream=True, **request) as response:
+            content = bytearray()
+            for piece in response.iter_content(64 * 1024):
+                content += piece
+                if len(content) > ANSWER_BYTES_LIMIT:
+                    break
+            return Answer(response.status_code, response.headers.get("Retry-After", ""), bytes(content))
 
     def _wait(self, number: int, error: HoldfastError) -> float:
         jitter: float = self._chance() * BACKOFF_BASE_SECONDS * 2**number
         return (error.retry_after or 0.0) + jitter
 
-    def _users_of(self, response: requests.Response) -> dict[str, User]:
-        if response.status_code == _FORBIDDEN:
+    def _users_of(self, answer: Answer) -> dict[str, User]:
+        if answer.status == _FORBIDDEN:
             raise Misconfigured("the client's roles do not allow to read users (directory:user:view)")
-        if response.status_code in _NO_SUCH_API:
-            raise Misconfigured(f"the Genesys API answered {response.status_code}: is its URL right?")
-        if response.status_code >= 400:  # noqa: PLR2004 - HTTP's own line
-            raise Rejected(f"the Genesys API answered {response.status_code}")
-        entities = _object_of(response).get("entities")
+        if answer.status in _NO_SUCH_API:
+            raise Misconfigured(f"the Genesys API answered {answer.status}: is its URL right?")
+        if answer.status >= 400:  # noqa: PLR2004 - HTTP's own line
+            raise Rejected(f"the Genesys API answered {answer.status}")
+        entities = _object_of(answer).get("entities")
         if not isinstance(entities, list):
             raise Unavailable("the Genesys API answered no list of users")
         return {
@@ -275,31 +308,37 @@ class GenesysDirectory:
         }
 
 
-def _transient_error(response: requests.Response) -> HoldfastError | None:
-    status = response.status_code
+def _transient_error(answer: Answer) -> HoldfastError | None:
+    status = answer.status
     if status == _TOO_MANY:
-        return Throttled("the Genesys API asks for fewer calls", retry_after=_retry_after(response))
+        return Throttled("the Genesys API asks for fewer calls", retry_after=_retry_after(answer))
     if status >= _SERVER_ERROR or status == _TIMED_OUT:
-        return Unavailable(f"the Genesys API answered {status}", retry_after=_retry_after(response))
+        return Unavailable(f"the Genesys API answered {status}", retry_after=_retry_after(answer))
     return None
 
 
-def _retry_after(response: requests.Response) -> float | None:
+def _retry_after(answer: Answer) -> float | None:
     """Seconds; Genesys sends no dates here. Nobody means more than a week."""
-    value = response.headers.get("Retry-After", "")
+    value = answer.retry_after
     return min(float(value[:9]), MAX_RETRY_AFTER_SECONDS) if value.isascii() and value.isdecimal() else None
 
 
-def _object_of(response: requests.Response) -> Mapping[str, Any]:
+def _object_of(answer: Answer) -> Mapping[str, Any]:
     """The answer's JSON object. A proxy's HTML page with status 200 is no answer of the API."""
     try:
-        answer = response.json()
+        told = json.loads(answer.content)
     except (ValueError, RecursionError):
-        answer = None
-    if response.status_code >= 300 or not isinstance(answer, dict):  # noqa: PLR2004 - redirects are not followed
+        told = None
+    if answer.status >= 300 or not isinstance(told, dict):  # noqa: PLR2004 - redirects are not followed
         raise Unavailable("the Genesys API answered something else than its JSON")
-    return answer
+    return told
+
+
+def _is_token(value: Any) -> TypeGuard[str]:
+    """Whether a value can stand in a header."""
+    return isinstance(value, str) and re.fullmatch(r"[!-~]+", value) is not None
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    """A name or an address; half a surrogate pair in it becomes a question mark, or no event could hold it."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else None

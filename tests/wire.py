@@ -1,0 +1,84 @@
+"""A server on the loopback interface that answers exactly the bytes it is told to, as slowly as it is told to."""
+
+from __future__ import annotations
+
+import json
+import re
+import socketserver
+import threading
+from dataclasses import dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Script:
+    """An answer as it goes over the wire, piece by piece with a pause before each; ``endless`` repeats the last one."""
+
+    pieces: tuple[bytes, ...]
+    pause: float = 0.0
+    endless: bool = False
+
+
+def http(content: bytes, status: str = "200 OK", **headers: str) -> Script:
+    """A whole answer."""
+    told = {"Content-Type": "application/json", "Content-Length": str(len(content)), "Connection": "close"} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+    return Script((f"HTTP/1.1 {status}\r\n{lines}\r\n".encode("latin-1") + content,))
+
+
+TOKEN = http(json.dumps({"access_token": "a-token", "expires_in": 300}).encode())
+
+
+class Wire(socketserver.ThreadingTCPServer):
+    """Answers the login and everything else by a script each; one request per connection."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(self, users: Script = Script(()), login: Script = TOKEN) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.users = users
+        self.login = login
+        self.over = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, *_: Any) -> None:
+        """The client went away: that is what some tests are about."""
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    server: Wire
+
+    def handle(self) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            line = self.rfile.readline()
+            if not line:
+                return
+            head += line
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        self.rfile.read(int(length.group(1)) if length else 0)
+        script = self.server.login if b" /oauth" in head.partition(b"\r\n")[0] else self.server.users
+        for piece in script.pieces:
+            self._send(piece, script.pause)
+        while script.endless and not self.server.over.is_set():
+            self._send(script.pieces[-1], script.pause)
+
+    def _send(self, piece: bytes, pause: float) -> None:
+        self.server.over.wait(pause)
+        self.wfile.write(piece)
