@@ -6,8 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from holdfast.domain.envelope import NESTING_LIMIT, decode
+from holdfast.domain.errors import MalformedBody
 from holdfast.domain.users import User, enrich, references
 from tests.unit.samples import OTHER_USER_ID, USER_ID, body, plain_envelope
 
@@ -52,7 +55,7 @@ def test_the_plain_shape_names_its_user_in_attributes() -> None:
 
 def test_name_and_address_are_added_beside_the_id() -> None:
     event = decode(body(detail={"eventBody": {"userId": USER_ID, "deep": {"answeredUserId": OTHER_USER_ID}}}))
-    enrich(references(event), {USER_ID: ANNA, OTHER_USER_ID: User("Ben", None)})
+    enrich(event, references(event), {USER_ID: ANNA, OTHER_USER_ID: User("Ben", None)})
     assert event.payload == {
         "userId": USER_ID,
         "userName": "Anna Ito",
@@ -63,14 +66,14 @@ def test_name_and_address_are_added_beside_the_id() -> None:
 
 def test_what_the_producer_sent_is_never_overwritten() -> None:
     event = decode(body(detail={"eventBody": {"userId": USER_ID, "userName": "as sent", "userEmail": None}}))
-    enrich(references(event), {USER_ID: ANNA})
+    enrich(event, references(event), {USER_ID: ANNA})
     assert event.payload == {"userId": USER_ID, "userName": "as sent", "userEmail": None}
 
 
 def test_a_user_that_the_api_does_not_show_changes_nothing() -> None:
     event = decode(body(detail={"eventBody": {"userId": USER_ID}}))
-    enrich(references(event), {USER_ID: None})
-    enrich(references(event), {})
+    enrich(event, references(event), {USER_ID: None})
+    enrich(event, references(event), {})
     assert event.payload == {"userId": USER_ID}
 
 
@@ -79,3 +82,68 @@ def test_nesting_as_deep_as_the_decoder_allows_is_walked_through() -> None:
     for _ in range((NESTING_LIMIT - 5) // 2):
         nested = {"in": [nested]}
     assert places({"eventBody": nested}) == [(USER_ID, "user")]
+
+
+# -- the text of an enriched event -----------------------------------------------------------------------------------
+
+#: Spellings of one envelope: as EventBridge writes it, as a person does, and escaped.
+SPELLINGS = st.fixed_dictionaries(
+    {
+        "separators": st.sampled_from([(",", ":"), (", ", ": "), (" ,", " :")]),
+        "ensure_ascii": st.booleans(),
+        "indent": st.sampled_from([None, 1]),
+    }
+)
+#: What could be taken for the place beside a user's id: the same key or words elsewhere, in texts, escaped.
+LURES = st.recursive(
+    st.sampled_from([USER_ID, "userId", f'"userId":"{USER_ID}"', '\\"userId', "answeredUserId", "Zoë", "", 1.5]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["userId", "answeredUserId", '"userId', "userName", "x"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    event_body=st.dictionaries(st.sampled_from(["userId", "answeredUserId", "userName", "x", "y"]), LURES),
+    metadata=LURES,
+    name=st.sampled_from(["Anna Ito", 'the "userId" of', "answeredUserId", "Zoë\n"]),
+    spelling=SPELLINGS,
+)
+def test_the_text_of_an_enriched_event_says_what_its_envelope_says(
+    event_body: dict[str, Any], metadata: Any, name: str, spelling: dict[str, Any]
+) -> None:
+    sent = json.loads(body(detail={"metadata": metadata, "eventBody": event_body}))
+    event = decode(json.dumps(sent, **spelling))
+    assert json.loads(event.text) == sent
+    enrich(event, references(event), {USER_ID: User(name, "anna@example.com")})
+    assert json.loads(event.text) == event.envelope
+
+
+def test_an_event_keeps_its_text_and_gets_the_names_beside_the_id() -> None:
+    text = body(detail={"eventBody": {"amount": 1}}).replace('"amount": 1', f'"userId":"{USER_ID}", "amount": 1.50')
+    event = decode(text)
+    assert event.text == text
+    enrich(event, references(event), {USER_ID: ANNA})
+    assert event.text == text.replace(
+        f'"{USER_ID}"', f'"{USER_ID}","userName":"Anna Ito","userEmail":"anna@example.com"'
+    )
+
+
+def test_a_key_that_is_escaped_elsewhere_does_not_lead_astray() -> None:
+    hidden = f'{{"user\\u0049d": "{USER_ID}"}}'
+    text = body(detail={"metadata": {"userId": USER_ID}, "eventBody": {}}).replace(
+        '"eventBody": {}', f'"eventBody": {hidden}'
+    )
+    event = decode(text)
+    enrich(event, references(event), {USER_ID: ANNA})
+    detail = json.loads(event.text)["detail"]
+    assert (detail["metadata"], detail["eventBody"]["userName"]) == ({"userId": USER_ID}, "Anna Ito")
+
+
+def test_a_name_that_utf_8_cannot_carry_fails_its_event_only_when_it_is_written() -> None:
+    event = decode(body(detail={"eventBody": {"userId": USER_ID}}).replace(": ", ":"))
+    enrich(event, references(event), {USER_ID: User("\ud800", None)})
+    with pytest.raises(MalformedBody, match="UTF-8"):
+        _ = event.text

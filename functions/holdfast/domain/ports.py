@@ -38,7 +38,7 @@ class Stored(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StorableEvent:
-    """One event as the table keeps it. ``text`` is the enriched envelope, compact JSON."""
+    """One event as the table keeps it. ``text`` is the enriched envelope as JSON."""
 
     letter_id: str
     source: str

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from holdfast.domain.attempts import Attempt, AttemptKey, Status, crashed
 from holdfast.domain.backoff import visibility_seconds
-from holdfast.domain.envelope import Event, decode, format_time, identify, serialise
+from holdfast.domain.envelope import Event, decode, format_time, identify
 from holdfast.domain.errors import DEFERRED, Failure, TransientError
 from holdfast.domain.letters import Message
 from holdfast.domain.ports import (
@@ -197,8 +197,8 @@ class _Batch:
             users = directory.lookup(user_ids, self._deadline)
         except Exception as error:  # noqa: BLE001 - whatever it was, it is the failure of these events
             failure, users = Failure.of(error), directory.cached(user_ids)
-        for found in places.values():
-            enrich(found, users)
+        for key, found in places.items():
+            enrich(events[key], found, users)
         affected = {key for key, found in places.items() if any(place.user_id not in users for place in found)}
         self.report.enriched += len(places) - len(affected)
         return self._without_users(events, affected, failure) if failure else events
@@ -211,7 +211,7 @@ class _Batch:
         if self._services.enrichment_required:
             return {**events, **dict.fromkeys(affected, failure)}
         for key in affected:
-            events[key].envelope["detail"]["enrichmentError"] = failure.category
+            events[key].add(events[key].envelope["detail"], {"enrichmentError": failure.category})
         return events
 
     def _stored(self, events: Mapping[str, Event | Failure]) -> dict[str, Stored | Failure]:
@@ -243,7 +243,7 @@ class _Batch:
             event_time=event.time,
             conversation_id=event.conversation_id,
             received_at=self._services.clock(),
-            text=serialise(event.envelope),
+            text=event.text,
         )
 
     def _answered(self, outcome: Outcome) -> Outcome:
