@@ -86,6 +86,7 @@ class Walk:
 
     definition: Mapping[str, Any]
     answer: Callable[[str, Any], Any]
+    day: str = "2026-11-23"
     entered: list[str] = field(default_factory=list)
     inputs: list[Any] = field(default_factory=list)
 
@@ -93,18 +94,20 @@ class Walk:
         """Walk from the start to an end; ``answer(state, payload)`` plays the functions, or raises TaskFailed."""
         name: str | None = self.definition["StartAt"]
         while name:
-            state = self.definition["States"][name]
-            self.entered.append(name)
-            self.inputs.append(data)
-            context = {
-                "Execution": {"Id": EXECUTION},
-                "State": {"EnteredTime": f"2026-11-23T09:30:{len(self.entered):02}.000Z"},
-                "Task": {"Token": "a-token"},
-            }
-            name, data = self._step(name, state, {"input": data, "context": context})
+            name, data = self.advance(name, data)
         return data
 
-    def _step(self, name: str, state: Mapping[str, Any], states: dict[str, Any]) -> tuple[str | None, Any]:
+    def advance(self, name: str, data: Any) -> tuple[str | None, Any]:
+        """Enter one state, and answer the next one (``None`` at the end) with its input."""
+        self.entered.append(name)
+        self.inputs.append(data)
+        state = self.definition["States"][name]
+        context = {
+            "Execution": {"Id": EXECUTION},
+            "State": {"EnteredTime": f"{self.day}T09:30:{len(self.entered) % 60:02}.000Z"},
+            "Task": {"Token": "a-token"},
+        }
+        states: dict[str, Any] = {"input": data, "context": context}
         if state["Type"] == "Choice":
             return self._choose(state, states)
         if state["Type"] == "Task":

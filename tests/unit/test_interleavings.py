@@ -6,208 +6,30 @@ happens *meanwhile*, while an execution waits for the outcome of its redrive.
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from importlib.resources import files
 from typing import Any
 
 import pytest
 
 from holdfast.domain.attempts import Attempt, AttemptKey, Status
 from holdfast.domain.envelope import format_time
-from holdfast.domain.errors import HoldfastError, Misconfigured, Rejected, Throttled, Unavailable
+from holdfast.domain.errors import Misconfigured, Rejected, Throttled, Unavailable
 from holdfast.domain.identity import execution_name
-from holdfast.domain.intake import Intake, as_response, take_in
-from holdfast.domain.letters import EVIDENCE_PREFIX, Letter, Message, Outgoing
-from holdfast.domain.policy import Limits, Policy
+from holdfast.domain.letters import EVIDENCE_PREFIX, Letter, Message
 from holdfast.domain.ports import Execution
-from holdfast.domain.processing import Processing, process_batch
 from holdfast.domain.replay import ARCHIVE_PREFIX, Plan, Replayer
-from holdfast.domain.sweep import Sweeper, SweepReport
-from holdfast.domain.triage import REPLAYED_TAG, Archivist, Case, Classifier, Redriver, Settler, message_ids
-from tests.contract.asl import TaskFailed, Walk
-from tests.contract.project import machine
+from holdfast.domain.triage import REPLAYED_TAG
 from tests.fakes import (
-    MACHINE,
     NOW,
-    FakeAnnouncements,
-    FakeDeadline,
-    FakeEventStore,
     FakeExecutions,
-    FakeLedger,
     FakeObjects,
-    FakeQueue,
-    Journal,
 )
 from tests.unit.samples import ACD_START, body, quiet_body, record
-
-POLICY = Policy(files("holdfast.domain").joinpath("triage_policy.json").read_text())
-DEFINITION = machine("triage")
-MOVED = {"DeadLetterQueueSourceArn": "arn:aws:sqs:eu-central-1:123456789012:buffer"}
-Raw = dict[str, Any]
-Meanwhile = Callable[[list[Raw]], None]
-
-
-class Aborted(Exception):
-    """Somebody stopped the execution by hand."""
-
-
-@dataclass
-class World:
-    journal: Journal = field(default_factory=Journal)
-
-    def __post_init__(self) -> None:
-        self.store = FakeEventStore(self.journal)
-        self.ledger = FakeLedger(self.journal)
-        self.objects = FakeObjects(self.journal)
-        self.executions = FakeExecutions(self.journal)
-        self.queue = FakeQueue(self.journal)
-        self.announcements = FakeAnnouncements(self.journal)
-        self.tokens = 0
-        self.seen = 0
-
-    # -- the pipeline --------------------------------------------------------------------------------------------
-
-    def process(self, *records: Raw) -> list[str]:
-        """Let the processor work on a batch; the answer is what has to come again."""
-        services = Processing(
-            store=self.store, ledger=self.ledger, queue=self.queue, executions=self.executions, directory=None,
-            enrichment_required=False, backoff_base_seconds=1, backoff_cap_seconds=1,
-            clock=lambda: NOW, chance=lambda: 0.5,
-        )  # fmt: skip
-        report = process_batch(records, services, FakeDeadline(), "request")
-        return [one["itemIdentifier"] for one in report.as_response()["batchItemFailures"]]
-
-    def take_in(self, *letters: Raw) -> list[str]:
-        """Let the intake work on a batch of dead letters; the answer is what stays in their queue."""
-        taken = take_in(letters, Intake(self.objects, self.executions))
-        return [one["itemIdentifier"] for one in as_response(taken)["batchItemFailures"]]
-
-    def sweep(self, now: datetime = NOW + timedelta(days=2)) -> SweepReport:
-        sweeper = Sweeper(Intake(self.objects, self.executions), self.store)
-        return sweeper.sweep(now, timedelta(days=1), FakeDeadline())
-
-    def sent(self) -> list[Raw]:
-        """What triage has sent to the buffer since this was asked last."""
-        fresh = [_received(out, f"sent-{n}") for n, out in enumerate(self.queue.sent, 1) if n > self.seen]
-        self.seen = len(self.queue.sent)
-        return fresh
-
-    # -- triage --------------------------------------------------------------------------------------------------
-
-    def triage(self, name: str, *rounds: Meanwhile, now: datetime = NOW) -> list[str]:
-        """Walk an execution to its end; ``rounds`` are what happens while it waits. The answer: the states entered."""
-        left = list(rounds)
-
-        def answer(state: str, payload: Any) -> Any:
-            happens = (left.pop(0) if left else self.all_goes_well) if state == "Redrive" else None
-            return self._retried(state, lambda: self._step(name, state, payload, now, happens))
-
-        walk = Walk(DEFINITION, answer)
-        try:
-            output = walk.run(json.loads(json.dumps(self.executions.inputs[name])))
-        except Aborted:
-            self.executions.waiting.clear()
-            self.executions.end(name, Execution.ABORTED)
-        except TaskFailed:
-            self.executions.end(name, Execution.FAILED)
-        else:
-            self.executions.end(name, Execution.SUCCEEDED, output)
-        self.executions.last_inputs[name] = walk.inputs[-1]
-        return walk.entered
-
-    def output(self, name: str) -> Mapping[str, Any]:
-        found = self.executions.reports[name].output
-        assert found is not None
-        return found
-
-    def all_goes_well(self, sent: list[Raw]) -> None:
-        assert self.process(*sent) == []
-
-    @staticmethod
-    def _retried(state: str, step: Callable[[], Any]) -> Any:
-        """Step Functions' Retry, without its pauses."""
-        (retry,) = DEFINITION["States"][state]["Retry"]
-        for attempt in range(retry["MaxAttempts"] + 1):
-            try:
-                return step()
-            except HoldfastError as error:
-                name = type(error).__name__
-                if name not in retry["ErrorEquals"] or attempt == retry["MaxAttempts"]:
-                    raise TaskFailed(name) from error
-        raise AssertionError
-
-    def _step(self, name: str, state: str, payload: Any, now: datetime, happens: Meanwhile | None) -> Any:
-        case = Case.read(payload)
-        if state == "Classify":
-            classifier = Classifier(self.store, self.ledger, self.objects, POLICY, Limits(5, 96))
-            return classifier.classify(case, now).as_json()
-        if state == "Archive":
-            archivist = Archivist(self.objects, self.ledger)
-            return {"key": archivist.archive(case, payload["verdict"], MACHINE + name, payload["archivedAt"])}
-        if happens:
-            return self._redriven(name, case, happens)
-        output = {
-            "outcome": payload["outcome"],
-            "category": payload["verdict"]["category"],
-            "messageIds": message_ids(case.evidence),
-            "archive": payload.get("archive"),
-        }
-        Settler(self.objects, self.announcements).settle(case, output)
-        return output
-
-    def _redriven(self, name: str, case: Case, happens: Meanwhile) -> Any:
-        """Send, and wait: every attempt has a token of its own, which is dead once the attempt is over."""
-        self.tokens += 1
-        token = f"token-{self.tokens}"
-        self.executions.waiting.add(token)
-        try:
-            Redriver(self.objects, self.queue).redrive(case, MACHINE + name, token)
-            happens(self.sent())
-        finally:
-            self.executions.waiting.discard(token)
-        for told, answer in self.executions.told:
-            if told == token and "error" in answer:
-                raise TaskFailed(answer["error"], json.dumps(answer["cause"]))
-            if told == token:
-                return {}
-        raise TaskFailed("States.Timeout")
-
-    # -- what has to hold ----------------------------------------------------------------------------------------
-
-    def keys(self, prefix: str) -> list[str]:
-        return [key for key in self.objects.texts if key.startswith(prefix)]
-
-    @property
-    def announced(self) -> list[str]:
-        return [kind.removeprefix("Dead Letter ") for kind, _ in self.announcements.published]
-
-    def at_rest(self) -> None:
-        """Nothing is in custody any more."""
-        assert self.executions.running == []
-        assert self.executions.waiting == set()
-        assert self.keys(EVIDENCE_PREFIX) == []
-
-
-def _received(sent: Outgoing, message_id: str) -> Raw:
-    """A sent message as Lambda hands it over."""
-    attributes = {
-        name: {"dataType": value["DataType"], "binaryValue": base64.b64encode(value["BinaryValue"]).decode()}
-        if "BinaryValue" in value
-        else {"dataType": value["DataType"], "stringValue": value["StringValue"]}
-        for name, value in sent.message_attributes.items()
-    }
-    return record(sent.body, message_id, attributes=attributes)
-
-
-def dead(raw: Raw) -> Raw:
-    """The message once SQS has moved it to the dead-letter queue."""
-    return {**raw, "attributes": {**raw["attributes"], **MOVED, "ApproximateReceiveCount": "6"}}
+from tests.world import Aborted, Raw, World, dead
 
 
 def letter(message_id: str = "message-1", text: str | None = None) -> Raw:

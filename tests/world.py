@@ -1,0 +1,215 @@
+"""The whole pipeline in memory: the real domain over the fakes, and triage as a walk through its real definition."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from importlib.resources import files
+from typing import Any
+
+from holdfast.domain.errors import HoldfastError
+from holdfast.domain.intake import Intake, as_response, take_in
+from holdfast.domain.letters import EVIDENCE_PREFIX, Outgoing
+from holdfast.domain.policy import Limits, Policy
+from holdfast.domain.ports import Execution
+from holdfast.domain.processing import Processing, process_batch
+from holdfast.domain.sweep import Sweeper, SweepReport
+from holdfast.domain.triage import Archivist, Case, Classifier, Redriver, Settler, message_ids
+from tests.contract.asl import TaskFailed, Walk
+from tests.contract.project import machine
+from tests.fakes import (
+    MACHINE,
+    NOW,
+    FakeAnnouncements,
+    FakeDeadline,
+    FakeEventStore,
+    FakeExecutions,
+    FakeLedger,
+    FakeObjects,
+    FakeQueue,
+    Journal,
+    WorkerDied,
+)
+from tests.unit.samples import record
+
+POLICY = Policy(files("holdfast.domain").joinpath("triage_policy.json").read_text())
+DEFINITION = machine("triage")
+MOVED = {"DeadLetterQueueSourceArn": "arn:aws:sqs:eu-central-1:123456789012:buffer"}
+Raw = dict[str, Any]
+Meanwhile = Callable[[list[Raw]], None]
+
+
+class Aborted(Exception):
+    """Somebody stopped the execution by hand."""
+
+
+@dataclass
+class World:
+    journal: Journal = field(default_factory=Journal)
+
+    def __post_init__(self) -> None:
+        self.store = FakeEventStore(self.journal)
+        self.ledger = FakeLedger(self.journal)
+        self.objects = FakeObjects(self.journal)
+        self.executions = FakeExecutions(self.journal)
+        self.queue = FakeQueue(self.journal)
+        self.announcements = FakeAnnouncements(self.journal)
+        self.tokens = 0
+        self.seen = 0
+
+    # -- the pipeline --------------------------------------------------------------------------------------------
+
+    def process(self, *records: Raw) -> list[str]:
+        """Let the processor work on a batch; the answer is what has to come again."""
+        services = Processing(
+            store=self.store, ledger=self.ledger, queue=self.queue, executions=self.executions, directory=None,
+            enrichment_required=False, backoff_base_seconds=1, backoff_cap_seconds=1,
+            clock=lambda: NOW, chance=lambda: 0.5,
+        )  # fmt: skip
+        report = process_batch(records, services, FakeDeadline(), "request")
+        return [one["itemIdentifier"] for one in report.as_response()["batchItemFailures"]]
+
+    def take_in(self, *letters: Raw) -> list[str]:
+        """Let the intake work on a batch of dead letters; the answer is what stays in their queue."""
+        taken = take_in(letters, Intake(self.objects, self.executions))
+        return [one["itemIdentifier"] for one in as_response(taken)["batchItemFailures"]]
+
+    def sweep(self, now: datetime = NOW + timedelta(days=2)) -> SweepReport:
+        sweeper = Sweeper(Intake(self.objects, self.executions), self.store)
+        return sweeper.sweep(now, timedelta(days=1), FakeDeadline())
+
+    def sent(self) -> list[Raw]:
+        """What triage has sent to the buffer since this was asked last."""
+        fresh = [received(out, f"sent-{n}") for n, out in enumerate(self.queue.sent, 1) if n > self.seen]
+        self.seen = len(self.queue.sent)
+        return fresh
+
+    # -- triage --------------------------------------------------------------------------------------------------
+
+    def triage(self, name: str, *rounds: Meanwhile, now: datetime = NOW) -> list[str]:
+        """Walk an execution to its end; ``rounds`` are what happens while it waits. The answer: the states entered."""
+        left = list(rounds)
+
+        def answer(state: str, payload: Any) -> Any:
+            if state == "Redrive":
+                happens = left.pop(0) if left else self.all_goes_well
+                return self.retried(state, lambda: self._redriven(name, Case.read(payload), happens))
+            return self.retried(state, lambda: self.step(name, state, payload, now))
+
+        walk = Walk(DEFINITION, answer)
+        try:
+            output = walk.run(json.loads(json.dumps(self.executions.inputs[name])))
+        except Aborted:
+            self.executions.waiting.clear()
+            self.executions.end(name, Execution.ABORTED)
+        except TaskFailed:
+            self.executions.end(name, Execution.FAILED)
+        else:
+            self.executions.end(name, Execution.SUCCEEDED, output)
+        self.executions.last_inputs[name] = walk.inputs[-1]
+        return walk.entered
+
+    def output(self, name: str) -> Mapping[str, Any]:
+        found = self.executions.reports[name].output
+        assert found is not None
+        return found
+
+    def all_goes_well(self, sent: list[Raw]) -> None:
+        assert self.process(*sent) == []
+
+    @staticmethod
+    def retried(state: str, step: Callable[[], Any]) -> Any:
+        """Step Functions' Retry, without its pauses."""
+        (retry,) = DEFINITION["States"][state]["Retry"]
+        for attempt in range(retry["MaxAttempts"] + 1):
+            try:
+                return step()
+            except (HoldfastError, WorkerDied) as error:
+                name = "Lambda.Unknown" if isinstance(error, WorkerDied) else type(error).__name__
+                if name not in retry["ErrorEquals"] or attempt == retry["MaxAttempts"]:
+                    raise TaskFailed(name) from error
+        raise AssertionError
+
+    def step(self, name: str, state: str, payload: Any, now: datetime) -> Any:
+        """Play the function behind a state."""
+        case = Case.read(payload)
+        if state == "Classify":
+            classifier = Classifier(self.store, self.ledger, self.objects, POLICY, Limits(5, 96))
+            return classifier.classify(case, now).as_json()
+        if state == "Archive":
+            archivist = Archivist(self.objects, self.ledger)
+            return {"key": archivist.archive(case, payload["verdict"], MACHINE + name, payload["archivedAt"])}
+        output = {
+            "outcome": payload["outcome"],
+            "letterId": case.letter_id,
+            "category": payload["verdict"]["category"],
+            "messageIds": message_ids(case.evidence),
+            "archive": payload.get("archive"),
+        }
+        Settler(self.objects, self.announcements).settle(case, output)
+        return output
+
+    def _redriven(self, name: str, case: Case, happens: Meanwhile) -> Any:
+        """Send, and wait: every attempt has a token of its own, which is dead once the attempt is over."""
+        token = self.new_token()
+        try:
+            Redriver(self.objects, self.queue).redrive(case, MACHINE + name, token)
+            happens(self.sent())
+        finally:
+            self.executions.waiting.discard(token)
+        outcome = self.outcome_of(token)
+        if outcome is None:
+            raise TaskFailed("States.Timeout")
+        return self.woken(outcome)
+
+    def new_token(self) -> str:
+        """A task token for which an execution waits from now on."""
+        self.tokens += 1
+        token = f"token-{self.tokens}"
+        self.executions.waiting.add(token)
+        return token
+
+    def outcome_of(self, token: str) -> Mapping[str, Any] | None:
+        """What a token was answered with, if it was."""
+        return next((answer for told, answer in self.executions.told if told == token), None)
+
+    @staticmethod
+    def woken(outcome: Mapping[str, Any]) -> Any:
+        """What the callback task makes of its answer."""
+        if "error" in outcome:
+            raise TaskFailed(outcome["error"], json.dumps(outcome["cause"]))
+        return {}
+
+    # -- what has to hold ----------------------------------------------------------------------------------------
+
+    def keys(self, prefix: str) -> list[str]:
+        return [key for key in self.objects.texts if key.startswith(prefix)]
+
+    @property
+    def announced(self) -> list[str]:
+        return [kind.removeprefix("Dead Letter ") for kind, _ in self.announcements.published]
+
+    def at_rest(self) -> None:
+        """Nothing is in custody any more."""
+        assert self.executions.running == []
+        assert self.executions.waiting == set()
+        assert self.keys(EVIDENCE_PREFIX) == []
+
+
+def received(sent: Outgoing, message_id: str) -> Raw:
+    """A sent message as Lambda hands it over."""
+    attributes = {
+        name: {"dataType": value["DataType"], "binaryValue": base64.b64encode(value["BinaryValue"]).decode()}
+        if "BinaryValue" in value
+        else {"dataType": value["DataType"], "stringValue": value["StringValue"]}
+        for name, value in sent.message_attributes.items()
+    }
+    return record(sent.body, message_id, attributes=attributes)
+
+
+def dead(raw: Raw) -> Raw:
+    """The message once SQS has moved it to the dead-letter queue."""
+    return {**raw, "attributes": {**raw["attributes"], **MOVED, "ApproximateReceiveCount": "6"}}
