@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check up down lock clean
+.PHONY: help setup demo test check up down console lock clean
 
 help: ## Show what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -43,6 +43,9 @@ up: $(SETUP) ## Deploy to the embedded engine and keep it running
 
 down: ## End what make up started
 	@test ! -e $(SETUP) || python -m local.down
+
+console: $(SETUP) ## Look at what make up started, in a browser
+	@python -m local.console
 
 lock: $(SETUP) ## Resolve the dependencies again and write both lock files
 	uv pip compile -q pyproject.toml --universal --python-version 3.13 --generate-hashes --no-header --upgrade -o functions/requirements.txt

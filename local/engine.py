@@ -102,7 +102,7 @@ class Engine:
         Raises:
             LocalError: The port is taken, or the engine did not come up.
         """
-        self.port = _free_port(self._wanted_port)
+        self.port = free_port(self._wanted_port)
         self.directory = self._wanted_directory or Path(tempfile.mkdtemp(prefix="holdfast-"))
         scratch = self.directory / "engine"
         scratch.mkdir(parents=True, exist_ok=True)
@@ -236,7 +236,12 @@ def _child_environment(port: int, scratch: Path) -> dict[str, str]:
     }
 
 
-def _free_port(wanted: int | None) -> int:
+def free_port(wanted: int | None) -> int:
+    """A port of this machine that nobody listens on: the wanted one, or any.
+
+    Raises:
+        LocalError: The wanted one is taken.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
