@@ -20,6 +20,7 @@ from holdfast.adapters.settings import Settings
 from holdfast.adapters.sqs import BufferQueue
 from holdfast.adapters.stepfunctions import TriageExecutions
 from holdfast.adapters.telemetry import emit, logger
+from holdfast.domain.errors import Misconfigured
 from holdfast.domain.ports import Stored
 from holdfast.domain.processing import BatchReport, Processing, process_batch, stored_count
 
@@ -105,9 +106,20 @@ def tell(report: BatchReport, usage: Mapping[str, int], *, milliseconds: float) 
                     "retryAfter": outcome.failure.retry_after,
                 },
             )
+    for failure, events in Counter(report.enrichment_failures).items():
+        logger().warning(
+            "users not looked up",
+            extra={
+                "category": failure.category,
+                "errorType": failure.error_type,
+                "errorMessage": failure.message,
+                "events": events,
+            },
+        )
     for trouble in report.troubles:
         logger().error("bookkeeping failed", extra={"trouble": trouble})
-    categories = Counter(outcome.failure.category for outcome in report.failures if outcome.failure)
+    failures = [outcome.failure for outcome in report.failures if outcome.failure]
+    categories = Counter(failure.category for failure in failures)
     emit(
         {
             "Received": len(report.outcomes),
@@ -115,7 +127,11 @@ def tell(report: BatchReport, usage: Mapping[str, int], *, milliseconds: float) 
             "Duplicate": stored_count(report.outcomes, Stored.DUPLICATE),
             "Failed": len(report.failures),
             "Enriched": report.enriched,
-            "EnrichmentErrors": report.enrichment_errors,
+            "EnrichmentErrors": len(report.enrichment_failures),
+            # Once for the batch, also where EnrichmentPolicy lets the events go on: somebody has to hear of it.
+            "Misconfigured": any(
+                failure.category == Misconfigured.category for failure in failures + report.enrichment_failures
+            ),
             **usage,
             **{f"Failed{category.title().replace('_', '')}": count for category, count in categories.items()},
         },

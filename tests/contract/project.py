@@ -15,6 +15,7 @@ FUNCTIONS = ROOT / "functions"
 EVENTS = ROOT / "events"
 TEMPLATE = ROOT / "template.yaml"
 MACHINES = {name: ROOT / "statemachine" / f"{name}.asl.json" for name in ("triage", "replay")}
+NO_VALUE = {"Ref": "AWS::NoValue"}
 #: Each function's folder → its logical id.
 FUNCTION_IDS = {
     "processor": "ProcessorFunction",
@@ -57,6 +58,24 @@ def _template_as_json() -> str:
 def resources(kind: str) -> dict[str, dict[str, Any]]:
     """The template's resources of one type."""
     return {name: found for name, found in template()["Resources"].items() if found["Type"] == kind}
+
+
+def properties(logical_id: str) -> dict[str, Any]:
+    """The properties of one resource."""
+    found: dict[str, Any] = template()["Resources"][logical_id]["Properties"]
+    return found
+
+
+def decided(node: Any, **conditions: bool) -> Any:
+    """A part of the template as these conditions decide it; other conditions stay undecided."""
+    if isinstance(node, list):
+        return [one for one in (decided(child, **conditions) for child in node) if one != NO_VALUE]
+    if not isinstance(node, dict):
+        return node
+    if "Fn::If" in node and node["Fn::If"][0] in conditions:
+        name, yes, no = node["Fn::If"]
+        return decided(yes if conditions[name] else no, **conditions)
+    return {key: one for key, child in node.items() if (one := decided(child, **conditions)) != NO_VALUE}
 
 
 def machine_text(name: str, samples: dict[str, str] | None = None) -> str:

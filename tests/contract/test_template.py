@@ -15,7 +15,7 @@ from samtranslator.translator.translator import Translator  # type: ignore[impor
 
 from holdfast.adapters.settings import Settings
 from tests.contract.parameters import accepts
-from tests.contract.project import FUNCTION_IDS, TEMPLATE, resources, template, values
+from tests.contract.project import FUNCTION_IDS, TEMPLATE, decided, properties, resources, template, values
 
 #: The contract: every parameter with the default of a first deployment.
 PARAMETERS: dict[str, Any] = {
@@ -43,6 +43,7 @@ PARAMETERS: dict[str, Any] = {
     "LogLevel": "INFO",
     "LogRetentionDays": 30,
     "AlarmEmail": "",
+    "KmsKeyArn": "",
     "Architecture": "x86_64",
 }
 LOGICAL_IDS = {
@@ -74,11 +75,6 @@ OUTPUTS = {
 WITHOUT_RESOURCE_TYPE = {"states:SendTaskSuccess", "states:SendTaskFailure", "dynamodb:ListStreams"}
 FOURTEEN_DAYS = 14 * 86_400
 DATA = ("AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::S3::Bucket")
-
-
-def properties(logical_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = template()["Resources"][logical_id]["Properties"]
-    return found
 
 
 def functions() -> dict[str, dict[str, Any]]:
@@ -179,6 +175,11 @@ def test_a_first_deployment_can_leave_every_parameter_as_it_is(name: str) -> Non
         ("LogLevel", ["DEBUG", "ERROR"], ["debug", ""]),
         ("LogRetentionDays", [1, 3653], [0, 2, 31]),
         ("AlarmEmail", ["on-call@example.com"], ["on-call", "a b@example.com"]),
+        (
+            "KmsKeyArn",
+            ["arn:aws:kms:eu-central-1:123456789012:key/0a1b2c3d-0000-4000-8000-000000000000"],
+            ["alias/aws/sqs", "arn:aws:kms:eu-central-1:123456789012:alias/holdfast", "0a1b2c3d"],
+        ),
         ("Architecture", ["arm64"], ["amd64", ""]),
     ],
 )
@@ -322,14 +323,31 @@ def test_only_this_stacks_rules_may_send_through_eventbridge(name: str) -> None:
 # ------------------------------------------------------------------ data
 
 
-def test_everything_that_holds_data_is_encrypted() -> None:
-    for name, queue in resources("AWS::SQS::Queue").items():
-        assert queue["Properties"]["SqsManagedSseEnabled"] is True, name
-    for name, table in resources("AWS::DynamoDB::Table").items():
-        assert table["Properties"]["SSESpecification"]["SSEEnabled"] is True, name
-    for name, bucket in resources("AWS::S3::Bucket").items():
-        rules = bucket["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-        assert rules[0]["ServerSideEncryptionByDefault"]["SSEAlgorithm"], name
+@pytest.mark.parametrize("own_key", [False, True])
+def test_everything_that_holds_data_is_encrypted_with_the_own_key_where_there_is_one(own_key: bool) -> None:
+    def key(logical_id: str, *path: str) -> Any:
+        node: Any = decided(properties(logical_id), OwnKey=own_key)
+        for name in path:
+            node = node[name] if isinstance(node, list) else node.get(name)
+        return node
+
+    own = {"Ref": "KmsKeyArn"} if own_key else None
+    for name in resources("AWS::SQS::Queue"):
+        assert (key(name, "KmsMasterKeyId"), key(name, "SqsManagedSseEnabled")) == (own, None if own_key else True), (
+            name
+        )
+    for name in resources("AWS::DynamoDB::Table"):
+        assert key(name, "SSESpecification", "SSEEnabled") is True, name
+        assert key(name, "SSESpecification", "KMSMasterKeyId") == own, name
+    for name in resources("AWS::S3::Bucket"):
+        (rule,) = key(name, "BucketEncryption", "ServerSideEncryptionConfiguration")
+        assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == ("aws:kms" if own_key else "AES256"), name
+        assert rule["ServerSideEncryptionByDefault"].get("KMSMasterKeyID") == own, name
+    for name in resources("AWS::SNS::Topic"):
+        assert key(name, "KmsMasterKeyId") == own, name
+    for name in resources("AWS::Logs::LogGroup"):
+        assert key(name, "KmsKeyId") == own, name
+    assert decided(template()["Globals"], OwnKey=own_key)["Function"].get("KmsKeyArn") == own
 
 
 def test_no_key_is_used_with_which_eventbridge_or_an_alarm_would_fail_silently() -> None:
@@ -382,7 +400,7 @@ def test_every_function_is_found_by_its_folder() -> None:
 
 def test_every_function_is_built_once_for_one_runtime_without_that_python_on_the_host() -> None:
     for name, found in resources("AWS::Serverless::Function").items():
-        assert found["Metadata"] == {"BuildMethod": "python-uv"}, name
+        assert found["Metadata"]["BuildMethod"] == "python-uv", name
     for name, function in functions().items():
         assert function["Runtime"] == "python3.13", name
         assert function["CodeUri"] == "functions/", name
@@ -548,31 +566,3 @@ def test_the_triage_machine_may_call_exactly_the_functions_behind_its_states() -
         called = [value for name, value in substitutions.items() if name.endswith("FunctionArn")]
         allowed = [one for name, one in statements() if name == role and one["Action"] == "lambda:InvokeFunction"]
         assert as_list(allowed[0]["Resource"]) == called
-
-
-# ------------------------------------------------------------------ alarms
-
-
-def test_every_alarm_tells_somebody_and_says_what_to_do() -> None:
-    alarms = resources("AWS::CloudWatch::Alarm")
-    assert alarms
-    for name, alarm in alarms.items():
-        assert alarm["Properties"]["AlarmActions"] == [{"Ref": "AlarmTopic"}], name
-        assert alarm["Properties"]["AlarmDescription"].endswith("."), name
-        assert alarm["Properties"]["TreatMissingData"], name
-
-
-def test_the_first_dead_letter_and_a_queue_that_is_not_drained_raise_an_alarm() -> None:
-    watched = {
-        (alarm["Properties"].get("MetricName"), alarm["Properties"]["Dimensions"][0]["Value"].get("Ref"))
-        for alarm in resources("AWS::CloudWatch::Alarm").values()
-        if "Dimensions" in alarm["Properties"]
-    }
-    assert ("ExecutionsStarted", "TriageStateMachine") in watched
-    assert ("ExecutionsFailed", "TriageStateMachine") in watched
-    aged = [
-        alarm["Properties"]["Dimensions"][0]["Value"]["Fn::GetAtt"][0]
-        for alarm in resources("AWS::CloudWatch::Alarm").values()
-        if alarm["Properties"].get("MetricName") == "ApproximateAgeOfOldestMessage"
-    ]
-    assert set(aged) == {"BufferQueue", "DeadLetterQueue"}

@@ -23,7 +23,15 @@ import settle.app
 from holdfast.adapters import aws
 from holdfast.adapters.settings import SettingsError
 from holdfast.adapters.telemetry import logger
-from holdfast.domain.errors import EvidenceMissing, Failure, InvalidInput, Rejected, Throttled, Unavailable
+from holdfast.domain.errors import (
+    EvidenceMissing,
+    Failure,
+    InvalidInput,
+    Misconfigured,
+    Rejected,
+    Throttled,
+    Unavailable,
+)
 from holdfast.domain.fan_out import Publication
 from holdfast.domain.intake import Intake
 from holdfast.domain.letters import Letter
@@ -150,6 +158,25 @@ def test_the_processor_tells_nothing_of_a_payload_even_when_everything_breaks(to
     answer = processor.app.lambda_handler({"Records": [record(body())]}, Context(), services=services)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
     assert "bookkeeping failed" in told()
+
+
+def test_a_wrong_setting_is_told_although_best_effort_lets_the_events_go_on(told: Callable[[], str]) -> None:
+    store, directory = FakeEventStore(), FakeDirectory()
+    directory.journal.break_down(
+        "directory.lookup", Misconfigured("the Genesys login refuses the client's credentials")
+    )
+    records = [record(body("event-1"), "m-1"), record(body("event-2"), "m-2")]
+    answer = processor.app.lambda_handler({"Records": records}, Context(), services=processing(store, directory))
+    assert answer == {"batchItemFailures": []}
+    output = told()
+    assert (metrics(output)["Misconfigured"], metrics(output)["EnrichmentErrors"]) == (1, 2)
+    assert output.count("the Genesys login refuses the client's credentials") == 1, "once for the batch"
+
+
+def test_metrics_are_the_stack_s_own(told: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Holdfast/mine")
+    processor.app.lambda_handler({"Records": [record(body())]}, Context(), services=processing(FakeEventStore()))
+    assert '"Namespace":"Holdfast/mine"' in told()
 
 
 def test_the_processor_keeps_time_for_its_report(told: Callable[[], str]) -> None:

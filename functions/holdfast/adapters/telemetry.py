@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cache
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
-
-NAMESPACE = "Holdfast"
+from aws_lambda_powertools.shared import constants
 
 
 @cache
@@ -23,12 +23,15 @@ def emit(
     milliseconds: Mapping[str, float] | None = None,
     dimensions: Mapping[str, str] | None = None,
 ) -> None:
-    """Write one metric record (CloudWatch embedded metric format). Zeros are left out: they cost the same."""
+    """Write one metric record (CloudWatch embedded metric format). Zeros are left out: they cost the same.
+
+    The namespace is the stack's own where the environment names it (``POWERTOOLS_METRICS_NAMESPACE``).
+    """
     values = [(name, MetricUnit.Count, value) for name, value in counts.items() if value]
     values += [(name, MetricUnit.Milliseconds, value) for name, value in (milliseconds or {}).items()]
     if not values:
         return
-    metrics = Metrics(namespace=NAMESPACE)
+    metrics = Metrics(namespace=os.environ.get(constants.METRICS_NAMESPACE_ENV, "Holdfast"))
     for name, text in (dimensions or {}).items():
         metrics.add_dimension(name=name, value=text)
     for name, unit, value in values:

@@ -75,7 +75,8 @@ class BatchReport:
 
     outcomes: list[Outcome] = field(default_factory=list)
     enriched: int = 0
-    enrichment_errors: int = 0
+    #: Why users could not be looked up, once for each event that names them.
+    enrichment_failures: list[Failure] = field(default_factory=list)
     #: What could not be noted or told, and why; no event is lost by it.
     troubles: list[str] = field(default_factory=list)
 
@@ -207,7 +208,7 @@ class _Batch:
         self, events: Mapping[str, Event], affected: Collection[str], failure: Failure
     ) -> Mapping[str, Event | Failure]:
         """Users could not be looked up: their events fail with it, or go on and say so, as the policy wants."""
-        self.report.enrichment_errors += len(affected)
+        self.report.enrichment_failures += [failure] * len(affected)
         if self._services.enrichment_required:
             return {**events, **dict.fromkeys(affected, failure)}
         for key in affected:
