@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.ready
+# Which part of samconfig.toml a deployment takes.
+CONFIG_ENV ?= default
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check up down console lock clean
+.PHONY: help setup demo test check up down console deploy outputs delete lock clean
 
 help: ## Show what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -47,9 +49,20 @@ down: ## End what make up started
 console: $(SETUP) ## Look at what make up started, in a browser
 	@python -m local.console
 
-lock: $(SETUP) ## Resolve the dependencies again and write both lock files
+deploy: $(SETUP) ## Deploy to AWS as samconfig.toml says (make deploy CONFIG_ENV=prod)
+	sam build --config-env $(CONFIG_ENV)
+	sam deploy --config-env $(CONFIG_ENV)
+
+outputs: $(SETUP) ## Show the outputs of the deployed stack
+	@sam list stack-outputs --config-env $(CONFIG_ENV)
+
+delete: $(SETUP) ## Delete the stack from AWS; queues, tables and the archive stay
+	sam delete --config-env $(CONFIG_ENV)
+
+lock: $(SETUP) ## Resolve the dependencies again and write the lock files
 	uv pip compile -q pyproject.toml --universal --python-version 3.13 --generate-hashes --no-header --upgrade -o functions/requirements.txt
 	uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header --upgrade -c functions/requirements.txt -o requirements-dev.lock
+	uv pip compile -q --group checkov --universal --python-version 3.11 --generate-hashes --no-header --upgrade -o requirements-checkov.lock
 
 clean: down ## Remove everything that was built or installed here
 	rm -rf .venv .aws-sam .local .pytest_cache .mypy_cache .ruff_cache .hypothesis

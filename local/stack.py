@@ -13,23 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local.engine import Engine, client
+from local.engine import ROOT, Engine, client
 from local.errors import LocalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 BIN = Path(sys.executable).parent
+CONFIG = ("--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local")
 Template = dict[str, Any]
 
 # Types that the engine's CloudFormation does not know; a template with one of them fails as a whole.
 REFUSED_TYPES = {
     "AWS::Athena::NamedQuery": "the engine has no saved queries",
-    "AWS::CloudWatch::CompositeAlarm": "the engine has no composite alarms",
     "AWS::Logs::QueryDefinition": "the engine has no saved queries",
     "AWS::ResourceGroups::Group": "the engine has no resource groups",
 }
-METRIC_MATH = "the engine has no alarms on metric math"
 
 _SUBSTITUTION = re.compile(r"\$\{([A-Za-z0-9]+)")
 
@@ -78,7 +77,7 @@ def build(root: Path, directory: Path, environment: Mapping[str, str] | None = N
         LocalError: The build failed; the text is sam's whole output.
     """
     built = directory / "build"
-    arguments = ["build", "--beta-features", "--template-file", str(root / "template.yaml"), "--base-dir", str(root)]
+    arguments = ["build", *CONFIG, "--template-file", str(root / "template.yaml"), "--base-dir", str(root)]
     arguments += ["--build-dir", str(built), "--cache-dir", str(directory / "cache")]
     _sam(arguments, directory, environment or {})
     return built / "template.yaml"
@@ -99,9 +98,7 @@ def deploy(engine: Engine, built: Path, stack_name: str, parameters: Mapping[str
     local, left_out = without_refused(_read(built))
     local_file = built.with_name("template.local.yaml")
     _write(local_file, local)
-    arguments = ["deploy", "--template-file", str(local_file), "--stack-name", stack_name, "--resolve-s3"]
-    arguments += ["--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
-    arguments += ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
+    arguments = ["deploy", *CONFIG, "--template-file", str(local_file), "--stack-name", stack_name]
     if parameters:
         arguments += ["--parameter-overrides", *(f"{name}={_quoted(value)}" for name, value in parameters.items())]
     _sam(arguments, built.parent.parent, engine.environment())
@@ -133,7 +130,7 @@ def without_refused(template: Template) -> tuple[Template, dict[str, str]]:
         The copy, and the reason for each logical id that is not in it.
     """
     resources: dict[str, Any] = template["Resources"]
-    left_out = {name: reason for name, resource in resources.items() if (reason := _refusal(resource))}
+    left_out = {name: reason for name, found in resources.items() if (reason := REFUSED_TYPES.get(found["Type"]))}
     while hanging := _hanging(resources, left_out):
         left_out |= hanging
     kept = {name: _without_dependencies(entry, left_out) for name, entry in resources.items() if name not in left_out}
@@ -142,13 +139,6 @@ def without_refused(template: Template) -> tuple[Template, dict[str, str]]:
     }
     copy = template | {"Resources": kept}
     return copy | ({"Outputs": outputs} if outputs else {}), left_out
-
-
-def _refusal(resource: dict[str, Any]) -> str | None:
-    kind = resource["Type"]
-    if kind == "AWS::CloudWatch::Alarm" and "Metrics" in resource.get("Properties", {}):
-        return METRIC_MATH
-    return REFUSED_TYPES.get(kind)
 
 
 def _hanging(resources: dict[str, Any], left_out: dict[str, str]) -> dict[str, str]:

@@ -6,11 +6,17 @@ so when a newer engine has closed a gap itself.
 
 from __future__ import annotations
 
-from local.bridges import functions, limits, permissions, rules, stacks, streams, workflows
+from local.bridges import alarms, functions, limits, permissions, rules, stacks, streams, workflows
 
 # In the order in which they take hold: a later one wraps an earlier one. What turns an error of a function into the
 # callback's comes after what makes such errors, and what stops an execution comes last.
 BRIDGES = (
+    alarms.count_executions,
+    alarms.read_embedded_metrics,
+    alarms.deploy_composite_alarms,
+    alarms.keep_silent_while_suppressed,
+    alarms.deploy_alarms_on_metric_math,
+    alarms.look_at_alarms_as_cloudwatch_does,
     functions.name_errors_by_their_class,
     functions.tell_source_queue_of_dead_letters,
     functions.count_concurrent_invocations,

@@ -8,10 +8,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.contract.project import MACHINES, ROOT, TEMPLATE, machine, machine_text
+from tests.contract.project import MACHINES, ROOT, TEMPLATE, machine, machine_text, template
 
 VALIDATOR, VERSION = "asl-validator", "4.0.0"
 #: sam and cfn-lint are on the path of this interpreter, not necessarily on the caller's.
@@ -118,3 +119,49 @@ def test_asl_validator_does_find_an_arrow_into_nowhere(validator: Path, tmp_path
     path = tmp_path / "broken.json"
     path.write_text(json.dumps(broken))
     assert run(str(validator), "--json-path", str(path)).returncode == 1
+
+
+#: A template in which checkov has to find something.
+OPEN_QUEUE = {"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}
+
+
+@pytest.fixture(scope="session")
+def checkov(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """What checkov says of the template and of one with a mistake, offline: ``failed_checks``, ``skipped_checks``.
+
+    It has an environment of its own, made again when its lock has changed.
+    """
+    folder, lock = ROOT / ".local" / "checkov", ROOT / "requirements-checkov.lock"
+    made_from = folder / "made-from.lock"
+    if not (made_from.exists() and made_from.read_bytes() == lock.read_bytes()):
+        for command in (
+            ["venv", "-q", "--clear", "--python", sys.executable, folder],
+            ["pip", "sync", "-q", "--require-hashes", "--python", folder / "bin" / "python", lock],
+        ):
+            subprocess.run([SCRIPTS / "uv", *command], check=True)  # noqa: S603 - the project's own tool
+        shutil.copy(lock, made_from)
+    mistake = tmp_path_factory.mktemp("checkov") / "mistake.json"
+    mistake.write_text(json.dumps(OPEN_QUEUE))
+    offline = ["--framework", "cloudformation", "--skip-download", "-o", "json"]
+    done = run(str(folder / "bin" / "checkov"), *offline, "-f", str(TEMPLATE), str(mistake))
+    found: dict[str, list[dict[str, Any]]] = json.loads(done.stdout)["results"]
+    return found
+
+
+def test_checkov_finds_nothing_but_what_a_resource_explains(checkov: dict[str, list[dict[str, Any]]]) -> None:
+    failed = [one for one in checkov["failed_checks"] if one["file_abs_path"] == str(TEMPLATE)]
+    assert [f"{one['check_id']} {one['resource']}: {one['check_name']}" for one in failed] == []
+    assert all(len(one["check_result"]["suppress_comment"].split()) > 2 for one in checkov["skipped_checks"])
+    explained = [
+        f"{one['Type']}.{name} {skip['id']}"
+        for name, one in template()["Resources"].items()
+        for skip in one.get("Metadata", {}).get("checkov", {}).get("skip", [])
+    ]
+    found = [f"{one['resource']} {one['check_id']}" for one in checkov["skipped_checks"]]
+    assert sorted(found) == sorted(explained), "an explanation of nothing"
+
+
+def test_checkov_does_find_a_queue_that_is_not_encrypted(checkov: dict[str, list[dict[str, Any]]]) -> None:
+    assert ("CKV_AWS_27", "AWS::SQS::Queue.Queue") in {
+        (one["check_id"], one["resource"]) for one in checkov["failed_checks"]
+    }

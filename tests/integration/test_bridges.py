@@ -378,6 +378,117 @@ def same_child_twice(cloud: Cloud) -> Any:
     return outcome.get("error", outcome["status"])
 
 
+def total(cloud: Cloud, namespace: str, metric: str, dimensions: dict[str, str]) -> float:
+    """The sum of a metric over the last hour."""
+    now = time.time()
+    answer = cloud.client("cloudwatch").get_metric_statistics(
+        Namespace=namespace,
+        MetricName=metric,
+        Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+        StartTime=now - 3600,
+        EndTime=now + 60,
+        Period=7200,
+        Statistics=["Sum"],
+    )
+    return sum(point["Sum"] for point in answer["Datapoints"])
+
+
+def counted_executions(cloud: Cloud) -> list[float]:
+    """The executions of a machine that CloudWatch counts as started and as succeeded."""
+    machine = cloud.machine({"Type": "Pass"})
+    cloud.outcome(cloud.start(machine))
+    names = ("ExecutionsStarted", "ExecutionsSucceeded")
+    return [total(cloud, "AWS/States", name, {"StateMachineArn": machine}) for name in names]
+
+
+def embedded_metric(cloud: Cloud) -> float:
+    """The sum of what a function has written in the embedded metric format."""
+    namespace = cloud.name("Own")
+    directive = {"Namespace": namespace, "Dimensions": [["service"]], "Metrics": [{"Name": "Letters"}]}
+    line = {"_aws": {"Timestamp": 0, "CloudWatchMetrics": [directive]}, "service": "s", "Letters": [2.0]}
+    cloud.client("lambda").invoke(FunctionName=cloud.function(f"print({json.dumps(line)!r})"))
+    return float(eventually(lambda: total(cloud, namespace, "Letters", {"service": "s"}), seconds=3) or 0)
+
+
+def simple_alarm(**more: Any) -> dict[str, Any]:
+    """The properties of an alarm on the sum of the metric Own/Letters."""
+    common = {"EvaluationPeriods": 1, "Threshold": 1, "ComparisonOperator": "GreaterThanOrEqualToThreshold"}
+    metric = {"Namespace": "Own", "MetricName": "Letters", "Statistic": "Sum", "Period": 60}
+    return common | (metric if "Metrics" not in more else {}) | {"TreatMissingData": "notBreaching"} | more
+
+
+def composite_stack(cloud: Cloud) -> str:
+    rule = {"Fn::Sub": 'ALARM("${Child}")'}
+    resources = {
+        "Child": {"Type": "AWS::CloudWatch::Alarm", "Properties": simple_alarm()},
+        "Parent": {"Type": "AWS::CloudWatch::CompositeAlarm", "Properties": {"AlarmRule": rule}},
+    }
+    try:
+        return cloud.stack(resources)
+    except ClientError as refused:
+        return str(refused.response["Error"]["Code"])
+
+
+def math_stack(cloud: Cloud) -> str:
+    stat = {"Stat": "Sum", "Period": 60, "Metric": {"Namespace": "Own", "MetricName": "Letters"}}
+    metrics = [{"Id": "all", "Expression": "FILL(one, 0)"}, {"Id": "one", "MetricStat": stat, "ReturnData": False}]
+    return cloud.stack({"Sum": {"Type": "AWS::CloudWatch::Alarm", "Properties": simple_alarm(Metrics=metrics)}})
+
+
+def let_sns_send(cloud: Cloud, url: str, arn: str) -> None:
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    cloud.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+
+
+def suppressed_alarm(cloud: Cloud) -> int:
+    """How often an alarm notifies whose suppressor is in ALARM."""
+    cloudwatch, sns = cloud.client("cloudwatch"), cloud.client("sns")
+    url, arn = cloud.queue()
+    topic = sns.create_topic(Name=cloud.name())["TopicArn"]
+    let_sns_send(cloud, url, arn)
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    cause, sign, told = cloud.name("cause"), cloud.name("sign"), cloud.name("told")
+    for name in (cause, sign):
+        cloudwatch.put_metric_alarm(AlarmName=name, **simple_alarm(TreatMissingData="missing"))
+    cloudwatch.put_composite_alarm(
+        AlarmName=told,
+        AlarmRule=f'ALARM("{sign}")',
+        AlarmActions=[topic],
+        ActionsSuppressor=cause,
+        ActionsSuppressorWaitPeriod=1,
+        ActionsSuppressorExtensionPeriod=1,
+    )
+    for name in (cause, sign):
+        cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="a test")
+    return len(eventually(lambda: bodies(cloud, url), seconds=2))
+
+
+def alarm_on_another_dimension(cloud: Cloud) -> list[str]:
+    """An alarm's state after a breach of its own and then of another's dimension, and again after a while of silence."""
+    cloudwatch, name, metric = cloud.client("cloudwatch"), cloud.name("alarm"), cloud.name("Letters")
+    own, other = ([{"Name": "Stack", "Value": value}] for value in ("own", "other"))
+
+    def put(dimensions: list[dict[str, str]]) -> str:
+        cloudwatch.put_metric_data(
+            Namespace="Own", MetricData=[{"MetricName": metric, "Dimensions": dimensions, "Value": 1}]
+        )
+        return state()
+
+    def state() -> str:
+        return str(cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"][0]["StateValue"])
+
+    cloudwatch.put_metric_alarm(AlarmName=name, **simple_alarm(MetricName=metric, Dimensions=own))
+    seen = [put(other), put(own)]
+    eventually(lambda: state() == "OK", seconds=7)
+    return [*seen, state()]
+
+
 SCENARIOS: dict[str, tuple[Callable[[Cloud], Any], Any, Any]] = {
     "name_errors_by_their_class": (error_types, ["Runtime.HandlerError"] * 2, ["BufferFull", "Runtime.ExitError"]),
     "tell_source_queue_of_dead_letters": (source_of_a_dead_letter, False, True),
@@ -406,6 +517,16 @@ SCENARIOS: dict[str, tuple[Callable[[Cloud], Any], Any, Any]] = {
         stream_failures,
         {"seen": ["1,2,3"], "lost": []},
         {"seen": ["1,2,3", "2,3"], "lost": ["2", "3"]},
+    ),
+    "count_executions": (counted_executions, [0, 0], [1, 1]),
+    "read_embedded_metrics": (embedded_metric, 0, 2),
+    "deploy_composite_alarms": (composite_stack, "ValidationError", "CREATE_COMPLETE"),
+    "keep_silent_while_suppressed": (suppressed_alarm, 1, 0),
+    "deploy_alarms_on_metric_math": (math_stack, "ROLLBACK_COMPLETE", "CREATE_COMPLETE"),
+    "look_at_alarms_as_cloudwatch_does": (
+        alarm_on_another_dimension,
+        ["ALARM", "ALARM", "ALARM"],
+        ["OK", "ALARM", "OK"],
     ),
     "share_a_few_workers": (workers_of_executions, 12, 4),
     "evaluate_timeouts": (evaluated_timeout, "States.Runtime", "States.Timeout"),

@@ -1,0 +1,194 @@
+"""Bridges in CloudWatch: what is measured, and when an alarm rings."""
+
+# ruff: noqa: SLF001 - a bridge reaches into the engine
+from __future__ import annotations
+
+import json
+import operator
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from ministack.services import cloudwatch, cloudwatch_logs, stepfunctions
+from ministack.services.cloudformation import provisioners
+
+from local.bridges.patch import around
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Alarm = dict[str, Any]
+
+WATCH_SECONDS = 0.5
+SHORTEST_WINDOW_SECONDS = 5.0
+_EXECUTIONS = {
+    "RUNNING": "ExecutionsStarted",
+    "SUCCEEDED": "ExecutionsSucceeded",
+    "FAILED": "ExecutionsFailed",
+    "ABORTED": "ExecutionsAborted",
+}
+#: The functions of metric math that the template uses, on one datapoint.
+_MATH = {"FILL": lambda value, filling: filling if value is None else value, "MAX": max}
+
+
+def count_executions() -> None:
+    """Gap: Step Functions publishes no metrics; AWS counts what each machine started, and how it ended.
+
+    https://docs.aws.amazon.com/step-functions/latest/dg/procedure-cw-metrics.html
+    """
+
+    @around(stepfunctions, "_emit_execution_status_event")
+    def emit(plain: Callable[..., Any], execution: dict[str, Any]) -> None:
+        plain(execution)
+        dimensions = {"StateMachineArn": execution["stateMachineArn"]}
+        cloudwatch.record_metric("AWS/States", _EXECUTIONS[execution["status"]], 1, "Count", dimensions)
+
+
+def read_embedded_metrics() -> None:
+    """Gap: a log line in the embedded metric format stays a log line; AWS makes metrics of it.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+    """
+
+    @around(cloudwatch_logs, "_append_log_events")
+    def append(plain: Callable[..., Any], stream: Any, events: list[dict[str, Any]]) -> Any:
+        for event in events:
+            if '"CloudWatchMetrics"' in event["message"]:
+                _record(json.loads(event["message"]))
+        return plain(stream, events)
+
+
+def _record(line: dict[str, Any]) -> None:
+    for directive in line["_aws"]["CloudWatchMetrics"]:
+        for names in directive["Dimensions"]:
+            dimensions = {name: line[name] for name in names}
+            for metric in directive["Metrics"]:
+                values = line[metric["Name"]]
+                for value in values if isinstance(values, list) else [values]:
+                    cloudwatch.record_metric(
+                        directive["Namespace"], metric["Name"], value, metric.get("Unit", "None"), dimensions
+                    )
+
+
+def deploy_composite_alarms() -> None:
+    """Gap: CloudFormation does not know composite alarms, which the engine itself has."""
+
+    def put(logical_id: str, properties: dict[str, Any], stack: str) -> tuple[str, dict[str, str]]:
+        name = provisioners._physical_name(stack, logical_id, max_len=255)
+        status, _, body = cloudwatch._put_composite_alarm(
+            {}, {**properties, "AlarmName": name}, is_cbor=False, is_json=True
+        )
+        if status >= 400:  # noqa: PLR2004 - HTTP's own line
+            raise ValueError(f"{logical_id}: {body!r}")
+        return name, {"Arn": cloudwatch._composite_alarms[name]["AlarmArn"]}
+
+    provisioners._RESOURCE_HANDLERS["AWS::CloudWatch::CompositeAlarm"] = {
+        "create": put,
+        "update": lambda _name, _old, new, stack, logical_id: put(logical_id, new, stack),
+        "update_with_logical_id": True,
+        "delete": lambda name, _properties: cloudwatch._composite_alarms.pop(name, None),
+    }
+
+
+def keep_silent_while_suppressed() -> None:
+    """Gap: a composite alarm's ``ActionsSuppressor`` is forgotten; AWS takes no action while that one is in ALARM.
+
+    AWS also waits for it to come, and a while after it went; here what matters is its state at the moment.
+    """
+
+    @around(cloudwatch, "_put_composite_alarm")
+    def put(plain: Callable[..., Any], params: Any, request: Any, *rest: Any, **options: Any) -> Any:
+        response = plain(params, request, *rest, **options)
+        if alarm := cloudwatch._composite_alarms.get((request or {}).get("AlarmName")):
+            alarm["ActionsSuppressor"] = request.get("ActionsSuppressor", "")
+        return response
+
+    @around(cloudwatch, "_dispatch_alarm_actions")
+    def dispatch(plain: Callable[..., Any], alarm: Alarm, *change: Any) -> None:
+        suppressor = alarm.get("ActionsSuppressor")
+        if not (suppressor and cloudwatch._rule_alarm_state(suppressor) == "ALARM"):
+            plain(alarm, *change)
+
+
+def deploy_alarms_on_metric_math() -> None:
+    """Gap: CloudFormation refuses an alarm with ``Metrics``."""
+
+    @around(provisioners, "_cw_metric_alarm_record")
+    def record(plain: Callable[..., Any], name: str, properties: dict[str, Any]) -> Alarm:
+        metrics = properties.get("Metrics")
+        if not metrics:
+            alarm: Alarm = plain(name, properties)
+            return alarm
+        (period,) = {metric["MetricStat"]["Period"] for metric in metrics if "MetricStat" in metric}
+        stand_in = {"Namespace": "math", "MetricName": "math", "Period": period}
+        simple = {key: value for key, value in properties.items() if key != "Metrics"}
+        return {**plain(name, simple | stand_in), "Metrics": metrics}
+
+
+def look_at_alarms_as_cloudwatch_does() -> None:
+    """Gap: an alarm mixes all dimensions of a metric and all its periods, and silence leaves it as it is.
+
+    AWS looks at one metric, period by period and all the time; where missing data is ``notBreaching``, silence is OK.
+    Periods are scaled as the waits of the state machines are.
+    """
+    scale = float(os.environ["SFN_WAIT_SCALE"])
+    one_at_a_time = threading.Lock()
+
+    @around(cloudwatch, "_evaluate_alarm")
+    def evaluate(plain: Callable[..., Any], alarm: Alarm) -> None:
+        if alarm["TreatMissingData"] != "notBreaching":
+            plain(alarm)
+            return
+        with one_at_a_time:
+            state = "ALARM" if _breaches(alarm, scale) else "OK"
+            if state != alarm["StateValue"]:
+                _turn(alarm, state)
+
+    def watch() -> None:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            cloudwatch._evaluate_all_alarms()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _breaches(alarm: Alarm, scale: float) -> bool:
+    count = alarm["EvaluationPeriods"]
+    seconds = max(alarm["Period"] * scale, SHORTEST_WINDOW_SECONDS / count)
+    now = time.time()
+    values = [_value(alarm, now - (age + 1) * seconds, now - age * seconds) for age in range(count)]
+    beyond = operator.gt if alarm["ComparisonOperator"] == "GreaterThanThreshold" else operator.ge
+    breaching = [value for value in values if value is not None and beyond(value, alarm["Threshold"])]
+    return len(breaching) >= int(alarm.get("DatapointsToAlarm") or count)
+
+
+def _value(alarm: Alarm, start: float, end: float) -> float | None:
+    """What the alarm watches in one period; None where nothing was published."""
+    if "Metrics" not in alarm:
+        return _datapoint(alarm, alarm["Statistic"], start, end)
+    measured = {one["Id"]: one["MetricStat"] for one in alarm["Metrics"] if "MetricStat" in one}
+    points = {name: _datapoint(one["Metric"], one["Stat"], start, end) for name, one in measured.items()}
+    (expression,) = [one["Expression"] for one in alarm["Metrics"] if "Expression" in one]
+    try:
+        value: float = eval(expression, {"__builtins__": {}}, {**_MATH, **points})  # noqa: S307 - the template's own text
+    except TypeError:  # a term without data
+        return None
+    return value
+
+
+def _datapoint(metric: dict[str, Any], statistic: str, start: float, end: float) -> float | None:
+    dimensions = {one["Name"]: one["Value"] for one in metric.get("Dimensions", [])}
+    key = (metric["Namespace"], metric["MetricName"], cloudwatch._dims_key(dimensions))
+    points = [one for one in list(cloudwatch._metrics.get(key, ())) if start <= one["Timestamp"] < end]
+    value: float | None = cloudwatch._calc_stats(points).get(statistic)
+    return value
+
+
+def _turn(alarm: Alarm, state: str) -> None:
+    """Change an alarm's state and tell everybody who waits for it."""
+    before, reason = alarm["StateValue"], f"Threshold Crossed: {alarm['ComparisonOperator']} {alarm['Threshold']}"
+    alarm |= {"StateValue": state, "StateReason": reason, "StateUpdatedTimestamp": int(time.time())}
+    cloudwatch._record_history(alarm["AlarmName"], before, state, reason)
+    cloudwatch._dispatch_alarm_actions(alarm, before, state, reason)
+    cloudwatch._evaluate_parent_alarms(alarm)
