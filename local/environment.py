@@ -41,6 +41,7 @@ class LocalStack:
     Attributes:
         engine: The running engine.
         genesys: The running stand-in.
+        built: The built template, for other stacks of it.
         stack: The deployed stack.
         seconds: How long each step took.
     """
@@ -62,7 +63,7 @@ class LocalStack:
     ) -> None:
         self._parameters = dict(parameters or {})
         self._root = root
-        self._built = built
+        self.built = built
         self._say = say
         self._exit = contextlib.ExitStack()
         self.engine = Engine(
@@ -80,7 +81,7 @@ class LocalStack:
             check_prerequisites(self._root)
             self._step("engine", "Starting the local AWS engine", lambda: starting.enter_context(self.engine))
             starting.enter_context(self.genesys)
-            built = self._built or self._step("build", "Building with sam build", self._build)
+            built = self.built or self._step("build", "Building with sam build", self._build)
             self.stack = self._step("deploy", "Deploying with sam deploy", lambda: self._deploy(built))
             for name, reason in self.stack.left_out.items():
                 self._say(f"  left out here, deployed on AWS: {name} ({reason})")
@@ -104,11 +105,11 @@ class LocalStack:
     def update(self, parameters: Mapping[str, str]) -> None:
         """Deploy again with these parameters changed."""
         self._parameters |= parameters
-        self.stack = self._deploy(self._built or self._build())
+        self.stack = self._deploy(self.built or self._build())
 
     def _build(self) -> Path:
-        self._built = build(self._root, self.engine.directory)
-        return self._built
+        self.built = build(self._root, self.engine.directory)
+        return self.built
 
     def _deploy(self, built: Path) -> Stack:
         parameters = self._genesys_parameters() | self._parameters
