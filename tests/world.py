@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import Any
 
-from holdfast.domain.errors import HoldfastError
 from holdfast.domain.intake import Intake, as_response, take_in
 from holdfast.domain.letters import EVIDENCE_PREFIX, Outgoing
 from holdfast.domain.policy import Limits, Policy
@@ -37,18 +36,20 @@ from tests.unit.samples import record
 
 POLICY = Policy(files("holdfast.domain").joinpath("triage_policy.json").read_text())
 DEFINITION = machine("triage")
+LIMITS = Limits(max_retries=5, max_age_hours=96)
 MOVED = {"DeadLetterQueueSourceArn": "arn:aws:sqs:eu-central-1:123456789012:buffer"}
 Raw = dict[str, Any]
 Meanwhile = Callable[[list[Raw]], None]
 
 
-class Aborted(Exception):
+class Aborted(BaseException):
     """Somebody stopped the execution by hand."""
 
 
 @dataclass
 class World:
     journal: Journal = field(default_factory=Journal)
+    limits: Limits = LIMITS
 
     def __post_init__(self) -> None:
         self.store = FakeEventStore(self.journal)
@@ -127,7 +128,7 @@ class World:
         for attempt in range(retry["MaxAttempts"] + 1):
             try:
                 return step()
-            except (HoldfastError, WorkerDied) as error:
+            except (Exception, WorkerDied) as error:
                 name = "Lambda.Unknown" if isinstance(error, WorkerDied) else type(error).__name__
                 if name not in retry["ErrorEquals"] or attempt == retry["MaxAttempts"]:
                     raise TaskFailed(name) from error
@@ -137,7 +138,7 @@ class World:
         """Play the function behind a state."""
         case = Case.read(payload)
         if state == "Classify":
-            classifier = Classifier(self.store, self.ledger, self.objects, POLICY, Limits(5, 96))
+            classifier = Classifier(self.store, self.ledger, self.objects, POLICY, self.limits)
             return classifier.classify(case, now).as_json()
         if state == "Archive":
             archivist = Archivist(self.objects, self.ledger)

@@ -1,0 +1,496 @@
+"""Custody as a state machine that hypothesis drives: any order of deliveries, deaths, faults, aborts, sweeps, replays.
+
+The queues, the table, the bucket and the executions are small models; everything that decides is the real domain and
+the real definition of triage. After every step each event that was ever received has an owner, and when all is well
+again nothing is left in custody. An execution goes state by state, so anything can happen between two of its states.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from holdfast.domain.envelope import examine
+from holdfast.domain.errors import Failure, Misconfigured, PermanentError, Rejected, Throttled, Unavailable
+from holdfast.domain.letters import EVIDENCE_PREFIX, RULE_ATTRIBUTES, TRIAGE_ATTRIBUTE, Letter, Message, TriageStamp
+from holdfast.domain.policy import Limits
+from holdfast.domain.ports import Execution
+from holdfast.domain.replay import ARCHIVE_PREFIX, Plan, Replayer
+from holdfast.domain.triage import Case, Redriver
+from tests.contract.asl import TaskFailed, Walk
+from tests.fakes import MACHINE, NOW, FakeEventStore, WorkerDied
+from tests.unit.samples import ACD_START, quiet_body, record
+from tests.world import DEFINITION, Raw, World, dead
+
+MAX_RECEIVES = 2
+MAX_BODIES = 12
+ATTRIBUTES = {
+    "Binary": {"dataType": "Binary", "binaryValue": "AAECAw=="},
+    "Number": {"dataType": "Number", "stringValue": "7.0"},
+}
+UNDELIVERED = {"ERROR_CODE": {"dataType": "String", "stringValue": "NO_PERMISSIONS"}}
+#: What can come; ``n`` is a digit.
+KINDS = {
+    "event": quiet_body("event-n"),
+    "with attributes": quiet_body("event-n"),
+    "undelivered": quiet_body("event-n"),
+    "killer": quiet_body("killer"),
+    "refused": quiet_body("refused"),
+    "malformed": "oops event-n",
+    "an event's id over another body": json.dumps({"id": "event-n", "detail-type": ACD_START, "detail": None}),
+}
+
+PROCESSOR = (
+    "eventstore.store",
+    "ledger.read",
+    "ledger.write",
+    "executions.succeed",
+    "queue.set_visibility",
+    "queue.delete",
+)
+INTAKE = (
+    "objects.create", "objects.read", "objects.delete",
+    "executions.fail", "executions.describe", "executions.last_input", "executions.start",
+)  # fmt: skip
+SWEEP = (*INTAKE, "objects.list", "eventstore.holds")
+TRIAGE = (
+    "eventstore.holds", "ledger.of_letter", "queue.send", "announcements.publish",
+    "objects.create", "objects.read", "objects.delete", "objects.tag",
+)  # fmt: skip
+ERRORS = (Unavailable("down"), Throttled("slow"), Misconfigured("denied"), RuntimeError("a defect"))
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong during one action: nothing, a death after the n-th call, or something about one call."""
+
+    kind: str = "none"
+    call: str = ""
+    error: Exception = ERRORS[0]
+    number: int = 0
+
+    def strike(self, world: World) -> None:
+        if self.kind == "dies":
+            world.journal.die_after(self.number)
+        elif self.kind == "fails":
+            world.journal.fail(self.call, self.error)
+        elif self.kind == "is down":
+            world.journal.break_down(self.call, self.error)
+        elif self.kind == "loses its answer":
+            world.journal.lose_answer(self.call, self.error)
+
+
+def faults(calls: tuple[str, ...]) -> st.SearchStrategy[Fault]:
+    """Half of the time nothing."""
+    kinds = ("fails", "is down", "loses its answer")
+    of_calls = [Fault(kind, call, error) for call in calls for kind in kinds for error in ERRORS]
+    deaths = [Fault("dies", number=number) for number in range(1, 9)]
+    return st.one_of(st.just(Fault()), st.sampled_from([*of_calls, *deaths * 3]))
+
+
+@dataclass
+class EventStore(FakeEventStore):
+    """An events table before which some events kill the worker."""
+
+    killers: set[str] = field(default_factory=set)
+
+    def store(self, events: Any, deadline: Any) -> Any:
+        if any(event.letter_id in self.killers for event in events):
+            raise WorkerDied("store")
+        return super().store(events, deadline)
+
+
+class Waiting(Exception):
+    """The state is not over yet."""
+
+
+class Running:
+    """One execution, state by state."""
+
+    def __init__(self, world: World, name: str, day: str) -> None:
+        self._world = world
+        self.name = name
+        self.data: Any = json.loads(json.dumps(world.executions.inputs[name]))
+        self.state: str | None = DEFINITION["StartAt"]
+        self.token: str | None = None
+        self.silent = False
+        self._walk = Walk(DEFINITION, self._answer, day)
+
+    def advance(self) -> None:
+        """Go on to the next state; nothing happens while a redrive waits for its outcome."""
+        assert self.state
+        try:
+            self.state, self.data = self._walk.advance(self.state, self.data)
+        except Waiting:
+            return
+        except TaskFailed:
+            self._end(Execution.FAILED)
+        else:
+            self.silent, self.token = False, None
+            self._world.executions.last_inputs[self.name] = self.data
+            if self.state is None:
+                self._end(Execution.SUCCEEDED)
+
+    def time_out(self) -> None:
+        """The outcome does not come."""
+        self._world.executions.waiting.discard(self.token or "")
+        self.silent = True
+        self.advance()
+
+    def abort(self) -> None:
+        """Somebody stops it by hand."""
+        self._end(Execution.ABORTED)
+
+    @property
+    def waits(self) -> bool:
+        return self.token in self._world.executions.waiting
+
+    def _end(self, status: Execution) -> None:
+        self._world.executions.waiting.discard(self.token or "")
+        output = self.data if status is Execution.SUCCEEDED else None
+        self._world.executions.end(self.name, status, output, letter_id=self.data["letterId"])
+
+    def _answer(self, state: str, payload: Any) -> Any:
+        if state != "Redrive":
+            return self._world.retried(state, lambda: self._world.step(self.name, state, payload, NOW))
+        if self.token is None:
+            self._world.retried(state, lambda: self._send(Case.read(payload)))
+        outcome = self._world.outcome_of(self.token or "")
+        if outcome is not None:
+            return self._world.woken(outcome)
+        if self.silent:
+            raise TaskFailed("States.Timeout")
+        raise Waiting
+
+    def _send(self, case: Case) -> None:
+        """Every attempt has a token of its own, which is dead once the attempt has failed."""
+        token = self._world.new_token()
+        try:
+            Redriver(self._world.objects, self._world.queue).redrive(case, MACHINE + self.name, token)
+        except BaseException:
+            self._world.executions.waiting.discard(token)
+            raise
+        self.token = token
+
+
+@cache
+def letter_of(text: str) -> Letter:
+    return Letter.of_json(text)
+
+
+def own_attributes(message: Message) -> dict[str, dict[str, str]]:
+    """What the producer sent: neither ours nor EventBridge's."""
+    theirs = message.message_attributes.items()
+    return {name: dict(value) for name, value in theirs if name not in {TRIAGE_ATTRIBUTE} | RULE_ATTRIBUTES}
+
+
+class Custody(RuleBasedStateMachine):
+    """The custody rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(limits=Limits(3, 96))
+        self.store = self.world.store = EventStore(self.world.journal)
+        self.buffer: dict[str, Raw] = {}
+        self.dead: dict[str, Raw] = {}
+        self.running: dict[str, Running] = {}
+        #: Every body that was received, and with which attributes. Bodies are told apart, ids can be claimed.
+        self.received: dict[str, list[dict[str, dict[str, str]]]] = {}
+        self.forged: set[str] = set()
+        self.outages: dict[str, Exception] = {}
+        self.stored: dict[str, str] = {}
+
+    # -- what producers do ---------------------------------------------------------------------------------------
+
+    def receive(self, text: str, attributes: dict[str, dict[str, str]], *, undelivered: bool = False) -> None:
+        self.received.setdefault(text, []).append(attributes)
+        message_id = f"message-{sum(map(len, self.received.values()))}"
+        raw = record(text, message_id, receives=0, attributes={**attributes, **(UNDELIVERED if undelivered else {})})
+        (self.dead if undelivered else self.buffer)[message_id] = raw
+
+    @initialize(kinds=st.lists(st.sampled_from(sorted(KINDS)), min_size=2, max_size=4))
+    def all_begins(self, kinds: list[str]) -> None:
+        for number, kind in enumerate(kinds, 1):
+            self.something_comes(kind, number)
+
+    @precondition(lambda self: len(self.received) < MAX_BODIES)
+    @rule(kind=st.sampled_from(sorted(KINDS)), number=st.integers(1, 9))
+    def something_comes(self, kind: str, number: int) -> None:
+        if kind == "killer":
+            self.store.killers.add(kind)
+        if kind == "refused":
+            self.store.refusals[kind] = Failure.of(Rejected("too large"))
+        text = KINDS[kind].replace("event-n", f"event-{number}")
+        attributes = ATTRIBUTES if kind == "with attributes" else {}
+        self.receive(text, attributes, undelivered=kind == "undelivered")
+
+    @precondition(lambda self: self.world.executions.reports and len(self.received) < MAX_BODIES)
+    @rule(data=st.data(), number=st.integers(1, 9), victim=st.integers(1, 9))
+    def an_event_comes_with_a_forged_stamp(self, data: st.DataObject, number: int, victim: int) -> None:
+        """Its producer knows every task token and every execution's name: more than anybody can."""
+        tokens = st.sampled_from(["none", *sorted(self.world.executions.waiting)])
+        names = st.sampled_from(["none", *sorted(self.world.executions.reports)])
+        claimed = data.draw(st.sampled_from([f"event-{number}", f"event-{victim}"]))
+        stamp = TriageStamp(claimed, MACHINE + data.draw(names), 1, data.draw(tokens))
+        text = quiet_body(f"event-{number}")
+        self.forged.add(text)
+        self.receive(text, {TRIAGE_ATTRIBUTE: {"dataType": "String", "stringValue": stamp.write()}})
+
+    # -- what the queues do --------------------------------------------------------------------------------------
+
+    def some_of(self, data: st.DataObject, queue: dict[str, Raw]) -> list[Raw]:
+        chosen = data.draw(st.lists(st.sampled_from(sorted(queue)), min_size=1, max_size=4, unique=True))
+        return [received_again(queue, message_id) for message_id in chosen]
+
+    def under(self, fault: Fault) -> None:
+        self.world.journal.heal()
+        for call, error in self.outages.items():
+            self.world.journal.break_down(call, error)
+        fault.strike(self.world)
+
+    @precondition(lambda self: self.buffer)
+    @rule(data=st.data(), fault=faults(PROCESSOR), again=st.booleans())
+    def the_processor_works(self, data: st.DataObject, fault: Fault, again: bool) -> None:
+        """``again``: the queue hands out what it was told to delete."""
+        self.under(fault)
+        self.process(self.some_of(data, self.buffer), again=again)
+
+    @precondition(lambda self: self.buffer and not self.outages)
+    @rule(data=st.data())
+    def all_is_well_with_the_processor(self, data: st.DataObject) -> None:
+        self.under(Fault())
+        self.process(self.some_of(data, self.buffer))
+
+    def process(self, batch: list[Raw], *, again: bool = False) -> None:
+        try:
+            kept = self.world.process(*batch)
+        except WorkerDied:
+            kept = [raw["messageId"] for raw in batch]
+        deleted = {receipt.removeprefix("receipt-") for receipt in self.world.queue.deleted}
+        for raw in batch:
+            message_id = raw["messageId"]
+            if message_id in deleted or (message_id not in kept and not again):
+                self.buffer.pop(message_id, None)
+            elif int(raw["attributes"]["ApproximateReceiveCount"]) >= MAX_RECEIVES:
+                self.dead[message_id] = dead(self.buffer.pop(message_id))
+        self.world.queue.deleted.clear()
+
+    @precondition(lambda self: self.dead)
+    @rule(data=st.data(), fault=faults(INTAKE), again=st.booleans())
+    def the_intake_works(self, data: st.DataObject, fault: Fault, again: bool) -> None:
+        self.under(fault)
+        self.take_in(self.some_of(data, self.dead), again=again)
+
+    @precondition(lambda self: self.dead and not self.outages)
+    @rule(data=st.data())
+    def all_is_well_with_the_intake(self, data: st.DataObject) -> None:
+        self.under(Fault())
+        self.take_in(self.some_of(data, self.dead))
+
+    def take_in(self, batch: list[Raw], *, again: bool = False) -> None:
+        try:
+            kept = self.world.take_in(*batch)
+        except WorkerDied:
+            return
+        for raw in batch:
+            if raw["messageId"] in kept:
+                continue
+            letter = Letter.of(Message.of_record(raw))
+            assert self.is_worked_on(letter), f"nobody works on {letter.key}"
+            if not again:
+                del self.dead[raw["messageId"]]
+
+    def is_worked_on(self, letter: Letter) -> bool:
+        body = letter.message.body
+        return body in self.forged or self.is_settled(body) or letter.key in set(self.held_by_executions())
+
+    def held_by_executions(self) -> Iterator[str]:
+        for name in self.world.executions.running:
+            data = self.running[name].data if name in self.running else self.world.executions.inputs[name]
+            yield from data.get("evidence", ())
+        yield from (answer["cause"]["evidence"] for _, answer in self.world.executions.told if "cause" in answer)
+
+    # -- what triage does ----------------------------------------------------------------------------------------
+
+    def executions(self) -> list[Running]:
+        for name in self.world.executions.running:
+            self.running.setdefault(name, Running(self.world, name, NOW.date().isoformat()))
+        return [self.running[name] for name in self.world.executions.running]
+
+    def one_of(self, data: st.DataObject, which: Callable[[Running], bool] = lambda _: True) -> Running | None:
+        found = [one for one in self.executions() if which(one)]
+        return found[data.draw(st.integers(0, len(found) - 1))] if found else None
+
+    @precondition(lambda self: self.world.executions.running)
+    @rule(data=st.data(), fault=faults(TRIAGE), states=st.integers(1, 5))
+    def an_execution_goes_on(self, data: st.DataObject, fault: Fault, states: int) -> None:
+        self.under(fault)
+        one = self.one_of(data)
+        for _ in range(states):
+            if one and one.name in self.world.executions.running:
+                one.advance()
+        self.collect()
+
+    @precondition(lambda self: self.world.executions.running and not self.outages)
+    @rule(data=st.data())
+    def all_is_well_with_an_execution(self, data: st.DataObject) -> None:
+        self.under(Fault())
+        one = self.one_of(data)
+        while one and one.name in self.world.executions.running and not one.waits:
+            one.advance()
+        self.collect()
+
+    def collect(self) -> None:
+        """What triage has sent is in the buffer."""
+        self.buffer |= {raw["messageId"]: raw for raw in self.world.sent()}
+
+    @precondition(lambda self: self.world.executions.waiting)
+    @rule(data=st.data())
+    def an_outcome_does_not_come(self, data: st.DataObject) -> None:
+        self.under(Fault())
+        if one := self.one_of(data, lambda running: running.waits):
+            one.time_out()
+
+    @precondition(lambda self: self.world.executions.running)
+    @rule(data=st.data())
+    def an_execution_is_aborted(self, data: st.DataObject) -> None:
+        if one := self.one_of(data):
+            one.abort()
+
+    @precondition(lambda self: self.world.keys(EVIDENCE_PREFIX))
+    @rule(fault=faults(SWEEP))
+    def the_sweep_looks(self, fault: Fault) -> None:
+        self.under(fault)
+        self.sweep()
+
+    def sweep(self) -> None:
+        try:
+            self.world.sweep(NOW + timedelta(days=2))
+        except (WorkerDied, *map(type, ERRORS)):
+            return
+
+    @precondition(lambda self: self.world.keys(ARCHIVE_PREFIX))
+    @rule(data=st.data(), reason=st.sampled_from(["first", "second"]))
+    def a_letter_is_replayed(self, data: st.DataObject, reason: str) -> None:
+        self.under(Fault())
+        self.replay(data.draw(st.sampled_from(sorted(self.world.keys(ARCHIVE_PREFIX)))), reason)
+
+    def replay(self, key: str, reason: str) -> str:
+        plan = Plan.read({"prefix": "archive/", "reason": reason, "run": "run", "startedAt": "2026-12-01T00:00:00Z"})
+        made = Replayer(self.world.objects, self.world.executions, map).prepare(plan, key)
+        if made["action"] == "start":
+            self.world.executions.start(made["name"], made["input"])
+        return str(made["action"])
+
+    @rule(call=st.sampled_from(["eventstore.store", "ledger.write", "objects.create"]), error=st.sampled_from(ERRORS))
+    def an_outage_begins(self, call: str, error: Exception) -> None:
+        self.outages[call] = error
+
+    @precondition(lambda self: self.outages)
+    @rule()
+    def all_outages_end(self) -> None:
+        self.outages.clear()
+
+    # -- what has to hold ----------------------------------------------------------------------------------------
+
+    def objects(self, prefix: str) -> list[Letter]:
+        return [letter_of(text) for key, text in self.world.objects.texts.items() if key.startswith(prefix)]
+
+    def is_settled(self, text: str) -> bool:
+        archived = {letter.message.body for letter in self.objects(ARCHIVE_PREFIX)}
+        return text in archived or (is_event(text) and Letter.of(Message("", text)).letter_id in self.store.items)
+
+    @invariant()
+    def every_event_has_an_owner(self) -> None:
+        queued = {raw["body"] for queue in (self.buffer, self.dead) for raw in queue.values()}
+        owned = queued | {letter.message.body for letter in self.objects(EVIDENCE_PREFIX)}
+        lost = [text for text in self.received if text not in owned and not self.is_settled(text)]
+        assert not lost, f"lost: {lost}"
+
+    @invariant()
+    def an_event_has_one_effect(self) -> None:
+        effects = {letter_id: event.text for letter_id, event in self.store.items.items()}
+        assert self.stored.items() <= effects.items(), "an effect never changes"
+        assert effects.keys() <= {Letter.of(Message("", text)).letter_id for text in self.received if is_event(text)}
+        self.stored = effects
+
+    @invariant()
+    def what_is_kept_is_what_was_sent(self) -> None:
+        for letter in (*self.objects(EVIDENCE_PREFIX), *self.objects(ARCHIVE_PREFIX)):
+            sent = [without_stamp(attributes) for attributes in self.received[letter.message.body]]
+            assert own_attributes(letter.message) in sent
+
+    @invariant()
+    def what_is_announced_is_true(self) -> None:
+        for kind, told in self.world.announcements.published:
+            if kind == "Dead Letter Recovered":
+                assert told["letterId"] in self.store.items
+            else:
+                assert told["archive"]["key"] in self.world.objects.texts
+
+    def teardown(self) -> None:
+        """All is well again: everything comes to its end, and a replay of the archive mends what can be mended."""
+        self.outages.clear()
+        self.under(Fault())
+        self.come_to_rest()
+        self.store.killers.clear()
+        self.store.refusals.clear()
+        for key in self.world.keys(ARCHIVE_PREFIX):
+            self.replay(key, "all is mended")
+            self.come_to_rest()
+        valid = {Letter.of(Message("", text)).letter_id for text in self.received if is_event(text)}
+        assert self.store.items.keys() == valid
+        again = [key for key in self.world.keys(ARCHIVE_PREFIX) if self.replay(key, "all is mended") == "start"]
+        assert again == [], "a replay does nothing twice"
+
+    def come_to_rest(self) -> None:
+        for _ in range(60):
+            for message_id in list(self.buffer):
+                self.process([received_again(self.buffer, message_id)])
+            for message_id in list(self.dead):
+                self.take_in([received_again(self.dead, message_id)])
+            for one in self.executions():
+                self.finish(one)
+            self.sweep()
+            self.every_event_has_an_owner()
+            if not (self.buffer or self.dead or self.world.executions.running or self.world.keys(EVIDENCE_PREFIX)):
+                return
+        raise AssertionError("something stays in custody for ever")
+
+    def finish(self, one: Running) -> None:
+        """Take an execution to its end, or to where it waits for a message that can still come."""
+        while one.name in self.world.executions.running:
+            one.advance()
+            self.collect()
+            if one.waits and (self.buffer or self.dead):
+                return
+            if one.waits:
+                one.time_out()
+
+
+def received_again(queue: dict[str, Raw], message_id: str) -> Raw:
+    """Hand a message out: the queue counts."""
+    raw = queue[message_id]
+    count = int(raw["attributes"]["ApproximateReceiveCount"]) + 1
+    queue[message_id] = {**raw, "attributes": {**raw["attributes"], "ApproximateReceiveCount": str(count)}}
+    return queue[message_id]
+
+
+@cache
+def is_event(text: str) -> bool:
+    try:
+        examine(text)
+    except PermanentError:
+        return False
+    return True
+
+
+def without_stamp(attributes: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    return {name: value for name, value in attributes.items() if name != TRIAGE_ATTRIBUTE}

@@ -1,0 +1,82 @@
+"""The custody rule holds in any order of events (:mod:`tests.custody`), and what checks it finds what breaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from holdfast.domain import intake, sweep
+from holdfast.domain.processing import BatchReport
+from holdfast.domain.triage import Archivist, archive_key
+from tests.custody import Custody
+
+SHORT = settings(max_examples=50, stateful_step_count=40, derandomize=True, deadline=None, database=None)
+HUNT = settings(SHORT, max_examples=400, phases=[Phase.generate], report_multiple_bugs=False)
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def test_whatever_happens_in_whatever_order_every_event_has_an_owner_and_comes_to_its_end() -> None:
+    run_state_machine_as_test(Custody, settings=SHORT)
+
+
+def forgiving(call: Callable[..., Any], answer: Any = None) -> Callable[..., Any]:
+    """The call, with its failures swallowed."""
+
+    def forgiven(*args: Any, **kwargs: Any) -> Any:
+        with suppress(Exception):
+            return call(*args, **kwargs)
+        return answer
+
+    return forgiven
+
+
+def lets_go_before_the_evidence_is_written(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(intake, "_write_evidence", forgiving(intake._write_evidence))
+
+
+def lets_go_without_an_execution(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(intake, "start_generation", forgiving(intake.start_generation, "started"))
+
+
+def answers_the_queue_before_the_event_is_stored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        BatchReport,
+        "failures",
+        property(lambda report: [o for o in report.outcomes if o.failure and o.failure.permanent]),
+    )
+
+
+def settles_without_an_archive(patch: pytest.MonkeyPatch) -> None:
+    original = Archivist.archive
+
+    def archive(self: Archivist, case: Any, verdict: Any, arn: str, at: str) -> str:
+        answer = archive_key(str(verdict["category"]), at, arn)
+        return str(forgiving(original, answer)(self, case, verdict, arn, at))
+
+    patch.setattr(Archivist, "archive", archive)
+
+
+def sweeps_away_what_nobody_archived(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sweep._Archive, "holds", lambda *_: True)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lets_go_before_the_evidence_is_written,
+        lets_go_without_an_execution,
+        answers_the_queue_before_the_event_is_stored,
+        settles_without_an_archive,
+        sweeps_away_what_nobody_archived,
+    ],
+    ids=lambda broken: str(broken.__name__),
+)
+def test_the_machine_finds_a_product_that(broken: Break, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken(monkeypatch)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(Custody, settings=HUNT)
