@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check up down console deploy outputs delete lock clean
+.PHONY: help setup demo test check up down console invoke deploy outputs delete lock clean
 
 help: ## Show what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -48,6 +48,11 @@ down: ## End what make up started
 
 console: $(SETUP) ## Look at what make up started, in a browser
 	@python -m local.console
+
+invoke: FUNCTION ?= ProcessorFunction
+invoke: EVENT ?= events/processor/mixed-batch.json
+invoke: $(SETUP) ## Invoke a function of the built artifact with an event: FUNCTION=... EVENT=events/...
+	@python -m local.invoke $(FUNCTION) $(EVENT)
 
 deploy: $(SETUP) ## Deploy to AWS as samconfig.toml says (make deploy CONFIG_ENV=prod)
 	sam build --config-env $(CONFIG_ENV)

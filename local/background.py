@@ -12,6 +12,7 @@ import time
 from dataclasses import asdict, dataclass, field
 
 from local.engine import ROOT, is_up
+from local.errors import LocalError
 
 FOLDER = ROOT / ".local"
 STATE_FILE = FOLDER / "stack.json"
@@ -64,6 +65,17 @@ def running() -> State | None:
     """The state of a stack that answers, None where there is none."""
     state = read_state()
     return state if state and state.endpoint and state.alive else None
+
+
+def demand() -> State:
+    """The state of a stack that answers.
+
+    Raises:
+        LocalError: There is none.
+    """
+    if state := running():
+        return state
+    raise LocalError("Nothing is up here that could stand for AWS. Start it with make up, then do this again.")
 
 
 def exists(pid: int) -> bool:

@@ -236,7 +236,7 @@ def _child_environment(port: int, scratch: Path) -> dict[str, str]:
     }
 
 
-def free_port(wanted: int | None) -> int:
+def free_port(wanted: int | None = None) -> int:
     """A port of this machine that nobody listens on: the wanted one, or any.
 
     Raises:

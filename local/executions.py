@@ -6,15 +6,17 @@ import json
 import sys
 from typing import Any
 
-from local.background import State, running
+from local.background import State, demand
 from local.engine import client
+from local.errors import LocalError
 
 
 def main() -> int:
     """Print the list, or the execution whose name begins as the argument does."""
-    state = running()
-    if state is None:
-        print("Nothing is running: start it with make up", file=sys.stderr)
+    try:
+        state = demand()
+    except LocalError as err:
+        print(err, file=sys.stderr)
         return 1
     executions = _executions(state)
     if not sys.argv[1:]:

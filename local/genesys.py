@@ -27,6 +27,7 @@ import secrets
 import sys
 import threading
 import time
+import urllib.request
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field, fields
@@ -37,7 +38,7 @@ from urllib.parse import parse_qs, urlsplit
 from local.engine import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
 
 # https://developer.genesys.cloud/platform/api/rate-limits
@@ -302,6 +303,24 @@ class Request:
         """Method and path, all single users as one."""
         one_user = self.path.startswith(USERS_PATH + "/")
         return f"{self.method} {USERS_PATH + '/{id}' if one_user else self.path}"
+
+
+@contextlib.contextmanager
+def faults(url: str, wanted: dict[str, Any]) -> Iterator[None]:
+    """Switch the stand-in at this URL to these faults for the time of a ``with`` block; without any, do nothing."""
+    if not wanted:
+        yield
+        return
+    _put(f"{url}/_faults", wanted)
+    try:
+        yield
+    finally:
+        _put(f"{url}/_faults", {})
+
+
+def _put(url: str, body: dict[str, Any]) -> None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener.open(urllib.request.Request(url, json.dumps(body).encode(), method="PUT"), timeout=5).close()  # noqa: S310
 
 
 def user(user_id: str) -> dict[str, Any]:

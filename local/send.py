@@ -9,15 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from local.background import running
+from local.background import demand
 from local.engine import client
+from local.errors import LocalError
 
 
 def main() -> int:
     """Send one event; without a file, an agent's call that came from the queue."""
-    state = running()
-    if state is None:
-        print("Nothing is running: start it with make up", file=sys.stderr)
+    try:
+        state = demand()
+    except LocalError as err:
+        print(err, file=sys.stderr)
         return 1
     event = json.loads(Path(sys.argv[1]).read_text()) if sys.argv[1:] else example()
     entry = {

@@ -83,6 +83,12 @@ def build(root: Path, directory: Path, environment: Mapping[str, str] | None = N
     return built / "template.yaml"
 
 
+def code_folder(built: Path, logical_id: str) -> Path:
+    """The artifact of a function in a built template."""
+    code: str = _read(built)["Resources"][logical_id]["Properties"]["CodeUri"]
+    return built.parent / code
+
+
 def deploy(engine: Engine, built: Path, stack_name: str, parameters: Mapping[str, str] | None = None) -> Stack:
     """Run ``sam deploy`` on a built template, or update the stack of that name.
 

@@ -35,7 +35,7 @@ NEXT_STEPS = """The application is up at {endpoint}. In a shell of yours, from t
 
   Send an event            python -m local.send [file with an event]
   See triage executions    python -m local.executions [name of one], or in a browser: make console
-  Invoke a function        sam remote invoke ProcessorFunction --event-file events/processor/mixed-batch.json
+  Invoke a function        make invoke FUNCTION=ProcessorFunction EVENT=events/processor/mixed-batch.json
   Break Genesys            curl -X PUT {genesys}/_faults -d '{{"status": 503}}'      (with '{{}}' it heals)
   Read the functions' log  less {log}
 

@@ -63,7 +63,15 @@ def texts(node: Any) -> Iterator[str]:
 
 def test_every_function_has_fixtures_and_every_folder_is_a_function_or_the_executions() -> None:
     assert {path.parent.name for path in fixtures()} == {*FUNCTION_IDS, "executions"}
-    assert {path.parent.parent for path in fixtures()} == {EVENTS}
+
+
+def test_beside_every_fixture_stands_what_to_expect_of_it_and_of_no_other() -> None:
+    told = {path.parent.parent / path.name: load(path) for path in EVENTS.glob("*/expected/*.json")}
+    assert told.keys() == set(fixtures())
+    for path, expectation in told.items():
+        assert "answer" in expectation, path
+        assert expectation.keys() <= {"given", "answer", "leaves"}, path
+    assert set(EVENTS.rglob("*.json")) == {*fixtures(), *EVENTS.glob("*/expected/*.json")}
 
 
 def test_the_readme_says_of_every_fixture_what_to_expect_and_of_no_other() -> None:
@@ -148,6 +156,12 @@ def test_the_redriven_record_is_stamped_with_its_own_letter_and_the_forged_one_w
     assert redriven.message.triage.letter_id == redriven.letter_id
     assert forged.message.triage is not None
     assert forged.message.triage.letter_id != forged.letter_id
+
+
+def test_the_throttled_record_names_a_user_to_look_up() -> None:
+    (record,) = records("processor/throttled")
+    assert isinstance(record.event, Event)
+    assert [reference.prefix for reference in references(record.event)] == ["user"]
 
 
 def test_the_crash_suspect_comes_for_the_third_time_with_a_fresh_mate() -> None:
@@ -253,7 +267,7 @@ def test_the_sweep_is_asked_for_by_the_schedule_or_with_a_number_of_hours() -> N
     assert load(EVENTS / "evidence_sweep/by-hand.json") == {"olderThanHours": 0}
 
 
-@pytest.mark.parametrize("path", fixtures(), ids=named)
+@pytest.mark.parametrize("path", sorted(EVENTS.rglob("*.json")), ids=named)
 def test_no_fixture_holds_a_number_that_could_be_called_or_an_address_that_could_be_written_to(path: Path) -> None:
     for text in texts(load(path)):
         for address in re.findall(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", text):
@@ -266,6 +280,6 @@ def test_no_fixture_holds_a_number_that_could_be_called_or_an_address_that_could
         assert not re.search(r"(?<![\w.:/+-])\d{10,11}(?![\w.:/-])", text)
 
 
-@pytest.mark.parametrize("path", fixtures(), ids=named)
+@pytest.mark.parametrize("path", sorted(EVENTS.rglob("*.json")), ids=named)
 def test_a_fixture_is_written_as_everybody_would_write_it(path: Path) -> None:
     assert path.read_text() == json.dumps(load(path), indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,202 @@
+"""Runs a function of the built artifact outside Docker: AWS's runtime interface emulator before AWS's runtime client.
+
+Both are what ``sam local invoke`` runs inside its container: the emulator is a part of SAM CLI, the client is
+``awslambdaric``. The function sees Lambda's own protocol: a context with its deadline, its time-out, errors as Lambda
+reports them. It runs with this machine's Python and, as in Lambda, with the credentials of its role.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from local.engine import HOST, client_environment, free_port
+from local.errors import LocalError
+from local.stack import code_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from local.stack import Stack
+
+INVOCATIONS = "/2015-03-31/functions/function/invocations"
+START_SECONDS = 10
+STOP_SECONDS = 5
+_ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "arm64"}
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A deployed function and its artifact.
+
+    Attributes:
+        name: The deployed function's name.
+        handler: The handler that the template names.
+        code: The folder that ``sam build`` made for it.
+        variables: Its environment, with the credentials of its role.
+        timeout: Seconds.
+        memory: MB.
+    """
+
+    name: str
+    handler: str
+    code: Path
+    variables: Mapping[str, str]
+    timeout: int
+    memory: int
+
+    @classmethod
+    def of(cls, stack: Stack, logical_id: str, built: Path) -> Function:
+        """The function of this logical id, as it is deployed.
+
+        Args:
+            stack: Where it is deployed.
+            logical_id: Its name in the template.
+            built: The built template with its artifact.
+
+        Raises:
+            LocalError: The stack has no such function.
+        """
+        config = stack.client("lambda").get_function_configuration(FunctionName=_physical(stack, logical_id))
+        role = stack.client("sts").assume_role(RoleArn=config["Role"], RoleSessionName="invoke")["Credentials"]
+        credentials = {
+            "AWS_ACCESS_KEY_ID": role["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": role["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": role["SessionToken"],
+        }
+        return cls(
+            name=config["FunctionName"],
+            handler=config["Handler"],
+            code=code_folder(built, logical_id),
+            variables=client_environment(stack.endpoint) | credentials | config["Environment"]["Variables"],
+            timeout=config["Timeout"],
+            memory=config["MemorySize"],
+        )
+
+
+def _physical(stack: Stack, logical_id: str) -> str:
+    functions = sorted(name for name in stack.resources if name.endswith("Function"))
+    if logical_id not in functions:
+        raise LocalError(f"There is no function '{logical_id}' in this stack. There are: {', '.join(functions)}")
+    return stack.resources[logical_id]
+
+
+class Emulator:
+    """One execution environment of a function for the time of a ``with`` block: cold at the first call, then warm."""
+
+    def __init__(self, function: Function) -> None:
+        self._function = function
+        self._process: subprocess.Popen[bytes] | None = None
+        self._directory = Path()
+        self._port = 0
+
+    def __enter__(self) -> Self:
+        self._directory = Path(tempfile.mkdtemp(prefix="holdfast-"))
+        self._port = free_port()
+        address = ["--runtime-interface-emulator-address", f"{HOST}:{self._port}"]
+        runtime_api = ["--runtime-api-address", f"{HOST}:{free_port()}"]
+        runtime = [sys.executable, "-m", "awslambdaric", self._function.handler]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [str(_program()), *address, *runtime_api, "--log-level", "error", *runtime],
+                cwd=self._function.code,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process:
+            self._process.send_signal(signal.SIGTERM)  # it takes its runtime with it
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    @property
+    def log(self) -> str:
+        """What the function has logged so far, between Lambda's own START and REPORT lines."""
+        return self._log.read_text(errors="replace")
+
+    def invoke(self, event: bytes) -> Any:
+        """Invoke the function; answers what it returns, or ``{"errorType", "errorMessage", …}`` as Lambda reports it.
+
+        Raises:
+            LocalError: The emulator did not come up.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        while True:
+            try:
+                with opener.open(f"http://{HOST}:{self._port}{INVOCATIONS}", data=event) as answer:
+                    return _payload(answer.read())
+            except urllib.error.URLError:
+                if time.monotonic() > deadline or (self._process and self._process.poll() is not None):
+                    raise LocalError(f"The Lambda emulator did not come up. Its log:\n{self.log}") from None
+                time.sleep(0.02)
+
+    @property
+    def _log(self) -> Path:
+        return self._directory / "log"
+
+    def _environment(self) -> dict[str, str]:
+        """The function sees its artifact first, and of this machine only what every program needs."""
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": "en_US.UTF-8",
+            "TZ": ":UTC",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(self._function.code),
+            "LAMBDA_TASK_ROOT": str(self._function.code),
+            "AWS_LAMBDA_FUNCTION_NAME": self._function.name,
+            "AWS_LAMBDA_FUNCTION_TIMEOUT": str(self._function.timeout),
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self._function.memory),
+            **self._function.variables,
+        }
+
+
+def _payload(answer: bytes) -> Any:
+    """The answer as JSON; the emulator tells a time-out in plain text."""
+    try:
+        return json.loads(answer)
+    except ValueError:
+        return {"errorType": "Sandbox.Timedout", "errorMessage": answer.decode(errors="replace")}
+
+
+def _program() -> Path:
+    """The emulator inside SAM CLI.
+
+    Raises:
+        LocalError: There is none for this machine.
+    """
+    architecture = _ARCHITECTURES.get(platform.machine())
+    if sys.platform != "linux" or architecture is None:
+        raise LocalError(
+            "AWS's Lambda emulator runs on Linux (x86-64 or ARM) only. Here, invoke the function in the local AWS "
+            "instead: . .local/env && sam remote invoke <function> --event-file <event>"
+        )
+    samcli = find_spec("samcli")
+    if samcli is None or samcli.origin is None:
+        raise LocalError("SAM CLI is not installed in this environment: run make setup")
+    return Path(samcli.origin).parent / "local" / "rapid" / f"aws-lambda-rie-{architecture}"
