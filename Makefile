@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check up down console invoke deploy outputs delete lock clean
+.PHONY: help setup demo test check bench up down console invoke deploy outputs delete lock clean
 
 help: ## Show what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -38,7 +38,10 @@ test: check ## Run every check and every test
 check: $(SETUP) ## Run the static checks only
 	ruff check .
 	ruff format --check .
-	mypy functions local
+	mypy functions local benchmarks
+
+bench: $(SETUP) ## Measure speed and cost against what others would write (about five minutes, two quiet cores)
+	@python -m benchmarks
 
 up: $(SETUP) ## Deploy to the embedded engine and keep it running
 	@python -m local.up

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -18,6 +18,9 @@ from holdfast.domain.errors import HoldfastError, Misconfigured, Rejected, Throt
 T = TypeVar("T")
 
 _CONFIG = Config(connect_timeout=2, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
+#: What goes to DynamoDB is typed value by value in the adapter, and botocore's own look at each of these values costs a
+#: fifth of a batch's CPU (docs/performance.md). DynamoDB itself checks them all the same.
+_UNCHECKED = _CONFIG.merge(Config(parameter_validation=False))
 
 #: Error code → ours. A code that is not here passes untouched, unless its HTTP status says 5xx.
 _BY_CODE: dict[str, type[HoldfastError]] = {
@@ -78,10 +81,25 @@ _BY_CODE: dict[str, type[HoldfastError]] = {
 _SERVER_ERROR = 500
 
 
+class _Client:
+    """A client that is made at its first call: a happy batch needs one of the processor's five at a cold start."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+
+    @cached_property
+    def _made(self) -> Any:
+        config = _UNCHECKED if self._service == "dynamodb" else _CONFIG
+        return boto3.client(self._service, config=config)  # type: ignore[call-overload]  # the name is no literal
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made, name)
+
+
 @cache
 def client(service: str) -> Any:
-    """The client of a service, made at its first use and kept for the life of the execution environment."""
-    return boto3.client(service, config=_CONFIG)  # type: ignore[call-overload]  # the name is no literal
+    """The client of a service, kept for the life of the execution environment."""
+    return _Client(service)
 
 
 def code_of(error: ClientError) -> str:

@@ -1,0 +1,44 @@
+"""Token and users of Genesys Cloud, both cached: the same for every peer, one request for each user."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from functools import cache
+from typing import Any
+
+import boto3
+import requests
+
+session = requests.Session()
+_token: dict[str, Any] = {"text": "", "ends": 0.0}
+
+
+def bearer_token() -> str:
+    """The token, until a minute before its end."""
+    if time.time() >= _token["ends"]:
+        secret = boto3.client("secretsmanager").get_secret_value(SecretId=os.environ["GENESYS_CREDENTIALS_SECRET_ARN"])
+        credentials = json.loads(secret["SecretString"])
+        answer = session.post(
+            f"{os.environ['GENESYS_LOGIN_URL']}/oauth/token",
+            data={"grant_type": "client_credentials"},
+            auth=(credentials["clientId"], credentials["clientSecret"]),
+            timeout=5,
+        )
+        answer.raise_for_status()
+        _token.update(text=answer.json()["access_token"], ends=time.time() + answer.json()["expires_in"] - 60)
+    return str(_token["text"])
+
+
+@cache
+def user(user_id: str) -> dict[str, Any]:
+    """One user."""
+    answer = session.get(
+        f"{os.environ['GENESYS_API_URL']}/api/v2/users/{user_id}",
+        headers={"Authorization": f"Bearer {bearer_token()}"},
+        timeout=5,
+    )
+    answer.raise_for_status()
+    found: dict[str, Any] = answer.json()
+    return found
