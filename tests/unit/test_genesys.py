@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import urllib3
 
 from holdfast.adapters.genesys import ANSWER_BYTES_LIMIT, CACHE_SECONDS, GenesysDirectory, Urls
 from holdfast.adapters.secrets import CredentialsSecret
@@ -81,7 +82,7 @@ def directory_of(clock: Clock) -> Iterator[Make]:
 
     yield make
     for directory in made:
-        directory._session.close()
+        directory._pool.clear()
 
 
 @pytest.fixture
@@ -332,7 +333,7 @@ def test_a_refused_connection_is_unavailable(directory_of: Make) -> None:
         directory = directory_of(f"http://127.0.0.1:{unused.getsockname()[1]}")
         error = failure_of(directory)
     assert isinstance(error, Unavailable)
-    assert str(error) == "the Genesys API did not answer: ConnectionError"
+    assert str(error) == "the Genesys API did not answer: NewConnectionError"
 
 
 def test_without_time_nobody_is_called(genesys: GenesysStandIn, directory: GenesysDirectory) -> None:
@@ -458,7 +459,7 @@ def test_an_answer_that_is_too_large_is_not_read_to_its_end(directory_of: Make, 
         directory = directory_of(wire.url)
         tracemalloc.start()
         try:
-            answered = directory._answer("GET", f"{wire.url}/api/v2/users")
+            answered = directory._answer("GET", f"{wire.url}/api/v2/users", {}, None, urllib3.Timeout(5))
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

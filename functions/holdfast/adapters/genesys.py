@@ -21,8 +21,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeGuard
+from urllib.parse import urlencode
 
-import requests
+# Not requests: boto3 has loaded urllib3 already, so a cold start pays for no second HTTP client (docs/performance.md).
+import urllib3
 from cachetools import TTLCache
 
 from holdfast.adapters.aws import chunks
@@ -140,7 +142,7 @@ class GenesysDirectory:
         self._usage: Counter[str] = Counter()
         self._urls = urls
         self._secret = secret
-        self._session = requests.Session()
+        self._pool = urllib3.PoolManager(retries=False)
         self._calls = ThreadPoolExecutor(thread_name_prefix="genesys")
         self._clock = clock
         self._sleep = sleep
@@ -196,10 +198,11 @@ class GenesysDirectory:
 
     def _authorised(self, user_ids: Collection[str], deadline: Deadline) -> Answer:
         """Ask with a token; a refused one is renewed once, whatever its ``expires_in`` said."""
-        query = {"id": ",".join(user_ids), "pageSize": str(len(user_ids))}
+        query = urlencode({"id": ",".join(user_ids), "pageSize": len(user_ids)})
         for last in (False, True):
             token = self._current_token(deadline)
-            answer = self._call("GET", f"{self._urls.api}/api/v2/users", deadline, params=query, token=token)
+            headers = {"Authorization": f"Bearer {token}"}
+            answer = self._call("GET", f"{self._urls.api}/api/v2/users?{query}", deadline, headers)
             if answer.status != _UNAUTHORISED:
                 return answer
             self._forget(token)
@@ -233,20 +236,20 @@ class GenesysDirectory:
 
     def _login(self, deadline: Deadline) -> Answer:
         credentials = self._secret.get()
-        return self._call(
-            "POST",
-            f"{self._urls.login}/oauth/token",
-            deadline,
-            data={"grant_type": "client_credentials"},
-            auth=(credentials.client_id, credentials.client_secret),
-        )
+        headers = {
+            **urllib3.make_headers(basic_auth=f"{credentials.client_id}:{credentials.client_secret}"),
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        body = urlencode({"grant_type": "client_credentials"})
+        return self._call("POST", f"{self._urls.login}/oauth/token", deadline, headers, body)
 
-    def _call(self, method: str, url: str, deadline: Deadline, *, token: str = "", **request: Any) -> Answer:
+    def _call(
+        self, method: str, url: str, deadline: Deadline, headers: Mapping[str, str], body: str | None = None
+    ) -> Answer:
         """One request with retries: 2xx and 4xx that are somebody's decision are answered, the rest is raised."""
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
         last_try = 0 if self._breaker.probing else TRIES - 1
         for number in count():
-            result = self._tried(method, url, deadline, headers, request)
+            result = self._tried(method, url, deadline, headers, body)
             if isinstance(result, Answer):
                 return result
             wait = self._wait(number, result)
@@ -256,36 +259,47 @@ class GenesysDirectory:
         raise AssertionError
 
     def _tried(
-        self, method: str, url: str, deadline: Deadline, headers: Mapping[str, str], request: Mapping[str, Any]
+        self, method: str, url: str, deadline: Deadline, headers: Mapping[str, str], body: str | None
     ) -> Answer | HoldfastError:
         left = deadline.remaining()
         if left <= 0:
             return Unavailable("no time was left to ask the Genesys API")
         self._usage["ApiCalls"] += 1
-        waits = (min(CONNECT_SECONDS, left), min(READ_SECONDS, left))
+        waits = urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(READ_SECONDS, left))
         # A call that is given up goes on in its thread until the other side ends it; this one waits no longer.
-        call = self._calls.submit(self._answer, method, url, headers=headers, timeout=waits, **request)
+        call = self._calls.submit(self._answer, method, url, headers, body, waits)
         try:
             answer = call.result(min(ANSWER_SECONDS, left))
         except TimeoutError:
             call.cancel()
             return Unavailable("the Genesys API did not answer in time")
-        except requests.RequestException as error:
+        except urllib3.exceptions.HTTPError as error:
             # Its text names hosts and parameters, so only its type is told.
             return Unavailable(f"the Genesys API did not answer: {type(error).__name__}")
         if len(answer.content) > ANSWER_BYTES_LIMIT:
             return Unavailable("the Genesys API answered more than anybody asked for")
         return _transient_error(answer) or answer
 
-    def _answer(self, method: str, url: str, **request: Any) -> Answer:
+    def _answer(
+        self, method: str, url: str, headers: Mapping[str, str], body: str | None, waits: urllib3.Timeout
+    ) -> Answer:
         """Call, and read no more than one piece beyond the limit."""
-        with self._session.request(method, url, allow_redirects=False, stream=True, **request) as response:
-            content = bytearray()
-            for piece in response.iter_content(64 * 1024):
+        response = self._pool.request(
+            method,
+            url,
+            headers={**headers, "Accept-Encoding": "gzip"},
+            body=body,
+            timeout=waits,
+            redirect=False,
+            preload_content=False,
+        )
+        content = bytearray()
+        with response:
+            for piece in response.stream(64 * 1024):
                 content += piece
                 if len(content) > ANSWER_BYTES_LIMIT:
                     break
-            return Answer(response.status_code, response.headers.get("Retry-After", ""), bytes(content))
+        return Answer(response.status, response.headers.get("Retry-After", ""), bytes(content))
 
     def _wait(self, number: int, error: HoldfastError) -> float:
         jitter: float = self._chance() * BACKOFF_BASE_SECONDS * 2**number
