@@ -128,6 +128,8 @@ class World:
         for attempt in range(retry["MaxAttempts"] + 1):
             try:
                 return step()
+            except TaskFailed:
+                raise
             except (Exception, WorkerDied) as error:
                 name = "Lambda.Unknown" if isinstance(error, WorkerDied) else type(error).__name__
                 if name not in retry["ErrorEquals"] or attempt == retry["MaxAttempts"]:
