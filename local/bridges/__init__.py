@@ -6,7 +6,7 @@ so when a newer engine has closed a gap itself.
 
 from __future__ import annotations
 
-from local.bridges import alarms, functions, limits, permissions, rules, stacks, streams, workflows
+from local.bridges import alarms, functions, limits, permissions, roles, rules, stacks, streams, workflows
 
 # In the order in which they take hold: a later one wraps an earlier one. What turns an error of a function into the
 # callback's comes after what makes such errors, and what stops an execution comes last.
@@ -24,9 +24,13 @@ BRIDGES = (
     limits.limit_what_a_state_holds,
     permissions.ask_for_single_message_permissions,
     permissions.ask_for_partiql_permissions,
+    permissions.tell_of_missing_objects_only_who_may_list,
     permissions.count_the_loopback_as_tls,
-    permissions.let_mappings_read_only_with_their_role,
-    permissions.let_state_machines_act_only_with_their_role,
+    roles.let_mappings_read_only_with_their_role,
+    roles.let_state_machines_act_only_with_their_role,
+    roles.let_distributed_maps_run_only_with_their_role,
+    roles.let_state_machines_wait_only_with_their_role,
+    roles.let_functions_log_only_with_their_role,
     rules.send_undeliverable_events_to_the_dead_letter_queue,
     stacks.apply_reserved_concurrency,
     stacks.read_numbers_of_mappings,

@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.bridges import BRIDGES
-from tests.integration.cloud import eventually
+from tests.integration.cloud import EVERYTHING, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,6 +161,78 @@ def mapping_without_permission(cloud: Cloud) -> str:
             }
         }
     )
+
+
+def mapping_to_a_bucket_without_permission(cloud: Cloud) -> str:
+    """A mapping whose function may read the stream, and may not write to the bucket behind it."""
+    actions = ("DescribeStream", "GetRecords", "GetShardIterator", "ListStreams")
+    role = cloud.role(tuple(f"dynamodb:{action}" for action in actions))
+    try:
+        cloud.client("lambda").create_event_source_mapping(
+            EventSourceArn=cloud.table()[1],
+            FunctionName=cloud.function("pass", role=role),
+            StartingPosition="LATEST",
+            DestinationConfig={"OnFailure": {"Destination": "arn:aws:s3:::a-bucket"}},
+        )
+    except ClientError as err:
+        return str(err.response["Error"]["Code"])
+    return "OK"
+
+
+def missing_object(cloud: Cloud) -> list[str]:
+    """What a role that may read is told of a missing object, without and with the permission to list."""
+    bucket = cloud.name()
+    cloud.client("s3").create_bucket(Bucket=bucket)
+    request = {"Bucket": bucket, "Key": "a=b/none"}
+    body = f"""try:
+    boto3.client('s3').get_object(**{request!r})
+except Exception as err:
+    return err.response['Error']['Code']"""
+    answers = []
+    for actions in (("s3:GetObject",), ("s3:GetObject", "s3:ListBucket")):
+        function = cloud.function(body, role=cloud.role(actions))
+        answers.append(json.load(cloud.client("lambda").invoke(FunctionName=function)["Payload"]))
+    return answers
+
+
+def logging_without_permission(cloud: Cloud) -> list[bool]:
+    """Whether what a function prints is logged, without and with the permission."""
+    logged = []
+    for actions in ((), EVERYTHING):
+        function = cloud.function("print('x')", role=cloud.role(actions))
+        cloud.client("lambda").invoke(FunctionName=function)
+        found = cloud.client("logs").describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{function}")
+        logged.append(bool(found["logGroups"]))
+    return logged
+
+
+def map_without_permission(cloud: Cloud) -> list[str]:
+    """A Distributed Map that may not list its bucket, one that may not start its children, and one that may both."""
+    bucket = cloud.name()
+    cloud.client("s3").create_bucket(Bucket=bucket)
+    reader = {"Resource": "arn:aws:states:::s3:listObjectsV2", "Parameters": {"Bucket": bucket}}
+    child = {
+        "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+        "StartAt": "Done",
+        "States": {"Done": {"Type": "Succeed"}},
+    }
+    state = {"Type": "Map", "QueryLanguage": "JSONPath", "ItemReader": reader, "ItemProcessor": child}
+    statuses = []
+    for actions in (("states:StartExecution",), ("s3:ListBucket",), ("states:StartExecution", "s3:ListBucket")):
+        machine = cloud.machine(state, role=cloud.role(actions))
+        statuses.append(cloud.outcome(cloud.start(machine))["status"])
+    return statuses
+
+
+def waiting_without_permission(cloud: Cloud) -> str:
+    """A machine that waits for executions and may not manage the rule that tells of their end."""
+    arguments = {"StateMachineArn": cloud.machine({"Type": "Pass"})}
+    task = {"Type": "Task", "Resource": "arn:aws:states:::states:startExecution.sync:2", "Arguments": arguments}
+    try:
+        cloud.machine(task, role=cloud.role(("states:StartExecution",)))
+    except ClientError as err:
+        return str(err.response["Error"]["Code"])
+    return "OK"
 
 
 def machine_without_permission(cloud: Cloud) -> Any:
@@ -497,7 +569,19 @@ SCENARIOS: dict[str, tuple[Callable[[Cloud], Any], Any, Any]] = {
     "ask_for_single_message_permissions": (batch_permissions, "denied", '"done"'),
     "count_the_loopback_as_tls": (denial_of_plain_transport, "AccessDenied", "OK"),
     "read_numbers_of_mappings": (mapping_number_as_text, False, True),
-    "let_mappings_read_only_with_their_role": (mapping_without_permission, "CREATE_COMPLETE", "ROLLBACK_COMPLETE"),
+    "tell_of_missing_objects_only_who_may_list": (missing_object, ["NoSuchKey"] * 2, ["AccessDenied", "NoSuchKey"]),
+    "let_mappings_read_only_with_their_role": (
+        lambda cloud: [mapping_without_permission(cloud), mapping_to_a_bucket_without_permission(cloud)],
+        ["CREATE_COMPLETE", "OK"],
+        ["ROLLBACK_COMPLETE", "InvalidParameterValueException"],
+    ),
+    "let_distributed_maps_run_only_with_their_role": (
+        map_without_permission,
+        ["SUCCEEDED"] * 3,
+        ["FAILED", "FAILED", "SUCCEEDED"],
+    ),
+    "let_state_machines_wait_only_with_their_role": (waiting_without_permission, "OK", "AccessDeniedException"),
+    "let_functions_log_only_with_their_role": (logging_without_permission, [True, True], [False, True]),
     "let_state_machines_act_only_with_their_role": (
         machine_without_permission,
         "SUCCEEDED",
