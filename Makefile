@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench up down console invoke deploy outputs delete lock clean
+.PHONY: help setup demo test check iam-check bench up down console invoke deploy outputs delete lock clean
 
 help: ## Show what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -33,7 +33,7 @@ demo: $(SETUP) ## Run the whole pipeline on the embedded engine and show what ha
 
 test: check ## Run every check and every test
 	pytest tests/unit tests/contract tests/integration
-	pytest -n 2 --dist loadfile tests/e2e
+	pytest -n 2 --dist loadfile tests/e2e tests/iam --every 8
 
 check: $(SETUP) ## Run the static checks only
 	ruff check .
@@ -42,6 +42,9 @@ check: $(SETUP) ## Run the static checks only
 
 bench: $(SETUP) ## Measure speed and cost against what others would write (about five minutes, two quiet cores)
 	@python -m benchmarks
+
+iam-check: $(SETUP) ## Take away every permission, one at a time, and see that each is missed
+	pytest tests/iam
 
 up: $(SETUP) ## Deploy to the embedded engine and keep it running
 	@python -m local.up

@@ -31,6 +31,7 @@ BRIDGES = (
     roles.let_distributed_maps_run_only_with_their_role,
     roles.let_state_machines_wait_only_with_their_role,
     roles.let_functions_log_only_with_their_role,
+    roles.let_alarms_publish_only_where_they_may,
     rules.send_undeliverable_events_to_the_dead_letter_queue,
     stacks.apply_reserved_concurrency,
     stacks.read_numbers_of_mappings,

@@ -1,4 +1,7 @@
-"""Bridges to IAM where AWS's own services act with a role: the engine checks only what comes in over HTTP."""
+"""Bridges to IAM where AWS's own services act, with a role or by leave of a resource's policy.
+
+The engine checks only what comes in over HTTP.
+"""
 
 # ruff: noqa: SLF001 - a bridge reaches into the engine
 from __future__ import annotations
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ministack.core import iam_evaluator
 from ministack.core.responses import error_response_json, get_account_id, get_region
-from ministack.services import lambda_svc, stepfunctions
+from ministack.services import cloudwatch, lambda_svc, sns, stepfunctions
 from ministack.services.cloudformation import provisioners
 
 from local.bridges.context import current_execution
@@ -146,6 +149,21 @@ def let_functions_log_only_with_their_role() -> None:
         stream = f"arn:aws:logs:{get_region()}:{get_account_id()}:log-group:{group}:log-stream:any"
         if all(role_allows(config["Role"], action, stream) for action in ("logs:CreateLogStream", "logs:PutLogEvents")):
             plain(function, *rest, **named)
+
+
+def let_alarms_publish_only_where_they_may() -> None:
+    """Gap: an alarm publishes to any topic; in AWS the topic's policy has to let CloudWatch in.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Notify_Users_Alarm_Changes.html
+    """
+
+    @around(cloudwatch, "_dispatch_alarm_actions")
+    def dispatch(plain: Callable[..., Any], alarm: dict[str, Any], *rest: Any) -> None:
+        def let_in(topic: str) -> bool:
+            return bool(sns.topic_policy_allows(topic, "cloudwatch.amazonaws.com", alarm["AlarmArn"], get_account_id()))
+
+        names = ("AlarmActions", "OKActions", "InsufficientDataActions")
+        plain({**alarm, **{name: [topic for topic in alarm.get(name) or [] if let_in(topic)] for name in names}}, *rest)
 
 
 def role_allows(role: str, action: str, resource: str) -> bool:

@@ -206,6 +206,33 @@ def logging_without_permission(cloud: Cloud) -> list[bool]:
     return logged
 
 
+def alarm_without_permission(cloud: Cloud) -> list[int]:
+    """How many messages an alarm brings whose topic does not let CloudWatch in, and one whose topic does."""
+    sqs, topics = cloud.client("sqs"), cloud.client("sns")
+    url, arn = cloud.queue()
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy("sns", "sqs:SendMessage", arn)})
+    told = []
+    for service in ("events", "cloudwatch"):
+        topic = topics.create_topic(Name=cloud.name())["TopicArn"]
+        text = policy(service, "sns:Publish", topic)
+        topics.set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=text)
+        topics.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+        alarm = {"AlarmName": cloud.name(), "MetricName": "m", "Namespace": "n", "Statistic": "Sum", "Period": 60}
+        bounds = {"EvaluationPeriods": 1, "Threshold": 1, "ComparisonOperator": "GreaterThanThreshold"}
+        cloud.client("cloudwatch").put_metric_alarm(**alarm, **bounds, AlarmActions=[topic])
+        cloud.client("cloudwatch").set_alarm_state(AlarmName=alarm["AlarmName"], StateValue="ALARM", StateReason="r")
+        told.append(len(bodies(cloud, url)))
+        sqs.purge_queue(QueueUrl=url)
+    return told
+
+
+def policy(service: str, action: str, resource: str) -> str:
+    """The policy of a resource that lets one service do one thing."""
+    who = {"Service": f"{service}.amazonaws.com"}
+    statement = {"Effect": "Allow", "Principal": who, "Action": action, "Resource": resource}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
 def map_without_permission(cloud: Cloud) -> list[str]:
     """A Distributed Map that may not list its bucket, one that may not start its children, and one that may both."""
     bucket = cloud.name()
@@ -581,6 +608,7 @@ SCENARIOS: dict[str, tuple[Callable[[Cloud], Any], Any, Any]] = {
         ["FAILED", "FAILED", "SUCCEEDED"],
     ),
     "let_state_machines_wait_only_with_their_role": (waiting_without_permission, "OK", "AccessDeniedException"),
+    "let_alarms_publish_only_where_they_may": (alarm_without_permission, [1, 1], [0, 1]),
     "let_functions_log_only_with_their_role": (logging_without_permission, [True, True], [False, True]),
     "let_state_machines_act_only_with_their_role": (
         machine_without_permission,

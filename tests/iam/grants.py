@@ -1,0 +1,136 @@
+"""What the template allows whom: one grant for each action on each resource, and the tables that explain them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tests.contract.project import ROOT, resources, template, values
+
+PAGE = ROOT / "docs" / "permissions.md"
+#: The heading on that page below which stands what the local engine does not notice.
+UNNOTICED = "What only AWS notices"
+RESOURCE_POLICIES = ("AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy", "AWS::S3::BucketPolicy")
+
+#: Who, action, resource, as a row of the page names them.
+Row = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One action on one resource.
+
+    Attributes:
+        who: The logical id of the function or the state machine; of the policy, if a resource has it.
+        action: ``Deny`` stands before what is denied.
+        resource: Logical ids instead of ARNs.
+        holder: The logical id of the role or the resource that has the policy.
+        policy: The policy's name in its role; empty for a resource's own.
+        place: The statement's place in the policy, the action's and the resource's in the statement.
+    """
+
+    who: str
+    action: str
+    resource: str
+    holder: str
+    policy: str
+    place: tuple[int, int, int]
+
+    @property
+    def row(self) -> Row:
+        return self.who, self.action, self.resource
+
+
+def grants() -> list[Grant]:
+    """Every grant of the template, conditional ones included."""
+    return [*_of_roles(), *_of_resources()]
+
+
+def _of_roles() -> Iterator[Grant]:
+    owners = {role: who for who, role in _roles_of_owners()}
+    for name, role in resources("AWS::IAM::Role").items():
+        for policy in role["Properties"]["Policies"]:
+            yield from _granted(owners[name], name, policy["PolicyName"], policy["PolicyDocument"])
+    for found in resources("AWS::IAM::Policy").values():
+        policy = found["Properties"]
+        (role,) = policy["Roles"]
+        yield from _granted(owners[role["Ref"]], role["Ref"], policy["PolicyName"], policy["PolicyDocument"])
+
+
+def _of_resources() -> Iterator[Grant]:
+    for kind in RESOURCE_POLICIES:
+        for name, found in resources(kind).items():
+            properties = found["Properties"]
+            (holder,) = properties.get("Queues") or properties.get("Topics") or [properties.get("Bucket")]
+            yield from _granted(name, holder["Ref"], "", properties["PolicyDocument"])
+
+
+def _roles_of_owners() -> Iterator[tuple[str, str]]:
+    for name, found in template()["Resources"].items():
+        role = found.get("Properties", {}).get("Role", {})
+        if role:
+            yield name, role["Fn::GetAtt"][0]
+
+
+def _granted(who: str, holder: str, policy: str, document: dict[str, Any]) -> Iterator[Grant]:
+    for number, statement in enumerate(map(chosen, document["Statement"])):
+        for nth, action in enumerate(as_list(statement["Action"])):
+            for mth, resource in enumerate(as_list(statement["Resource"])):
+                denied = "Deny " if statement["Effect"] == "Deny" else ""
+                yield Grant(who, denied + action, shown(resource), holder, policy, (number, nth, mth))
+
+
+def chosen(statement: dict[str, Any]) -> dict[str, Any]:
+    """The statement that an ``!If`` brings or leaves out."""
+    branches: list[dict[str, Any]] = statement.get("Fn::If", ["", statement])[1:]
+    (one,) = [branch for branch in branches if "Effect" in branch]
+    return one
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def shown(resource: Any) -> str:
+    """A resource by its logical id, with what follows it: ``ArchiveBucket/archive/*``, ``execution:Machine:*``."""
+    match resource:
+        case {"Ref": str(name)} | {"Fn::GetAtt": [str(name), "Arn"]}:
+            return name
+        case {"Fn::GetAtt": [str(name), str(attribute)]}:
+            return f"{name}.{attribute}"
+        case {"Fn::Sub": str(text)}:
+            text = re.sub(r"arn:\$\{AWS::Partition}:\w+:\$\{AWS::Region}:\$\{AWS::AccountId}:", "", text)
+            return re.sub(r"\$\{(\w+)(?:\.\w+)?}", r"\1", text)
+    return str(resource)
+
+
+def explained() -> list[tuple[str, str, str, str]]:
+    """The rows of the tables: the heading says who, a row says action, resource and why."""
+    tables = [(heading, _rows(text)) for heading, text in _sections() if heading != UNNOTICED]
+    return [(who, action, resource, why) for who, rows in tables for action, resource, why in rows]
+
+
+def unnoticed() -> dict[Row, str]:
+    """What the local engine does not notice: the row, and the source that says that AWS does."""
+    (text,) = [text for heading, text in _sections() if heading == UNNOTICED]
+    return {(who, action, resource): source for who, action, resource, source in _rows(text)}
+
+
+def _sections() -> list[tuple[str, str]]:
+    parts = re.split(r"^##+ (.+)$", PAGE.read_text(), flags=re.MULTILINE)
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def _rows(text: str) -> list[tuple[str, ...]]:
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    return [tuple(cell.strip().strip("`") for cell in line.strip("|").split(" | ")) for line in lines]
+
+
+def chosen_conditions(action: str) -> list[str]:
+    """The condition under which each statement with this action is there; empty for one that always is."""
+    policies = resources("AWS::IAM::Role") | resources("AWS::IAM::Policy")
+    documents = [found for policy in policies.values() for found in values(policy["Properties"], "PolicyDocument")]
+    statements = [statement for document in documents for statement in document["Statement"]]
+    return [one.get("Fn::If", [""])[0] for one in statements if action in as_list(chosen(one)["Action"])]
