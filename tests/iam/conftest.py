@@ -39,11 +39,13 @@ def world() -> Iterator[World]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test per permission; what is denied cannot be taken away, it would only widen."""
+    """One test per permission, and one for whom any was taken from; what is denied is not: it would only widen."""
+    allowed = [grant for grant in grants() if not grant.action.startswith("Deny ")]
+    asked = allowed[:: metafunc.config.getoption("--every")]
     if "grant" in metafunc.fixturenames:
-        step = metafunc.config.getoption("--every")
-        asked = [grant for grant in grants() if not grant.action.startswith("Deny ")][::step]
         metafunc.parametrize("grant", asked, ids=lambda grant: " ".join(grant.row))
+    if "robbed" in metafunc.fixturenames:
+        metafunc.parametrize("robbed", dict.fromkeys(grant.who for grant in asked))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
