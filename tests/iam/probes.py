@@ -230,7 +230,7 @@ def alarm_topic_policy(world: World) -> None:
         QueueUrl=url, Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [told]})}
     )
     subscription = world.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)["SubscriptionArn"]
-    alarm = {"AlarmName": world.name("DeadLetterAlarm"), "StateReason": "asked for"}
+    alarm = {"AlarmName": world.name("ProcessorErrorsAlarm"), "StateReason": "asked for"}
     for state in ("OK", "ALARM"):
         world.client("cloudwatch").set_alarm_state(**alarm, StateValue=state)
     told = sqs.receive_message(QueueUrl=url).get("Messages")
