@@ -36,6 +36,7 @@ BRIDGES = (
     stacks.apply_reserved_concurrency,
     stacks.read_numbers_of_mappings,
     streams.record_partiql_writes,
+    streams.read_streams_beside_the_queues,
     streams.resume_at_the_first_failure,
     streams.fail_over_to_a_bucket,
     workflows.share_a_few_workers,

@@ -7,12 +7,14 @@ import contextvars
 import copy
 import json
 import os
+import threading
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
+from ministack.core.concurrency import spawn_background
 from ministack.core.lambda_runtime import execution_credentials
 from ministack.services import dynamodb, lambda_svc
 
@@ -54,6 +56,27 @@ def _item(table: dict[str, Any], statement: dict[str, Any]) -> dict[str, Any] | 
         keys = list(dynamodb._partiql_key_target(table, statement)[:2])
     item: dict[str, Any] | None = table["items"].get(keys[0], {}).get(keys[1])
     return item
+
+
+def read_streams_beside_the_queues() -> None:
+    """Gap: one thread reads queues and streams and waits for a stream's function; in AWS no mapping waits for another.
+
+    A busy stream took half of the concurrency from the mapping of the very queue that fills it.
+    """
+    reading = threading.Lock()
+
+    @around(lambda_svc, "_poll_dynamodb_streams")
+    def poll(plain: Callable[..., Any]) -> bool:
+        def read_all() -> None:
+            try:
+                while plain():
+                    pass
+            finally:
+                reading.release()
+
+        if reading.acquire(blocking=False):
+            spawn_background(read_all, thread_name="local-streams")
+        return False
 
 
 def resume_at_the_first_failure() -> None:

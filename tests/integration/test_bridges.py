@@ -375,6 +375,38 @@ def partiql_stream(cloud: Cloud) -> list[str]:
     return [record["eventName"] for record in records]
 
 
+def queue_beside_a_busy_stream(cloud: Cloud) -> bool:
+    """Whether the mapping of a queue works while a stream's function is busy; it is busy until then, or for 3 s."""
+    table, stream = cloud.table()
+    url, arn = cloud.queue()
+    told, _ = cloud.queue(VisibilityTimeout="0")
+
+    def tell(word: str) -> str:
+        return f"boto3.client('sqs').send_message(QueueUrl={told!r}, MessageBody={word!r})"
+
+    def attach(source: str, body: str, **start: str) -> None:
+        function = cloud.function(body, timeout=20)
+        cloud.client("lambda").create_event_source_mapping(EventSourceArn=source, FunctionName=function, **start)
+
+    attach(arn, tell("served"))
+    cloud.client("sqs").send_message(QueueUrl=url, MessageBody="so that the function is warm")
+    assert eventually(lambda: bodies(cloud, told))
+    busy = (
+        f"{tell('busy')}\n"
+        "names = {'QueueUrl': " + repr(told) + ", 'AttributeNames': ['ApproximateNumberOfMessages']}\n"
+        "count = lambda: int(boto3.client('sqs').get_queue_attributes(**names)['Attributes'][names['AttributeNames'][0]])\n"
+        "end = time.monotonic() + 3\n"
+        "while count() < 3 and time.monotonic() < end: time.sleep(0.1)\n"
+        f"{tell('idle')}"
+    )
+    cloud.client("dynamodb").put_item(TableName=table, Item={"id": {"S": "1"}})
+    attach(stream, busy, StartingPosition="TRIM_HORIZON")
+    assert eventually(lambda: "busy" in bodies(cloud, told))
+    cloud.client("sqs").send_message(QueueUrl=url, MessageBody="while the stream is busy")
+    assert eventually(lambda: "idle" in bodies(cloud, told))
+    return bodies(cloud, told).count("served") == 2
+
+
 def stream_failures(cloud: Cloud) -> dict[str, Any]:
     """A batch of three of which the second always fails: what the function saw, and what went to the bucket."""
     table, stream = cloud.table()
@@ -625,6 +657,7 @@ SCENARIOS: dict[str, tuple[Callable[[Cloud], Any], Any, Any]] = {
     ),
     "apply_reserved_concurrency": (reserved_concurrency, None, 7),
     "record_partiql_writes": (partiql_stream, [], ["INSERT", "MODIFY", "REMOVE"]),
+    "read_streams_beside_the_queues": (queue_beside_a_busy_stream, False, True),
     "resume_at_the_first_failure": (
         stream_failures,
         {"seen": ["1,2,3"], "lost": []},
