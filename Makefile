@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check iam-check bench up down console invoke deploy outputs delete lock clean
+.PHONY: help setup demo test check iam-check bench up down console invoke deploy outputs delete burst lock clean
 
 help: ## Show what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -69,6 +69,9 @@ outputs: $(SETUP) ## Show the outputs of the deployed stack
 
 delete: $(SETUP) ## Delete the stack from AWS; queues, tables and the archive stay
 	sam delete --config-env $(CONFIG_ENV)
+
+burst: $(SETUP) ## Drain 10,000 events at once on the embedded engine, against handlers that do less
+	@python -m benchmarks.burst
 
 lock: $(SETUP) ## Resolve the dependencies again and write the lock files
 	uv pip compile -q pyproject.toml --universal --python-version 3.13 --generate-hashes --no-header --upgrade -o functions/requirements.txt

@@ -14,6 +14,7 @@ the metric records that the processor logs.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import random
@@ -22,7 +23,7 @@ import sys
 import time
 import uuid
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,10 +108,11 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One invocation by the function's own clock, in milliseconds since 1970."""
+    """One invocation by the function's own clock, in milliseconds since 1970, and how many events it was given."""
 
     began: float
     ended: float
+    events: int
 
 
 # -- what goes in ------------------------------------------------------------------------------------------------
@@ -137,21 +139,32 @@ def drain(stack: Stack, consumer: Consumer, bodies: Sequence[str]) -> Drain:
     Raises:
         LocalError: It was not empty in time.
     """
-    mappings = stack.client("lambda")
-    (mapping,) = mappings.list_event_source_mappings(FunctionName=consumer.function)["EventSourceMappings"]
-    mappings.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
-    for first in range(0, len(bodies), ENTRIES_PER_CALL):
-        part = enumerate(bodies[first : first + ENTRIES_PER_CALL])
-        entries = [{"Id": str(number), "MessageBody": body} for number, body in part]
-        answer = stack.client("sqs").send_message_batch(QueueUrl=consumer.queue_url, Entries=entries)
-        if answer.get("Failed"):
-            raise LocalError("The queue refused a part of the burst.")
-    concurrency(stack.endpoint, reset=True)
-    began, start = int(time.time() * 1000), time.monotonic()
-    mappings.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+    with _switched_off(stack, consumer.function):
+        for first in range(0, len(bodies), ENTRIES_PER_CALL):
+            _send(stack, consumer.queue_url, bodies[first : first + ENTRIES_PER_CALL])
+        concurrency(stack.endpoint, reset=True)
+        began, start = int(time.time() * 1000), time.monotonic()
     _wait(lambda: not queue_length(stack, consumer.queue_url), f"{consumer.name} to work through the burst")
     seconds = time.monotonic() - start
     return Drain(consumer.name, len(bodies), seconds, concurrency(stack.endpoint)["peak"][consumer.function], began)
+
+
+@contextlib.contextmanager
+def _switched_off(stack: Stack, function: str) -> Iterator[None]:
+    """The function's mapping takes nothing meanwhile."""
+    mappings = stack.client("lambda")
+    (mapping,) = mappings.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
+    mappings.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+    try:
+        yield
+    finally:
+        mappings.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+
+
+def _send(stack: Stack, queue_url: str, bodies: Sequence[str]) -> None:
+    entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)]
+    if stack.client("sqs").send_message_batch(QueueUrl=queue_url, Entries=entries).get("Failed"):
+        raise LocalError("The queue refused a part of the burst.")
 
 
 def await_quiet(stack: Stack) -> None:
@@ -190,8 +203,8 @@ def _ended(record: dict[str, Any]) -> float:
 
 
 def _invocation(record: dict[str, Any]) -> Invocation:
-    """The end is cut to whole milliseconds, so the beginning is known to one: it is taken as late as it can have been."""
-    return Invocation(_ended(record) - record["BatchLatency"][0] + 1, _ended(record))
+    """By a clock that was cut to whole milliseconds, so the beginning is taken as late as it can have been."""
+    return Invocation(_ended(record) - record["BatchLatency"][0] + 1, _ended(record), int(record["Received"][0]))
 
 
 def most_at_once(seen: Iterable[Invocation]) -> int:
