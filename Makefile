@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check iam-check bench up down console invoke deploy outputs delete burst lock clean
+.PHONY: help setup demo test docs-check check iam-check bench up down console invoke deploy outputs delete burst lock clean
 
 help: ## Show what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -34,6 +34,9 @@ demo: $(SETUP) ## Run the whole pipeline on the embedded engine and show what ha
 test: check ## Run every check and every test
 	pytest tests/unit tests/contract tests/integration
 	pytest -n 2 --dist loadfile tests/e2e tests/iam --every 8
+
+docs-check: $(SETUP) ## Run the commands of the documents against the application on this machine
+	python -m local.docs_check
 
 check: $(SETUP) ## Run the static checks only
 	ruff check .

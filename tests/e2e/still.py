@@ -9,7 +9,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from local.emulator import Emulator, Function
+from local.emulator import Function
 from local.given import Givens
 from tests.e2e.consumer import Consumer
 from tests.e2e.pipeline import Pipeline
@@ -45,12 +45,11 @@ class StillStack:
         """A function as it is deployed."""
         return Function.of(self._stack.stack, logical_id, self._built)
 
-    def invoke(self, emulator: Emulator, event: bytes, given: Mapping[str, Any]) -> Any:
-        """What the function answers where this was given; everything else is gone."""
+    def prepare(self, given: Mapping[str, Any]) -> None:
+        """Have this here, and nothing else."""
         self._clear()
         Givens(self._stack.stack).put(given)
         self._stack.genesys.set_faults(given.get("genesys"))
-        return emulator.invoke(event)
 
     def leaves(self) -> dict[str, list[str]]:
         """What is there now, by place; a place that is empty is left out."""

@@ -44,8 +44,8 @@ def invoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Invoke]:
                 function = still.function(FUNCTION_IDS[path.parent.name])
                 function = replace(function, variables={**function.variables, **own})
                 emulators[name] = warm.enter_context(Emulator(function))
-            answer = still.invoke(emulators[name], path.read_bytes(), given)
-            return answer, still.leaves()
+            still.prepare(given)
+            return emulators[name].invoke(path.read_bytes()), still.leaves()
 
         yield invoked
 
