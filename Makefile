@@ -24,8 +24,10 @@ $(SETUP): requirements-dev.lock
 	  { echo "'$(PYTHON)' cannot make virtual environments: install its venv module (Debian, Ubuntu: apt-get install python3-venv)"; exit 1; }
 	@echo "Setting up $(VENV) (once, about half a minute) ..."
 	@awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' requirements-dev.lock > $(VENV)/uv.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
-	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt && \
+	  $(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements-dev.lock || \
+	  { echo "The packages could not be fetched; the lines above say why. Behind a proxy set HTTPS_PROXY; behind a private"; \
+	    echo "certificate authority set SSL_CERT_FILE (uv) and PIP_CERT (pip) to its certificates; then do this again."; exit 1; }
 	@touch $@
 
 demo: $(SETUP) ## Run the whole pipeline on the embedded engine and show what happened to every event

@@ -43,7 +43,7 @@ def read_state() -> State | None:
     """The state of the stack in the background, None where there is none."""
     try:
         return State(**json.loads(STATE_FILE.read_text()))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, json.JSONDecodeError, TypeError):  # the last: an older version wrote it
         return None
 
 

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     state = running()
     if state is None:
-        print("Nothing is running: start it with make up", file=sys.stderr)
+        print("Nothing is up that could be looked at. Start it with make up, then do this again.", file=sys.stderr)
         return 1
     try:
         with console(state.endpoint, FOLDER / "console", options.port) as url:

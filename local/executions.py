@@ -8,16 +8,12 @@ from typing import Any
 
 from local.background import State, demand
 from local.engine import client
-from local.errors import LocalError
+from local.errors import LocalError, exit_code
 
 
 def main() -> int:
     """Print the list, or the execution whose name begins as the argument does."""
-    try:
-        state = demand()
-    except LocalError as err:
-        print(err, file=sys.stderr)
-        return 1
+    state = demand()
     executions = _executions(state)
     if not sys.argv[1:]:
         for execution in executions:
@@ -28,7 +24,9 @@ def main() -> int:
     chosen = [execution for execution in executions if execution["name"].startswith(sys.argv[1])]
     for execution in chosen:
         _show(state, execution)
-    return 0 if chosen else 1
+    if not chosen:
+        raise LocalError(f"No execution's name begins with '{sys.argv[1]}'. Without a name, this lists all.")
+    return 0
 
 
 def _executions(state: State) -> list[dict[str, Any]]:
@@ -53,4 +51,4 @@ def _show(state: State, execution: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -32,7 +32,7 @@ from holdfast.domain.letters import Letter, Message
 from holdfast.domain.triage import REPLAYED_TAG
 from local.background import demand
 from local.engine import ROOT
-from local.errors import LocalError
+from local.errors import LocalError, exit_code
 from local.stack import describe
 
 if TYPE_CHECKING:
@@ -45,6 +45,22 @@ LETTER = EVENTS / "dead_letter_intake" / "exhausted.json"
 ARCHIVED = EVENTS / "archive" / "exhausted.json"
 NOTED = EVENTS / "replay" / "note.json"
 AT = "2026-11-23T09:31:00.000Z"
+
+
+def read_event(path: Path) -> bytes:
+    """A file with one event.
+
+    Raises:
+        LocalError: It is not there, or not JSON.
+    """
+    try:
+        content = path.read_bytes()
+        json.loads(content)
+    except OSError as err:
+        raise LocalError(f"The event {path} cannot be read ({err.strerror}): name a file with one event.") from err
+    except ValueError as err:
+        raise LocalError(f"The event {path} is not JSON: {err}") from err
+    return content
 
 
 def expected(fixture: Path) -> dict[str, Any]:
@@ -117,15 +133,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local.given", description=main.__doc__)
     parser.add_argument("fixture", type=Path, help="for example events/executions/triage.json")
     given = expected(parser.parse_args().fixture).get("given", {})
-    try:
-        state = demand()
-        Givens(describe(state.endpoint, state.stack)).put(given)
-    except LocalError as err:
-        print(err, file=sys.stderr)
-        return 1
+    state = demand()
+    Givens(describe(state.endpoint, state.stack)).put(given)
     print("It is there: " + ", ".join(given) if given else "This event needs nothing to be there.")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

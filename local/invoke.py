@@ -15,9 +15,9 @@ from pathlib import Path
 from local.background import FOLDER, State, demand
 from local.emulator import Emulator, Function
 from local.engine import ROOT
-from local.errors import LocalError
+from local.errors import exit_code
 from local.genesys import faults
-from local.given import Givens, expected
+from local.given import Givens, expected, read_event
 from local.stack import build, describe
 
 DIRECTORY = FOLDER / "invoke"
@@ -29,17 +29,13 @@ def main() -> int:
     parser.add_argument("function", help="its name in the template, for example ProcessorFunction")
     parser.add_argument("event", type=Path, help="a JSON file, for example events/processor/mixed-batch.json")
     options = parser.parse_args()
-    try:
-        print(json.dumps(_invoke(demand(), options.function, options.event), indent=2, ensure_ascii=False))
-    except LocalError as err:
-        print(err, file=sys.stderr)
-        return 1
+    print(json.dumps(_invoke(demand(), options.function, options.event), indent=2, ensure_ascii=False))
     return 0
 
 
 def _invoke(state: State, logical_id: str, event: Path) -> object:
     stack = describe(state.endpoint, state.stack)
-    content = _content(event)
+    content = read_event(event)
     given = expected(event).get("given", {})
     function = Function.of(stack, logical_id, _built())
     function = replace(function, variables={**function.variables, **given.get("environment", {})})
@@ -48,17 +44,6 @@ def _invoke(state: State, logical_id: str, event: Path) -> object:
         answer = emulator.invoke(content)
         print(emulator.log, file=sys.stderr)
     return answer
-
-
-def _content(event: Path) -> bytes:
-    try:
-        text = event.read_bytes()
-        json.loads(text)
-    except OSError as err:
-        raise LocalError(f"The event {event} cannot be read ({err.strerror}): name a file with one event.") from err
-    except ValueError as err:
-        raise LocalError(f"The event {event} is not JSON: {err}") from err
-    return text
 
 
 def _built() -> Path:
@@ -73,4 +58,4 @@ def _built() -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

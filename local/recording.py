@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from local.engine import ROOT
-from local.errors import LocalError
+from local.errors import LocalError, exit_code
 
 PICTURE = ROOT / "docs" / "img" / "demo.svg"
 WIDTH = 100
@@ -52,7 +52,7 @@ def record() -> list[Line]:
             print(line, end="", flush=True)
             lines.append((time.monotonic() - start, Text.from_ansi(line.rstrip("\n"))))
     if demo.returncode:
-        raise LocalError("The demo failed, so there is nothing to show.")
+        raise LocalError("The demo failed, so there is nothing to show; the lines above say why.")
     return lines
 
 
@@ -74,14 +74,10 @@ def picture(lines: list[Line]) -> str:
 
 def main() -> int:
     """Record, and write the picture."""
-    try:
-        PICTURE.write_text(picture(record()))
-    except LocalError as err:
-        print(err, file=sys.stderr)
-        return 1
+    PICTURE.write_text(picture(record()))
     print(f"Written: {PICTURE.relative_to(ROOT)}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

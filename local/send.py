@@ -11,17 +11,19 @@ from typing import Any
 
 from local.background import demand
 from local.engine import client
-from local.errors import LocalError
+from local.errors import LocalError, exit_code
+from local.given import read_event
 
 
 def main() -> int:
     """Send one event; without a file, an agent's call that came from the queue."""
-    try:
-        state = demand()
-    except LocalError as err:
-        print(err, file=sys.stderr)
-        return 1
-    event = json.loads(Path(sys.argv[1]).read_text()) if sys.argv[1:] else example()
+    state = demand()
+    event = json.loads(read_event(Path(sys.argv[1]))) if sys.argv[1:] else example()
+    if not {"source", "detail-type", "detail"} <= event.keys():
+        raise LocalError(
+            "The event has no source, detail-type and detail. Name one as EventBridge delivers it; a fixture of a "
+            "function is for make invoke."
+        )
     entry = {
         "EventBusName": state.outputs["EventBusName"],
         "Source": event["source"],
@@ -60,4 +62,4 @@ def example() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -47,7 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, help="the port of the local AWS; by default a free one")
     parser.add_argument("--wait-scale", type=float, default=1.0, help="factor on the waits of the state machines")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the template")
+    parser.add_argument(
+        "--set", action="append", type=_assignment, default=[], metavar="NAME=VALUE", help="a parameter of the template"
+    )
     parser.add_argument("--hold", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     try:
@@ -58,6 +60,13 @@ def main(arguments: list[str] | None = None) -> int:
     except LocalError as err:
         print(err, file=sys.stderr)
         return 1
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"'{text}' has to be NAME=VALUE, for example MaxConcurrency=4")
+    return name, value
 
 
 def _start(arguments: list[str]) -> int:
@@ -116,7 +125,7 @@ def _hold(options: argparse.Namespace) -> None:
     """Be the process in the background until the lease ends."""
     write_state(State(pid=os.getpid()))
     threading.Thread(target=_end_with_lease, daemon=True).start()
-    parameters = dict(entry.split("=", 1) for entry in options.set)
+    parameters = dict(options.set)
     with LocalStack(
         parameters=parameters, wait_scale=options.wait_scale, port=options.port, directory=FOLDER / "run"
     ) as local:

@@ -31,7 +31,10 @@ class Settings:
             except ValueError as error:
                 reasons.append(f"{field.name.upper()} {error}")
         if reasons:
-            raise SettingsError("this function's environment is not right: " + "; ".join(reasons))
+            raise SettingsError(
+                "this function's environment is not right (deploy the stack again; it sets all of it): "
+                + "; ".join(reasons)
+            )
         return cls(**values)
 
 
