@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test docs-check check iam-check bench up down console invoke deploy outputs delete burst lock clean
+.PHONY: help setup demo test docs-check check iam-check bench fuzz up down console invoke deploy outputs delete burst lock clean
 
 help: ## Show what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -50,6 +50,9 @@ bench: $(SETUP) ## Measure speed and cost against what others would write (about
 
 iam-check: $(SETUP) ## Take away every permission, one at a time, and see that each is missed
 	pytest tests/iam
+
+fuzz: $(SETUP) ## Throw CASES cases (SEED for another draw) at every surface over which foreign data comes in
+	@python -m tests.fuzz $(or $(CASES),100000) $(or $(SEED),1)
 
 up: $(SETUP) ## Deploy to the embedded engine and keep it running
 	@python -m local.up

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -371,10 +372,8 @@ class Custody(RuleBasedStateMachine):
         self.sweep()
 
     def sweep(self) -> None:
-        try:
+        with suppress(Exception, WorkerDied):
             self.world.sweep(NOW + timedelta(days=2))
-        except (WorkerDied, *map(type, ERRORS)):
-            return
 
     @precondition(lambda self: self.world.keys(ARCHIVE_PREFIX))
     @rule(data=st.data(), reason=st.sampled_from(["first", "second"]))

@@ -20,6 +20,8 @@ from holdfast.domain.intake import Intake
 from holdfast.domain.sweep import Sweeper
 
 REPORT_SECONDS = 5.0
+#: A century: nothing is older.
+MAX_HOURS = 876_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Sweeper 
         What was found: ``seen``, ``released``, ``adopted``, ``left``, ``failed``, ``oldest_hours``, ``finished``.
     """
     hours = event.get("olderThanHours", 24)
-    if isinstance(hours, bool) or not isinstance(hours, int | float) or hours < 0:
+    if isinstance(hours, bool) or not isinstance(hours, int | float) or not 0 <= hours <= MAX_HOURS:
         raise InvalidInput("olderThanHours has to be a number of hours, 0 or more")
     deadline = InvocationDeadline(context, REPORT_SECONDS)
     report = asdict((services or production()).sweep(now(), timedelta(hours=hours), deadline))

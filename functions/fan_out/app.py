@@ -71,7 +71,10 @@ def _republish(asked: Any, services: FanOut, deadline: InvocationDeadline) -> di
     begin, end = iso_time(asked.get("from")), iso_time(asked.get("to"))
     if begin is None or end is None:
         raise InvalidInput("republish has to name a failure, or a range from and to, both as ISO 8601 times")
-    return _republish_range(begin, end, asked.get("startAt"), services, deadline)
+    start_at = asked.get("startAt")
+    if not isinstance(start_at, str | None):
+        raise InvalidInput("startAt has to be what an earlier answer said")
+    return _republish_range(begin, end, start_at, services, deadline)
 
 
 def _republish_failure(key: str, services: FanOut) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
@@ -263,6 +264,29 @@ def test_a_state_without_a_letter_is_refused(app: Any) -> None:
         app.app.lambda_handler({}, Context(), services=object())
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"letterId": 5},
+        {"evidence": []},
+        {"evidence": [5]},
+        {"attempts": "many"},
+        {"attempts": -1},
+        {"attempts": 1.5},
+        {"attempts": 10**400},
+        {"deadSince": [1]},
+        {"deadSince": math.nan},
+        {"history": "UNKNOWN"},
+        {"history": [None]},
+        {"redrive": 1},
+    ],
+    ids=str,
+)
+def test_a_state_with_an_input_of_the_wrong_kind_is_refused(odd: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        classify.app.lambda_handler(STATE | odd, Context(), services=classifier(FakeObjects()))
+
+
 @pytest.mark.parametrize("app", [classify, redrive, archive])
 def test_evidence_that_is_gone_is_told_by_its_name(app: Any) -> None:
     services = {classify: classifier(FakeObjects()), redrive: Redriver(FakeObjects(), FakeQueue())}
@@ -289,7 +313,7 @@ def test_the_schedule_s_own_event_means_a_day() -> None:
     assert evidence_sweep.app.lambda_handler({"source": "aws.scheduler"}, Context(), services=services)["seen"] == 0
 
 
-@pytest.mark.parametrize("hours", ["24", None, -1, True, [1]])
+@pytest.mark.parametrize("hours", ["24", None, -1, True, [1], 1e300, math.inf, math.nan])
 def test_a_sweep_that_was_asked_for_wrongly_is_refused(hours: Any) -> None:
     with pytest.raises(InvalidInput):
         evidence_sweep.app.lambda_handler({"olderThanHours": hours}, Context())
@@ -373,14 +397,37 @@ def test_a_range_of_the_table_can_be_published_again_page_by_page() -> None:
     assert bus.published == ["event-1", "event-2", "event-1", "event-2"]
 
 
-@pytest.mark.parametrize("asked", [None, [], "x", {}, {"from": "2026-11-23"}, {"from": "soon", "to": "later"}])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        None,
+        [],
+        "x",
+        {},
+        {"from": "2026-11-23"},
+        {"from": "soon", "to": "later"},
+        {"from": "2026-11-23", "to": "2026-11-24", "startAt": 5},
+    ],
+)
 def test_a_republication_that_was_asked_for_wrongly_is_refused(asked: Any) -> None:
     with pytest.raises(InvalidInput):
         fan_out.app.lambda_handler({"republish": asked}, Context(), services=services(Bus()))
 
 
 @pytest.mark.parametrize(
-    "text", ["oops", "null", "[]", "{}", '{"payload": "x"}', '{"payload": {}}', '{"payload": {"Records": 5}}']
+    "text",
+    [
+        "oops",
+        "null",
+        "[]",
+        "{}",
+        '{"payload": "x"}',
+        '{"payload": {}}',
+        '{"payload": {"Records": 5}}',
+        '{"payload": {"Records": ["x"]}}',
+        '{"payload": {"Records": [{"eventName": "INSERT", "dynamodb": {"NewImage": {"eventId": 5}}}]}}',
+        "[" * 5_000,
+    ],
 )
 def test_an_object_that_holds_no_failed_records_is_refused(text: str) -> None:
     objects = FakeObjects()

@@ -74,7 +74,18 @@ def test_counts_that_are_no_numbers_count_as_not_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "no json", "null", "[]", "{}", '{"letterId": "x"}', '{"letterId": "x", "message": "y"}']
+    "text",
+    [
+        "",
+        "no json",
+        "null",
+        "[]",
+        "{}",
+        "[" * 5_000,
+        '{"letterId": "x"}',
+        '{"letterId": "x", "message": "y"}',
+        '{"letterId": "x", "message": {"messageId": "m", "body": [], "messageAttributes": {}, "attributes": {}}}',
+    ],
 )
 def test_an_object_that_is_no_evidence_is_named_so(text: str) -> None:
     with pytest.raises(EvidenceMissing):
@@ -112,7 +123,7 @@ SOUND = {"letterId": "event-1", "execution": "e", "attempt": 1, "taskToken": "t"
         *(json.dumps({key: value for key, value in SOUND.items() if key != gone}) for gone in SOUND),
         *(json.dumps({**SOUND, name: ""}) for name in ("letterId", "execution", "taskToken")),
         *(json.dumps({**SOUND, name: 5}) for name in ("letterId", "execution", "taskToken")),
-        *(json.dumps({**SOUND, "attempt": odd}) for odd in (-1, "1", True, None, 1.5, [1])),
+        *(json.dumps({**SOUND, "attempt": odd}) for odd in (-1, "1", True, None, 1.5, [1], 1_001, 10**400)),
     ],
 )
 def test_a_forged_or_odd_stamp_counts_as_absent(text: str) -> None:

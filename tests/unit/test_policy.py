@@ -219,6 +219,8 @@ def set_in(index: int, **values: Any) -> Callable[[list[Any]], Any]:
     ("text", "reason"),
     [
         ("{", "line 1: not JSON"),
+        ("9" * 5_000, "not JSON that Python reads"),
+        ("[" * 5_000, "not JSON"),
         ('{\n"rules": [,]}', "line 2: not JSON"),
         ("[]", "a policy is an object"),
         ("null", "a policy is an object"),

@@ -37,12 +37,18 @@ def publication(record: Mapping[str, Any]) -> Publication | None:
 
     ``detail`` is ``{"eventId", "conversationId", "event"}``, the event being the whole enriched envelope. One beyond
     the limit of PutEvents (or of the item) goes as ``{"eventId", "conversationId", "eventPointer"}``.
+
+    Raises:
+        InvalidInput: It holds what the processor never wrote.
     """
-    change = record.get("dynamodb") or {}
-    image = change.get("NewImage")
-    if record.get("eventName") != "INSERT" or not image:
-        return None
-    return published(plain(image), change["SequenceNumber"])
+    try:
+        change = record.get("dynamodb") or {}
+        image = change.get("NewImage")
+        if record.get("eventName") != "INSERT" or not image:
+            return None
+        return published(plain(image), change["SequenceNumber"])
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration, zlib.error):
+        raise InvalidInput("the record is no item of the events table") from None
 
 
 def published(item: Mapping[str, Any], sequence_number: str) -> Publication:
@@ -70,8 +76,10 @@ def failed_records(document: str) -> list[Mapping[str, Any]]:
         payload = json.loads(document)["payload"]
         event = json.loads(payload) if isinstance(payload, str) else payload
         records: list[Mapping[str, Any]] = list(event["Records"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InvalidInput("the object holds no failed stream records") from None
+    if not all(isinstance(record, dict) for record in records):
+        raise InvalidInput("the object holds something else than stream records")
     return records
 
 

@@ -19,6 +19,8 @@ MAX_ATTRIBUTES = 10
 #: Body plus names, types and values of the attributes.
 MAX_MESSAGE_BYTES = 1_048_576
 EVIDENCE_PREFIX = "dead-letters/"
+#: Far beyond any limit of rounds; a forged one must not be a number that no state of triage can read.
+_MAX_ATTEMPT = 1_000
 
 #: What EventBridge adds to a message that it could not deliver to its target.
 #: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
@@ -32,6 +34,7 @@ RULE_ATTRIBUTES = frozenset(
         "RETRY_ATTEMPTS",
     }
 )
+_MESSAGE_FIELDS = {"messageId": str, "body": str, "messageAttributes": dict, "attributes": dict}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,13 @@ class Message:
 
     @classmethod
     def of_json(cls, data: Mapping[str, Any]) -> Message:
-        """Read what :meth:`as_json` wrote."""
+        """Read what :meth:`as_json` wrote.
+
+        Raises:
+            KeyError, TypeError: It is something else.
+        """
+        if any(not isinstance(data[name], kind) for name, kind in _MESSAGE_FIELDS.items()):
+            raise TypeError("a field of the message is not of its kind")
         return cls(data["messageId"], data["body"], data["messageAttributes"], data["attributes"])
 
     def as_json(self) -> dict[str, Any]:
@@ -134,7 +143,7 @@ class TriageStamp:
             return None
         texts = (stamp.letter_id, stamp.execution, stamp.task_token)
         sound = all(isinstance(text, str) and text for text in texts) and type(stamp.attempt) is int
-        return stamp if sound and stamp.attempt >= 0 else None
+        return stamp if sound and 0 <= stamp.attempt <= _MAX_ATTEMPT else None
 
     def write(self) -> str:
         """The attribute's text."""
@@ -193,7 +202,7 @@ class Letter:
         try:
             data = json.loads(text)
             return cls(data["letterId"], Message.of_json(data["message"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise EvidenceMissing("the object is no evidence of a dead letter") from error
 
 

@@ -227,6 +227,8 @@ def _checked_rules(text: str) -> tuple[Rule, ...]:
         version = data["schemaVersion"]
     except json.JSONDecodeError as error:
         raise PolicyError(f"line {error.lineno}: not JSON: {error.msg}") from None
+    except (ValueError, RecursionError):
+        raise PolicyError("not JSON that Python reads: too long a number, or too deeply nested") from None
     except (KeyError, TypeError):
         raise PolicyError("a policy is an object with schemaVersion and rules") from None
     if version != 1 or not isinstance(raw_rules, list):

@@ -21,6 +21,8 @@ from holdfast.domain.policy import Evidence, Limits, Policy, Verdict
 from holdfast.domain.ports import Announcements, EventStore, Ledger, Objects, Queue
 
 ATTEMPTS_LIMIT = 500
+#: Up to here every JSON parser agrees on whole numbers.
+_WHOLE_LIMIT = 2**53
 #: On an archive object: its event is stored now, a further replay skips it.
 REPLAYED_TAG = {"replayed": "true"}
 
@@ -52,20 +54,25 @@ class Case:
         """Read a state's payload. Fields may be missing: executions live across deployments.
 
         Raises:
-            InvalidInput: The letter or its evidence is not named.
+            InvalidInput: The letter or its evidence is not named, or a field is not of its kind.
         """
         letter, evidence = data.get("letterId"), data.get("evidence")
         if not isinstance(letter, str) or not letter:
             raise InvalidInput("the input names no letterId")
         if not isinstance(evidence, list) or not evidence or not all(isinstance(key, str) for key in evidence):
             raise InvalidInput("the input names no evidence")
+        history, redrive = data.get("history") or [], data.get("redrive")
+        if not isinstance(history, list) or not all(isinstance(category, str) for category in history):
+            raise InvalidInput("history has to be a list of categories")
+        if not isinstance(redrive, str | None):
+            raise InvalidInput("redrive has to be the outcome of the last one")
         return cls(
             letter_id=letter,
             evidence=tuple(evidence),
-            rounds=int(data.get("attempts") or 0),
-            history=tuple(data.get("history") or ()),
-            redrive=data.get("redrive"),
-            dead_since=int(data.get("deadSince") or 0),
+            rounds=_whole(data, "attempts"),
+            history=tuple(history),
+            redrive=redrive,
+            dead_since=_whole(data, "deadSince"),
             replay=bool(data.get("replayOf")),
         )
 
@@ -73,6 +80,14 @@ class Case:
     def current(self) -> str:
         """The key of the newest evidence."""
         return self.evidence[-1]
+
+
+def _whole(data: Mapping[str, Any], name: str) -> int:
+    """A count or a time; 0 where it is missing. JSONata makes no difference between 2 and 2.0."""
+    value = data.get(name) or 0
+    if not isinstance(value, int | float) or not 0 <= value <= _WHOLE_LIMIT or value != int(value):
+        raise InvalidInput(f"{name} has to be a whole number")
+    return int(value)
 
 
 def load_letter(objects: Objects, case: Case) -> Letter:
@@ -277,7 +292,7 @@ def parse_document(text: str | None) -> Mapping[str, Any]:
     """Read an object of the archive bucket; an empty mapping for anything that is none."""
     try:
         document = json.loads(text or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 

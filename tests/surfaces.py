@@ -1,0 +1,469 @@
+"""Every surface over which foreign data comes in, each with what to throw at it and what has to hold.
+
+A check answers one word for the summary and raises where a promise is broken. ``tests/unit/test_fuzz.py`` tries a small
+sample, ``make fuzz`` as many as it is asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from hypothesis import strategies as st
+
+import evidence_sweep.app
+import fan_out.app
+import replay.app
+from holdfast.adapters.dynamodb import EventsTable
+from holdfast.adapters.eventbridge import EnrichedBus
+from holdfast.adapters.genesys import GenesysDirectory, Urls
+from holdfast.adapters.secrets import CredentialsSecret
+from holdfast.domain.envelope import decode, identify, serialise
+from holdfast.domain.errors import HoldfastError, InvalidInput, PermanentError
+from holdfast.domain.fan_out import MAX_REQUEST_BYTES, failed_records, publication
+from holdfast.domain.intake import Intake
+from holdfast.domain.letters import Letter, Message, TriageStamp
+from holdfast.domain.policy import Evidence, Limits, Policy, PolicyError
+from holdfast.domain.ports import StorableEvent
+from holdfast.domain.replay import Replayer
+from holdfast.domain.sweep import Sweeper
+from holdfast.domain.triage import Archivist, Case, Classifier, Redriver, Settler
+from tests.contract.project import fixtures
+from tests.fakes import (
+    NOW,
+    FakeAnnouncements,
+    FakeDeadline,
+    FakeEventStore,
+    FakeExecutions,
+    FakeLedger,
+    FakeObjects,
+    FakeQueue,
+)
+from tests.unit.samples import USER_ID, body, envelope, plain_envelope, record
+from tests.wire import TOKEN, Script, Wire, http
+from tests.world import POLICY, World, dead
+
+
+@dataclass(frozen=True)
+class Surface:
+    """``share`` is its part of all cases."""
+
+    name: str
+    cases: st.SearchStrategy[Any]
+    check: Callable[[Any], str]
+    share: float = 1.0
+
+
+# -- what to throw ---------------------------------------------------------------------------------------------------
+
+any_text = st.text(st.characters(exclude_categories=()), max_size=20)
+numbers = st.one_of(
+    st.integers(-10, 10), st.sampled_from([2**53, 10**308, 10**400, -(10**400), -1]), st.floats(), st.just(1e308)
+)
+scalars = st.one_of(st.none(), st.booleans(), numbers, any_text)
+junk = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_text, inner, max_size=3),
+    max_leaves=6,
+)
+ODDITIES = (
+    "", " ", "null", "[]", '"x"', "1e400", "-Infinity", "NaN", "[" * 5_000, '{"a":' * 2_000, '{"id":"a","id":"b"}',
+    '{"id": "\\ud800"}', "9" * 5_000, "\ufeff{}", "{}" * 2,
+)  # fmt: skip
+
+
+@st.composite
+def altered(draw: st.DrawFn, originals: st.SearchStrategy[Any]) -> Any:
+    """A valid document with one place in it replaced or taken away."""
+    document = copy.deepcopy(draw(originals))
+    node: Any = document
+    while isinstance(node, dict | list) and node:
+        key: Any = draw(st.sampled_from(sorted(node)) if isinstance(node, dict) else st.integers(0, len(node) - 1))
+        if not isinstance(node[key], dict | list) or draw(st.booleans()):
+            if draw(st.booleans()) and isinstance(node, dict):
+                del node[key]
+            else:
+                node[key] = draw(junk)
+            break
+        node = node[key]
+    return document
+
+
+@st.composite
+def cut(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
+    """A text with a piece of it replaced: truncated, or with something inside that does not belong there."""
+    text = draw(texts)
+    begin = draw(st.integers(0, len(text)))
+    end = draw(st.integers(begin, len(text)))
+    return text[:begin] + draw(any_text | st.just("")) + draw(st.sampled_from(["", text[end:]]))
+
+
+def texts_of(documents: st.SearchStrategy[Any]) -> st.SearchStrategy[str]:
+    """Documents as JSON: sound ones, altered ones, ones that are cut, and what is none at all."""
+    written = st.one_of(documents, altered(documents)).map(json.dumps)
+    return st.one_of(written, written, cut(written), junk.map(json.dumps), any_text, st.sampled_from(ODDITIES))
+
+
+bodies = texts_of(st.sampled_from([envelope(), plain_envelope(), {**envelope(), "id": "../../etc"}]))
+attributes = st.dictionaries(
+    st.one_of(st.sampled_from(["Triage", "ERROR_CODE", "RULE_ARN"]), st.text("abc.-_", min_size=1, max_size=5)),
+    st.one_of(
+        st.fixed_dictionaries(
+            {"dataType": st.sampled_from(["String", "Number", "String.custom"]), "stringValue": any_text | bodies}
+        ),
+        st.fixed_dictionaries(
+            {
+                "dataType": st.just("Binary"),
+                "binaryValue": st.binary(max_size=20).map(lambda raw: base64.b64encode(raw).decode()),
+                "stringListValues": st.just([]),
+            }
+        ),
+    ),
+    max_size=10,
+)
+system = st.dictionaries(
+    st.sampled_from(["ApproximateReceiveCount", "SentTimestamp", "MessageGroupId", "DeadLetterQueueSourceArn"]),
+    st.one_of(
+        st.sampled_from(["0", "1", "7", "-1", "1.5", "²", ""]), any_text.filter(lambda text: not text.isdecimal())
+    ),
+)
+
+
+# -- messages --------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def batches(draw: st.DrawFn, attributes: st.SearchStrategy[Any], system: st.SearchStrategy[Any]) -> list[Any]:
+    texts = draw(st.lists(bodies, min_size=1, max_size=3))
+    return [
+        record(text, f"message-{number}", attributes=draw(attributes), system=draw(system))
+        for number, text in enumerate(texts)
+    ]
+
+
+def messages(batch: list[Any]) -> str:
+    """Every record gets a result; what is not stored is reported, taken in, and its exact message archived."""
+    world = World()
+    failed = world.process(*batch)
+    stored = [raw for raw in batch if raw["messageId"] not in failed]
+    assert all(Letter.of(Message.of_record(raw)).letter_id in world.store.items for raw in stored)
+    for event in world.store.items.values():
+        event.text.encode()
+        json.loads(event.text, parse_constant=_no_constant)
+    rest = [dead(raw) for raw in batch if raw["messageId"] in failed]
+    assert world.take_in(*rest) == []
+    for raw in rest:
+        _archived(world, Letter.of(Message.of_record(raw)))
+    return f"{len(stored)} stored, {len(rest)} archived"
+
+
+def _archived(world: World, letter: Letter) -> None:
+    case = Case(letter.letter_id, (letter.key,))
+    verdict = Classifier(world.store, world.ledger, world.objects, POLICY, Limits(5, 96)).classify(case, NOW)
+    assert verdict.action == "archive", "what the processor refuses for good is archived at the first look"
+    arn = f"arn:aws:states:eu-central-1:123456789012:execution:triage:{letter.message.message_id}"
+    key = Archivist(world.objects, world.ledger).archive(case, verdict.as_json(), arn, "2026-11-24T00:00:00.000Z")
+    assert Letter.of_json(world.objects.texts[key]) == letter
+    Redriver(world.objects, world.queue).redrive(case, arn, "token")
+    sent = world.queue.sent[-1]
+    assert (sent.body, len(sent.message_attributes) <= 10) == (letter.message.body, True)
+
+
+def stamps(text: str) -> str:
+    """A stamp is our own form or none."""
+    stamp = TriageStamp.read(text)
+    if stamp is None:
+        return "none"
+    assert TriageStamp.read(stamp.write()) == stamp
+    return "a stamp"
+
+
+def identities(text: str) -> str:
+    """An identity is harmless in a key, whatever the body; a readable event can be written."""
+    letter_id, _ = identify(text)
+    assert letter_id.replace("-", "").replace("_", "").isalnum()
+    assert letter_id.isascii()
+    assert len(letter_id) <= 71
+    try:
+        event = decode(text)
+        serialise(event.envelope)
+    except PermanentError as error:
+        return error.category
+    assert event.letter_id == letter_id
+    return "an event"
+
+
+# -- triage ----------------------------------------------------------------------------------------------------------
+
+POLICY_FILE = json.loads(files("holdfast.domain").joinpath("triage_policy.json").read_text())
+
+
+def policies(text: str) -> str:
+    """A policy is refused with its reasons, or judges any evidence."""
+    try:
+        policy = Policy(text)
+    except PolicyError:
+        return "refused"
+    for evidence in (Evidence(), Evidence(stored=True), Evidence(rounds=9, age_hours=999, last_status="failed")):
+        assert policy.judge(evidence, ["UNKNOWN"], Limits(5, 96)).as_json()
+    return "taken"
+
+
+KEY = "dead-letters/event-1/message-1.json"
+STATE = {
+    "letterId": "event-1", "evidence": [KEY], "attempts": 1, "history": ["UNKNOWN"], "redrive": "SILENT",
+    "deadSince": 1, "replayOf": None,
+}  # fmt: skip
+VERDICT = {"category": "UNKNOWN", "rule": "nobody-knows"}
+
+
+def states(data: Any) -> str:
+    """A state's function does its work or refuses its input; nothing else."""
+    objects = FakeObjects(texts={KEY: Letter.of(Message.of_record(record(body()))).as_json()})
+    store, ledger = FakeEventStore(), FakeLedger()
+    try:
+        case = Case.read(data)
+        Classifier(store, ledger, objects, POLICY, Limits(5, 96)).classify(case, NOW)
+        Redriver(objects, FakeQueue()).redrive(case, "arn:execution", "token")
+        Archivist(objects, ledger).archive(case, VERDICT, "arn:x:execution", "2026-11-24T00:00:00.000Z")
+        Settler(objects, FakeAnnouncements()).settle(case, {"outcome": "ARCHIVED"})
+    except HoldfastError as error:
+        return type(error).__name__
+    return "worked on"
+
+
+EVIDENCE = json.loads(Letter.of(Message.of_record(record(body()))).as_json())
+
+
+def evidence(text: str) -> str:
+    """Foreign objects under the evidence stop neither the sweep nor the letter beside them."""
+    objects = FakeObjects()
+    sound = Letter.of(Message.of_record(record(body("event-2"), "message-2")))
+    for key, content in ((KEY, text), (sound.key, sound.as_json())):
+        objects.create(key, content)
+    executions = FakeExecutions()
+    report = Sweeper(Intake(objects, executions), FakeEventStore()).sweep(NOW, NOW - NOW, FakeDeadline())
+    assert sound.letter_id in {given["letterId"] for given in executions.inputs.values()}
+    return f"{report.failed} failed, {report.adopted} adopted"
+
+
+# -- by hand ---------------------------------------------------------------------------------------------------------
+
+
+class Context:
+    """Lambda's context."""
+
+    @staticmethod
+    def get_remaining_time_in_millis() -> int:
+        return 60_000
+
+
+def _by_hand(call: Callable[[], Any]) -> str:
+    try:
+        answer = call()
+    except HoldfastError as error:
+        return type(error).__name__
+    json.dumps(answer)
+    return "done"
+
+
+def replays(data: Any) -> str:
+    """A replay is planned or refused in words."""
+    services = Replayer(FakeObjects(), FakeExecutions(), map)
+    event = {"step": "plan", "input": data, "run": "run", "startedAt": "2026-11-24T00:00:00.000Z"}
+    return _by_hand(lambda: replay.app.lambda_handler(event, None, services=services))
+
+
+def sweeps(data: dict[str, Any]) -> str:
+    """A sweep by hand sweeps or is refused."""
+    services = Sweeper(Intake(FakeObjects(), FakeExecutions()), FakeEventStore())
+    return _by_hand(lambda: evidence_sweep.app.lambda_handler(data, Context(), services=services))
+
+
+class NoClient:
+    """AWS answers nothing."""
+
+    @staticmethod
+    def scan(**_: Any) -> dict[str, Any]:
+        return {"Items": []}
+
+    @staticmethod
+    def put_events(Entries: list[Any]) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        return {"Entries": [{} for _ in Entries]}
+
+
+def republications(data: dict[str, Any]) -> str:
+    """A republication by hand publishes or is refused."""
+    table = EventsTable(NoClient(), "events", 1, FakeObjects(), "bucket")
+    services = fan_out.app.FanOut(EnrichedBus(NoClient(), "bus"), table, FakeObjects())  # type: ignore[arg-type]  # a bucket
+    return _by_hand(lambda: fan_out.app.lambda_handler(data, Context(), services=services))
+
+
+# -- the stream ------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def stored_events(draw: st.DrawFn) -> dict[str, Any]:
+    text = json.dumps(draw(altered(st.just(envelope()))), ensure_ascii=False)
+    size = draw(st.sampled_from([1, 1, 1, 3_000, 1_100_000]))
+    event = StorableEvent(
+        draw(st.sampled_from(["event-1", "sha256-00"])),
+        draw(any_text.filter(bool)),
+        draw(any_text.filter(bool)),
+        draw(st.none() | st.just("2026-11-24T00:00:00.000Z")),
+        draw(st.none() | any_text.filter(bool)),
+        NOW,
+        json.dumps([text] * (size // len(text) + 1)) if size > 1 else text,
+    )
+    table = EventsTable(None, "events", 1, FakeObjects(), "bucket")
+    return table._item(event) if _is_utf8(event) else {}
+
+
+def stream_records(item: dict[str, Any]) -> str:
+    """Whatever the table holds is published, whole or as a pointer, within the bus's limit."""
+    if not item:
+        return "never stored"
+    made = publication({"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "1"}})
+    assert made
+    assert made.size <= MAX_REQUEST_BYTES
+    told = json.loads(made.detail)
+    packed = item.get("eventPacked")
+    text = zlib.decompress(packed["B"]).decode() if packed else item.get("event", {}).get("S")
+    assert "eventPointer" in told or json.dumps(told["event"]) == json.dumps(json.loads(text))
+    return "a pointer" if "eventPointer" in told else "whole"
+
+
+FAILURE = {"payload": {"Records": [{"eventName": "INSERT", "dynamodb": {}}]}}
+
+
+def failure_objects(text: str) -> str:
+    """An on-failure object holds records, or is refused."""
+    try:
+        return f"{sum(1 for one in map(publication, failed_records(text)) if one is None)} passed over"
+    except InvalidInput:
+        return "refused"
+
+
+# -- Genesys ---------------------------------------------------------------------------------------------------------
+
+USERS = {"entities": [{"id": USER_ID, "name": "Anna", "email": "anna@example.com"}]}
+GRANT = {"access_token": "a-token", "expires_in": 300}
+STATUSES = ("200 OK", "200 OK", "200 OK", "201 Created", "204 No Content", "301 Moved", "302 Found", "400 Bad",
+            "401 Unauthorized", "403 Forbidden", "404 Not", "408 Timeout", "429 Slow", "500 Oops", "503 Down",
+            "100 Continue", "999 What", "0 Nothing")  # fmt: skip
+HEADERS = {
+    "Content-Type": ["text/html", "application/json; charset=utf-16", ""],
+    "Content-Length": ["0", "5", "99999999999", "-1", "x"],
+    "Content-Encoding": ["gzip", "deflate", "br", "zstd", "gzip, gzip, gzip, gzip, gzip, gzip, gzip"],
+    "Transfer-Encoding": ["chunked", "gzip, chunked"],
+    "Retry-After": ["1", "9" * 400, "soon", "-1", "Wed, 21 Oct 2026 07:28:00 GMT"],
+    "Location": ["http://203.0.113.1/", "/oauth/token", "\u00e9"],
+    "Set-Cookie": ["a=b", "\u00ff" * 5_000],
+}
+#: More than an answer may be, once it is unpacked.
+BOMB = zlib.compress(b"{" + b" " * 5_000_000 + b"}")
+PAGE = b"<!doctype html><title>Sign in</title>"
+
+
+@st.composite
+def answers(draw: st.DrawFn, document: dict[str, Any]) -> Script:
+    content = draw(st.one_of(texts_of(st.just(document)).map(_encoded), st.just(PAGE), st.binary(max_size=50)))
+    if draw(st.integers(0, 9)) == 0:
+        content = BOMB
+    names = draw(st.lists(st.sampled_from(sorted(HEADERS)), max_size=2, unique=True))
+    headers = {name: draw(st.sampled_from(HEADERS[name])) for name in names}
+    whole = http(content, draw(st.sampled_from(STATUSES)), **headers).pieces[0]
+    if draw(st.integers(0, 3)) == 0:
+        whole = whole[: draw(st.integers(0, len(whole)))]
+    if draw(st.integers(0, 49)) == 0:
+        return Script((whole[:40], b"x"), pause=0.01, endless=True)
+    return Script((whole,))
+
+
+class Vault:
+    """Secrets Manager."""
+
+    @staticmethod
+    def get_secret_value(SecretId: str) -> dict[str, str]:  # noqa: ARG004, N803 - boto3's name
+        return {"SecretString": '{"clientId": "a", "clientSecret": "b"}'}
+
+
+def genesys(answers: tuple[Script, Script]) -> str:
+    """Users, or an error that has a name: within the time, whatever comes over the wire."""
+    wire = _wire()
+    wire.login, wire.users = answers
+    directory = GenesysDirectory(
+        Urls("http://unused", "http://unused").of("unused", wire.url, wire.url),
+        CredentialsSecret(Vault(), "arn"),
+        sleep=lambda _: None,
+    )
+    try:
+        users = directory.lookup([USER_ID], FakeDeadline(0.15))
+    except HoldfastError as error:
+        return type(error).__name__
+    finally:
+        directory._pool.clear()
+        directory._calls.shutdown(wait=False)
+    for user in filter(None, users.values()):
+        f"{user.name}{user.email}".encode()
+    return "users"
+
+
+_WIRES: list[Wire] = []
+
+
+def _wire() -> Wire:
+    """One server for all cases."""
+    if not _WIRES:
+        _WIRES.append(Wire().__enter__())
+    return _WIRES[0]
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _is_utf8(event: StorableEvent) -> bool:
+    try:
+        f"{event.text}{event.source}{event.detail_type}{event.conversation_id}".encode()
+        serialise(json.loads(event.text))
+    except (UnicodeEncodeError, PermanentError):
+        return False
+    return True
+
+
+def _no_constant(name: str) -> None:
+    raise AssertionError(f"{name} was stored")
+
+
+def _some(name: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({name: values})
+
+
+SURFACES = (
+    Surface("SQS bodies", bodies, identities, 3),
+    Surface("batches of messages", batches(st.just({}), st.just({})), messages, 1),
+    Surface("message attributes", batches(attributes, system), messages, 1),
+    Surface("the Triage attribute", texts_of(st.just(json.loads(TriageStamp("e", "x", 1, "t").write()))), stamps),
+    Surface("the policy file", texts_of(st.just(POLICY_FILE)), policies),
+    Surface("inputs of states", altered(st.just(STATE)), states),
+    Surface("evidence objects", texts_of(st.just(EVIDENCE)), evidence),
+    Surface("replay inputs", junk | altered(st.just(json.loads(fixtures("executions")[0].read_text()))), replays),
+    Surface("sweeps by hand", _some("olderThanHours", junk), sweeps, 0.5),
+    Surface(
+        "republications by hand",
+        _some("republish", junk | altered(st.just({"from": "2026-11-24", "to": "2026-11-25", "startAt": "event-1"}))),
+        republications,
+        0.5,
+    ),
+    Surface("records of the stream", stored_events(), stream_records, 0.3),
+    Surface("on-failure objects", texts_of(st.just(FAILURE)), failure_objects),
+    Surface("Genesys' users", st.tuples(st.just(TOKEN), answers(USERS)), genesys, 0.4),
+    Surface("Genesys' login", st.tuples(answers(GRANT), st.just(http(json.dumps(USERS).encode()))), genesys, 0.3),
+)

@@ -1,0 +1,236 @@
+"""What an attacker could send comes to nothing: a test for each promise of ``docs/security.md``."""
+
+from __future__ import annotations
+
+import json
+import re
+import tracemalloc
+import uuid
+
+import pytest
+from hypothesis import given
+
+import dead_letter_intake.app
+import processor.app
+from holdfast.adapters.dynamodb import EventsTable
+from holdfast.domain.fan_out import publication
+from holdfast.domain.identity import execution_name, letter_id
+from holdfast.domain.intake import Carried, Intake, execution_input
+from holdfast.domain.letters import MAX_MESSAGE_BYTES, Letter, Message, TriageStamp
+from holdfast.domain.policy import CATEGORIES
+from holdfast.domain.ports import StorableEvent
+from holdfast.domain.processing import Processing
+from holdfast.domain.replay import ARCHIVE_PREFIX
+from tests.contract.asl import Walk
+from tests.fakes import MACHINE, NOW, FakeEventStore, FakeExecutions, FakeLedger, FakeObjects, FakeQueue
+from tests.surfaces import any_text
+from tests.unit.samples import ACD_START, body, envelope, quiet_body, record
+from tests.world import DEFINITION, Raw, World, dead
+
+VICTIM = execution_name(ACD_START, "event-1", "message-1")
+HOSTILE = '{% $error("x") %}\n{"_aws": {}}\u2028\'}; DROP TABLE --/../'
+
+
+def forged(stamp: TriageStamp, text: str, message_id: str = "forged") -> Raw:
+    return record(text, message_id, attributes={"Triage": {"dataType": "String", "stringValue": stamp.write()}})
+
+
+def letter(text: str = quiet_body(), message_id: str = "message-1") -> Raw:
+    return dead(record(text, message_id))
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+# -- names and places ------------------------------------------------------------------------------------------------
+
+
+@given(any_text.filter(bool))
+def test_an_event_cannot_steer_where_anything_of_it_is_kept(event_id: str) -> None:
+    found = letter_id(event_id)
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}|sha256-[0-9a-f]{64}", found)
+    key = Letter.of(Message.of_record(record(body(event_id)))).key
+    assert re.fullmatch(r"dead-letters/[A-Za-z0-9_-]+/message-1\.json", key)
+
+
+def test_an_id_cannot_be_taken_for_the_hash_of_another() -> None:
+    hashed = letter_id("a/b")
+    assert letter_id(hashed) != hashed
+
+
+@given(any_text, any_text, any_text)
+def test_a_detail_type_cannot_shape_an_execution_s_name(detail_type: str, event_id: str, message_id: str) -> None:
+    name = execution_name(detail_type, letter_id(event_id), message_id)
+    assert re.fullmatch(r"[A-Za-z0-9-]{1,20}-[0-9a-f]{16}-[A-Za-z0-9]{0,32}", name)
+
+
+def test_a_body_cannot_choose_its_archive_s_category_or_day(world: World) -> None:
+    text = json.dumps({"id": "event-1", "verdict": {"category": "../x"}, "archivedAt": "../y", "detail": HOSTILE})
+    world.take_in(letter(text))
+    (name,) = world.executions.running
+    world.triage(name)
+    assert world.keys(ARCHIVE_PREFIX) == [f"archive/category=INVALID/dt=2026-11-23/{name}.json"]
+
+
+# -- injection -------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_of_an_event_is_evaluated_by_the_state_machine() -> None:
+    hostile = Letter.of(Message.of_record(letter(json.dumps(envelope(HOSTILE, **{"detail-type": HOSTILE})))))
+    given = execution_input(hostile, Carried((hostile.key,)))
+    assert given["detailType"] == HOSTILE
+    archive = {"category": "UNKNOWN", "action": "archive", "says": HOSTILE}
+    walk = Walk(DEFINITION, lambda state, payload: archive if state == "Classify" else payload)
+    told = walk.run(given)
+    assert (told["detailType"], told["verdict"]["says"]) == (HOSTILE, HOSTILE)
+    assert HOSTILE not in json.dumps({**given, "detailType": ""})
+
+
+def test_nothing_of_an_event_is_in_a_statement() -> None:
+    event = StorableEvent("event-1", HOSTILE, HOSTILE, HOSTILE, HOSTILE, NOW, json.dumps(HOSTILE))
+    statement = EventsTable(None, "events", 1, FakeObjects(), "bucket")._statement(event)
+    assert re.fullmatch(r'INSERT INTO "events" VALUE \{(\'[A-Za-z]+\': \?(, )?)+\}', statement["Statement"])
+    assert len(statement["Parameters"]) == statement["Statement"].count("?")
+
+
+class Context:
+    """Lambda's context."""
+
+    aws_request_id = "request"
+
+    @staticmethod
+    def get_remaining_time_in_millis() -> int:
+        return 60_000
+
+
+def test_an_event_cannot_forge_a_log_line_a_metric_or_a_dimension(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", f"test-{uuid.uuid4()}")
+    processor.app.logger.cache_clear()
+    batch = [
+        record(HOSTILE, "message-1"),
+        record(json.dumps(envelope(HOSTILE, detail=HOSTILE)), "message-2"),
+        forged(TriageStamp(HOSTILE, HOSTILE, 1, HOSTILE), json.dumps(envelope(HOSTILE)), "message-3"),
+    ]
+    services = Processing(
+        store=FakeEventStore(), ledger=FakeLedger(), queue=FakeQueue(), executions=FakeExecutions(), directory=None,
+        enrichment_required=False, backoff_base_seconds=1, backoff_cap_seconds=1,
+        clock=lambda: NOW, chance=lambda: 0.5,
+    )  # fmt: skip
+    processor.app.lambda_handler({"Records": batch}, Context(), services=services)
+    dead_letter_intake.app.lambda_handler(
+        {"Records": batch}, Context(), services=Intake(FakeObjects(), FakeExecutions())
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    for line in map(json.loads, lines):
+        assert HOSTILE not in line.values()
+        assert set(line.get("Category", ["UNKNOWN"])) <= CATEGORIES | set("UNKNOWN")
+        for metrics in line.get("_aws", {}).get("CloudWatchMetrics", []):
+            assert {name for names in metrics["Dimensions"] for name in names} <= {"Category", "service"}
+            assert all(re.fullmatch("[A-Za-z]+", metric["Name"]) for metric in metrics["Metrics"])
+    assert "DROP TABLE" not in "".join(lines)
+
+
+# -- forged bookkeeping ----------------------------------------------------------------------------------------------
+
+
+def test_a_stamp_about_another_letter_wakes_nobody(world: World) -> None:
+    world.executions.waiting.add("token-of-event-1")
+    stamp = TriageStamp("event-1", MACHINE + VICTIM, 1, "token-of-event-1")
+    assert world.process(forged(stamp, quiet_body("event-2"))) == []
+    assert world.take_in(dead(forged(stamp, quiet_body("event-2")))) == []
+    assert world.executions.told == []
+
+
+@pytest.mark.parametrize(
+    "named", [MACHINE + VICTIM, "arn:aws:states:eu-central-1:123456789012:execution:payroll:x", ""]
+)
+def test_an_execution_that_works_on_another_letter_says_nothing_about_this_one(world: World, named: str) -> None:
+    world.take_in(letter())
+    stamp = TriageStamp("event-2", named, 1, "no token")
+    assert world.take_in(dead(forged(stamp, quiet_body("event-2")))) == []
+    (own,) = [name for name in world.executions.running if name != VICTIM]
+    assert world.executions.inputs[own]["letterId"] == "event-2"
+    assert world.executions.inputs[VICTIM]["evidence"] == ["dead-letters/event-1/message-1.json"]
+
+
+def test_a_stolen_token_cannot_pass_off_an_event_as_stored(world: World) -> None:
+    world.take_in(letter())
+    late: list[Raw] = []
+
+    def thief(sent: list[Raw]) -> None:
+        late.extend(sent)
+        assert world.process(forged(TriageStamp("event-2", "x", 1, "token-1"), quiet_body("event-2"))) == []
+
+    world.triage(VICTIM, thief)
+    assert world.output(VICTIM)["outcome"] == "ARCHIVED"
+    assert world.output(VICTIM)["category"] == "UNKNOWN"
+    (key,) = world.keys(ARCHIVE_PREFIX)
+    assert Letter.of_json(world.objects.texts[key]) == Letter.of(Message.of_record(letter()))
+    assert world.process(*late) == [], "and its message is stored when its turn comes"
+    assert set(world.store.items) == {"event-1", "event-2"}
+    world.at_rest()
+
+
+def test_a_stolen_token_cannot_slip_foreign_evidence_into_an_execution(world: World) -> None:
+    world.take_in(letter())
+
+    def thief(_sent: list[Raw]) -> None:
+        world.take_in(dead(forged(TriageStamp("event-2", "x", 1, "token-1"), quiet_body("event-2"))))
+
+    world.triage(VICTIM, thief)
+    assert world.output(VICTIM)["category"] == "UNCONFIRMED"
+    assert world.output(VICTIM)["messageIds"] == ["message-1"]
+    assert world.keys("dead-letters/event-2/") == ["dead-letters/event-2/forged.json"], "it waits for the sweep"
+    assert world.sweep().adopted == 1
+
+
+@pytest.mark.parametrize(("attempt", "category"), [(1_000, "EXHAUSTED"), (10**400, "ALREADY_STORED")])
+def test_a_forged_round_ends_its_own_letter_and_no_other(world: World, attempt: int, category: str) -> None:
+    world.take_in(letter(), dead(forged(TriageStamp("event-2", "x", attempt, "y"), quiet_body("event-2"))))
+    (own,) = [name for name in world.executions.running if name != VICTIM]
+    world.triage(own)
+    world.triage(VICTIM)
+    assert world.output(own)["category"] == category
+    assert world.output(VICTIM)["category"] == "ALREADY_STORED"
+    world.at_rest()
+
+
+def test_attributes_that_look_like_eventbridge_s_are_kept_on_a_message_that_reached_the_buffer(world: World) -> None:
+    pretended = {"ERROR_CODE": {"dataType": "String", "stringValue": "NO_PERMISSIONS"}}
+    world.take_in(dead(record(quiet_body(), "message-1", attributes=pretended)))
+    world.triage(VICTIM)
+    assert world.queue.sent[0].message_attributes["ERROR_CODE"]["StringValue"] == "NO_PERMISSIONS"
+
+
+def test_a_body_that_is_no_event_cannot_settle_an_event_whose_id_it_claims(world: World) -> None:
+    world.take_in(letter(json.dumps({"id": "event-1", "detail": None})))
+    assert world.process(record(quiet_body())) == []
+    (name,) = world.executions.running
+    world.triage(name)
+    assert world.output(name)["category"] == "INVALID"
+    assert list(world.store.items) == ["event-1"]
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_most_compressible_message_costs_a_few_times_its_size(world: World) -> None:
+    shell = quiet_body()
+    text = shell.replace("v2.x", "x" * (MAX_MESSAGE_BYTES - len(shell)))
+    table = EventsTable(None, "events", 1, FakeObjects(), "bucket")
+    tracemalloc.start()
+    try:
+        assert world.process(record(text)) == []
+        item = table._item(world.store.items["event-1"])
+        made = publication({"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "1"}})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert made
+    assert len(item["eventPacked"]["B"]) < len(text) / 100
+    assert peak < 16 * MAX_MESSAGE_BYTES
