@@ -52,6 +52,12 @@ class Wire(socketserver.ThreadingTCPServer):
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         return self
 
+    def answer(self, users: Script, login: Script) -> None:
+        """Answer like this from now on, and end what still goes over the wire."""
+        self.users, self.login = users, login
+        self.over.set()
+        self.over = threading.Event()
+
     def __exit__(self, *_: object) -> None:
         self.over.set()
         self.shutdown()
@@ -65,6 +71,7 @@ class _Handler(socketserver.StreamRequestHandler):
     server: Wire
 
     def handle(self) -> None:
+        over = self.server.over
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             line = self.rfile.readline()
@@ -75,10 +82,7 @@ class _Handler(socketserver.StreamRequestHandler):
         self.rfile.read(int(length.group(1)) if length else 0)
         script = self.server.login if b" /oauth" in head.partition(b"\r\n")[0] else self.server.users
         for piece in script.pieces:
-            self._send(piece, script.pause)
-        while script.endless and not self.server.over.is_set():
-            self._send(script.pieces[-1], script.pause)
-
-    def _send(self, piece: bytes, pause: float) -> None:
-        self.server.over.wait(pause)
-        self.wfile.write(piece)
+            over.wait(script.pause)
+            self.wfile.write(piece)
+        while script.endless and not over.wait(script.pause):
+            self.wfile.write(script.pieces[-1])
