@@ -1,0 +1,63 @@
+"""Which commands of a page are run, and which are not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from local.docs_check import blocks, script
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGE = """# A page
+
+```sh
+make up
+echo first
+make test   # everything
+```
+
+<!-- aws only -->
+```sh
+echo elsewhere
+```
+
+- A list:
+
+  <!-- not run: it asks questions -->
+  ```sh
+  echo asked
+  ```
+
+  ```sh
+  echo "in a list"
+  ```
+
+```python
+print("no shell")
+```
+"""
+
+
+def page(folder: Path) -> Path:
+    path = folder / "page.md"
+    path.write_text(PAGE)
+    return path
+
+
+def test_every_block_of_commands_is_found_with_its_mark_and_without_its_indentation(tmp_path: Path) -> None:
+    found = blocks(page(tmp_path))
+    assert [block.mark for block in found] == [None, "aws only", "not run: it asks questions", None]
+    assert found[3].text == 'echo "in a list"\n'
+    assert [block.line for block in found] == [4, 11, 18, 22]
+
+
+def test_what_is_marked_and_what_ci_runs_or_what_would_end_the_stack_is_left_out(tmp_path: Path) -> None:
+    assert script(page(tmp_path)).splitlines() == [
+        "set -e",
+        ". .local/env",
+        "echo '::4'",
+        "echo first",
+        "echo '::22'",
+        'echo "in a list"',
+    ]
