@@ -108,7 +108,7 @@ class Contest:
     ) -> Samples:
         taken: dict[str, list[float]] = {name: [] for name in names or self.handlers}
         for number in range(rounds):
-            for name in _balanced(list(taken), number):
+            for name in balanced(list(taken), number):
                 batch = self._batch(records, kilobytes, known_users=known_users)
                 taken[name].append(self._timed(name, batch, clock))
         return Samples(taken)
@@ -163,7 +163,8 @@ def environment(url: str) -> dict[str, str]:
     }
 
 
-def _balanced(names: list[str], number: int) -> list[str]:
+def balanced(names: list[str], number: int) -> list[str]:
+    """The order of a round: rotated from one pair of rounds to the next, and turned around in every second one."""
     start = number // 2 % len(names)
     order = names[start:] + names[:start]
     return order[::-1] if number % 2 else order

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.fresh import megabytes
 from local.genesys import user
 from tests.e2e.pipeline import genesys_event, with_user
 
 if TYPE_CHECKING:
+    from local.environment import LocalStack
     from tests.e2e.pipeline import Execution, Pipeline
 
 
@@ -35,6 +37,14 @@ def test_a_valid_event_is_stored_once_enriched_and_needs_no_triage(pipeline: Pip
     assert (stored["userName"], stored["userEmail"]) == (known["name"], known["email"])
     assert not pipeline.attempts(letter_id)
     assert not pipeline.executions(letter_id)
+
+
+def test_the_artifact_is_small_and_brings_nothing_that_the_runtime_has(deployed: LocalStack) -> None:
+    assert deployed.built
+    for artifact in (path for path in deployed.built.parent.iterdir() if path.is_dir()):
+        assert megabytes(artifact) <= 8
+        assert not [name for name in ("boto3", "botocore", "urllib3") if (artifact / name).exists()]
+        assert not list(artifact.rglob("*.pyc"))
 
 
 def test_a_second_delivery_is_a_silent_success(pipeline: Pipeline) -> None:
