@@ -123,8 +123,9 @@ def headline(latency: dict[str, Samples], cpu: dict[int, Samples], starts: dict[
         "cpu_vs_powertools": cpu[10].ratio(OURS, "powertools"),
         "cpu_vs_threaded": cpu[10].ratio(OURS, "threaded"),
         "cpu_vs_floor_10kb": cpu[10].ratio(OURS, FLOOR),
-        "cold_start_vs_floor": fresh.median_ratio(starts, "holdfast", "floor"),
-        "cold_start_vs_floor_with_bytecode": fresh.median_ratio(starts, "holdfast, with bytecode", "floor"),
+        # Like with like: boto3, which is the floor, has its bytecode too.
+        "cold_start_vs_floor": fresh.median_ratio(starts, "holdfast, with bytecode", "floor"),
+        "cold_start_vs_floor_without_bytecode": fresh.median_ratio(starts, "holdfast", "floor"),
         # The engine's burst fills this in.
         "engine_throughput_vs_noop": None,
     }
