@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test docs-check check iam-check bench fuzz up down console invoke deploy outputs delete burst lock clean
+.PHONY: help setup demo test docs-check check iam-check bench fuzz up down console invoke deploy outputs delete burst capacity lock clean
 
 help: ## Show what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -80,6 +80,10 @@ delete: $(SETUP) ## Delete the stack from AWS; queues, tables and the archive st
 
 burst: $(SETUP) ## Drain 10,000 events at once on the embedded engine, against handlers that do less
 	@python -m benchmarks.burst
+
+capacity: $(SETUP) ## Forecast a launch: make capacity RATE=10000 LATENCY=80 CONCURRENCY=10 BATCH=10 (a minute; ms a batch)
+	@python -m benchmarks.capacity $(if $(RATE),--rate $(RATE)) $(if $(LATENCY),--latency $(LATENCY)) \
+	  $(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(if $(BATCH),--batch $(BATCH))
 
 lock: $(SETUP) ## Resolve the dependencies again and write the lock files
 	uv pip compile -q pyproject.toml --universal --python-version 3.13 --generate-hashes --no-header --upgrade -o functions/requirements.txt

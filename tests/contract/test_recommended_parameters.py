@@ -1,0 +1,31 @@
+"""What docs/capacity.md recommends can be deployed, and the model starts from what the template says."""
+
+from __future__ import annotations
+
+from benchmarks.capacity import System
+from benchmarks.scenarios import PATIENT, SCALES
+from tests.contract.parameters import accepts
+from tests.contract.project import ROOT, template
+
+
+def test_the_models_defaults_are_the_templates() -> None:
+    system = System()
+    defaults = {name: parameter.get("Default") for name, parameter in template()["Parameters"].items()}
+    assert {
+        "MaxConcurrency": system.concurrency,
+        "BatchSize": system.batch_size,
+        "BatchWindowSeconds": system.batch_window,
+        "MaxReceiveCount": system.max_receives,
+        "BackoffBaseSeconds": system.backoff_base,
+        "BackoffCapSeconds": system.backoff_cap,
+        "RetryBaseSeconds": system.retry_base,
+        "RetryCapSeconds": system.retry_cap,
+        "MaxRetries": system.max_retries,
+    }.items() <= defaults.items()
+
+
+def test_the_template_takes_what_is_recommended_and_the_page_says_it() -> None:
+    parameters, page = template()["Parameters"], (ROOT / "docs" / "capacity.md").read_text()
+    for recommended in (PATIENT, *(scale.parameters for scale in SCALES)):
+        assert all(accepts(parameters[name], value) for name, value in recommended.items())
+        assert all(f"`{name}={value}`" in page for name, value in recommended.items())
