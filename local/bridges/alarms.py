@@ -3,6 +3,7 @@
 # ruff: noqa: SLF001 - a bridge reaches into the engine
 from __future__ import annotations
 
+import itertools
 import json
 import operator
 import os
@@ -180,8 +181,9 @@ def _value(alarm: Alarm, start: float, end: float) -> float | None:
 def _datapoint(metric: dict[str, Any], statistic: str, start: float, end: float) -> float | None:
     dimensions = {one["Name"]: one["Value"] for one in metric.get("Dimensions", [])}
     key = (metric["Namespace"], metric["MetricName"], cloudwatch._dims_key(dimensions))
-    points = [one for one in list(cloudwatch._metrics.get(key, ())) if start <= one["Timestamp"] < end]
-    value: float | None = cloudwatch._calc_stats(points).get(statistic)
+    newest_first = reversed(list(cloudwatch._metrics.get(key, ())))
+    since = itertools.takewhile(lambda one: one["Timestamp"] >= start, newest_first)
+    value: float | None = cloudwatch._calc_stats([one for one in since if one["Timestamp"] < end]).get(statistic)
     return value
 
 

@@ -10,6 +10,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 import pytest
+from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]
 from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]
 
@@ -207,6 +208,16 @@ def test_the_resources_that_users_name_are_there() -> None:
     assert LOGICAL_IDS.items() <= found.items()
 
 
+def test_an_event_source_keeps_its_name_because_another_name_would_be_another_mapping_that_begins_anew() -> None:
+    sources = {name: list(found["Events"]) for name, found in functions().items() if "Events" in found}
+    assert sources == {
+        "ProcessorFunction": ["Buffer"],
+        "FanOutFunction": ["NewEvents"],
+        "DeadLetterIntakeFunction": ["DeadLetters"],
+        "EvidenceSweepFunction": ["Daily"],
+    }
+
+
 def test_the_outputs_are_those_of_the_contract_and_each_says_what_it_is() -> None:
     outputs = template()["Outputs"]
     assert outputs.keys() == OUTPUTS
@@ -358,6 +369,20 @@ def test_everything_that_holds_data_outlives_the_stack() -> None:
     for kind in DATA:
         for name, found in resources(kind).items():
             assert (found["DeletionPolicy"], found["UpdateReplacePolicy"]) == ("Retain", "Retain"), name
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_no_parameter_reaches_a_property_whose_change_would_replace_data(kind: str) -> None:
+    schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", kind).schema
+    fixed = schema["createOnlyProperties"] + schema.get("conditionalCreateOnlyProperties", [])
+    assert fixed
+    for name, found in resources(kind).items():
+        for path in fixed:
+            text = json.dumps(found["Properties"].get(path.removeprefix("/properties/")))
+            assert not re.search(r'"(Ref|Fn::\w+)":', text), f"{name}{path}"
+            assert not path.endswith("Name") or text == "null", (
+                f"{name}: a name cannot be kept when it has to be replaced"
+            )
 
 
 def test_the_tables_can_be_restored_to_any_second() -> None:

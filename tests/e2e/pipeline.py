@@ -125,6 +125,29 @@ class Pipeline:
         self.client("sqs").send_message(QueueUrl=url, MessageBody=text, MessageAttributes=typed)
         return identify(text)[0]
 
+    # -- by hand -------------------------------------------------------------------------------------------------
+
+    def sweep(self) -> dict[str, int]:
+        """Sweep the evidence, whatever its age."""
+        name = self.stack.stack.resources["EvidenceSweepFunction"]
+        answer = self.client("lambda").invoke(FunctionName=name, Payload=json.dumps({"olderThanHours": 0}))
+        report: dict[str, int] = json.loads(answer["Payload"].read())
+        return report
+
+    def replay(self, asked: dict[str, object]) -> dict[str, Any]:
+        """Run a replay to its end."""
+        workflows, machine = self.client("stepfunctions"), self.outputs["ReplayStateMachineArn"]
+        arn = workflows.start_execution(stateMachineArn=machine, input=json.dumps(asked))["executionArn"]
+
+        def ended() -> dict[str, Any]:
+            found: dict[str, Any] = workflows.describe_execution(executionArn=arn)
+            return found if found["status"] != "RUNNING" else {}
+
+        execution = self.eventually(ended, "the replay has ended")
+        assert execution["status"] == "SUCCEEDED", execution
+        output: dict[str, Any] = json.loads(execution["output"])
+        return output
+
     # -- where it is ---------------------------------------------------------------------------------------------
 
     def item(self, letter_id: str) -> dict[str, Any] | None:

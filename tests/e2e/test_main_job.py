@@ -157,7 +157,7 @@ def test_an_aborted_execution_is_adopted_by_the_sweep(pipeline: Pipeline) -> Non
     execution = pipeline.eventually(lambda: pipeline.executions(letter_id), "the outage makes a dead letter")[0]
     pipeline.client("stepfunctions").stop_execution(executionArn=execution.arn)
     pipeline.genesys.set_faults(None)
-    report = sweep(pipeline)
+    report = pipeline.sweep()
     assert report["adopted"] == 1
     adopted = pipeline.eventually(
         lambda: [one for one in pipeline.executions(letter_id) if one.status == "SUCCEEDED"], "the adopted letter ends"
@@ -178,75 +178,19 @@ def test_a_replay_redrives_archived_letters_and_does_nothing_the_second_time(pip
     prefix = execution.output["archive"]["key"]
     pipeline.genesys.set_faults(None)
 
-    counted = replay(pipeline, {"prefix": prefix, "dryRun": True})
+    counted = pipeline.replay({"prefix": prefix, "dryRun": True})
     assert counted["counts"] == {"EXHAUSTED": 1}
     assert not pipeline.item(letter_id)
     assert not pipeline.objects("replays/")
-    first = replay(pipeline, {"prefix": prefix, "reason": "fixed"})
+    first = pipeline.replay({"prefix": prefix, "reason": "fixed"})
     assert first["counts"] == {"EXHAUSTED RECOVERED": 1}
     assert pipeline.document(first["report"])["counts"] == first["counts"]
     assert pipeline.item(letter_id)
-    assert replay(pipeline, {"prefix": prefix, "reason": "again"})["counts"] == {"EXHAUSTED SKIPPED": 1}
+    assert pipeline.replay({"prefix": prefix, "reason": "again"})["counts"] == {"EXHAUSTED SKIPPED": 1}
     assert pipeline.document(prefix)["letterId"] == letter_id
-
-
-def test_no_personal_data_reaches_an_execution_or_a_log(pipeline: Pipeline) -> None:
-    marks = {
-        "ani": "tel:+15550100042",
-        "note": "Zoë says the card number is 4111-2222-3333",
-        "mail": "zoe.mark@example.com",
-    }
-    pipeline.genesys.set_faults({"status": 503})
-    event = with_user(**marks)
-    letters = [*pipeline.put(event), *pipeline.enqueue(f"no JSON at all {json.dumps(marks)}")]
-    for letter_id in letters:
-        pipeline.eventually(lambda letter=letter_id: pipeline.executions(letter), "it becomes a dead letter")
-    pipeline.genesys.set_faults(None)
-    executions = [pipeline.settled(letter_id) for letter_id in letters]
-    known = user(event["detail"]["eventBody"]["userId"])
-    told = json.dumps([[one.input, one.output, one.history] for one in executions], default=str, ensure_ascii=False)
-    written = told + every_log(pipeline)
-    assert letters[0] in written
-    personal = ["+15550100042", "Zoë", "4111-2222", "zoe.mark", known["name"], known["email"]]
-    assert [mark for mark in personal if mark in written] == []
 
 
 def delays(execution: Execution) -> list[int]:
     """The waits of an execution, in seconds, as its history shows them."""
     entered = [event.get("stateEnteredEventDetails", {}) for event in execution.history]
     return [json.loads(state["input"])["delaySeconds"] for state in entered if state.get("name") == "BackOff"]
-
-
-def every_log(pipeline: Pipeline) -> str:
-    """All that the functions have logged."""
-    logs = pipeline.client("logs")
-    groups = [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]]
-    pages = [logs.get_paginator("filter_log_events").paginate(logGroupName=group) for group in groups]
-    text = "".join(event["message"] for found in pages for page in found for event in page["events"])
-    assert "record failed" in text
-    return text.encode().decode("unicode_escape", "replace") + text
-
-
-def sweep(pipeline: Pipeline) -> dict[str, int]:
-    """Sweep by hand, whatever the evidence's age."""
-    name = pipeline.stack.stack.resources["EvidenceSweepFunction"]
-    answer = pipeline.client("lambda").invoke(FunctionName=name, Payload=json.dumps({"olderThanHours": 0}))
-    report: dict[str, int] = json.loads(answer["Payload"].read())
-    return report
-
-
-def replay(pipeline: Pipeline, asked: dict[str, object]) -> dict[str, object]:
-    """Run a replay to its end."""
-    workflows = pipeline.client("stepfunctions")
-    arn = workflows.start_execution(stateMachineArn=pipeline.outputs["ReplayStateMachineArn"], input=json.dumps(asked))[
-        "executionArn"
-    ]
-
-    def ended() -> dict[str, object]:
-        found: dict[str, object] = workflows.describe_execution(executionArn=arn)
-        return found if found["status"] != "RUNNING" else {}
-
-    execution = pipeline.eventually(ended, "the replay has ended")
-    assert execution["status"] == "SUCCEEDED", execution
-    output: dict[str, object] = json.loads(str(execution["output"]))
-    return output

@@ -19,7 +19,6 @@ from holdfast.domain.letters import MAX_MESSAGE_BYTES, RULE_ATTRIBUTES, Letter, 
 from tests.e2e.conftest import PARAMETERS, WAIT_SCALE
 from tests.e2e.pipeline import genesys_event, with_user
 from tests.e2e.processor import Processor
-from tests.e2e.test_main_job import replay, sweep
 from tests.e2e.test_publication import Consumer
 
 if TYPE_CHECKING:
@@ -202,7 +201,7 @@ def test_a_redrive_that_is_never_heard_of_is_unconfirmed_and_its_late_success_is
     pipeline.eventually(triage.quiet, "the late message is gone")
     pipeline.eventually(lambda: consumer.of(letter_id), "it is published")
     stored = pipeline.item(letter_id)
-    assert replay(pipeline, {"prefix": archive, "reason": "was it lost?"})["counts"] == {"UNCONFIRMED RECOVERED": 1}
+    assert pipeline.replay({"prefix": archive, "reason": "was it lost?"})["counts"] == {"UNCONFIRMED RECOVERED": 1}
     (again,) = [one for one in pipeline.executions(letter_id) if one.arn != execution.arn]
     assert again.path == ["Classify", "Decide", "SettleRecovered", "Recovered"]
     assert pipeline.item(letter_id) == stored
@@ -274,7 +273,7 @@ def test_a_letter_that_cannot_be_archived_keeps_its_evidence_until_the_sweep_arc
     assert (failed.status, failed.path[-1]) == ("FAILED", "Archive")
     (evidence,) = pipeline.objects(f"dead-letters/{letter_id}/")
     assert pipeline.document(evidence)["message"]["body"] == body
-    assert sweep(pipeline)["adopted"] >= 1
+    assert pipeline.sweep()["adopted"] >= 1
     (adopted,) = [one for one in triage.all_ended([letter_id])[letter_id] if one.arn != failed.arn]
     assert adopted.name == f"{failed.name}-g1"
     document = pipeline.document(output(adopted)["archive"]["key"])
@@ -290,7 +289,7 @@ def test_a_letter_that_cannot_be_classified_is_archived_as_unknown_and_can_be_re
         execution = pipeline.settled(letter_id)
     assert execution.path == ["Classify", "Archive", "SettleArchived", "Archived"]
     assert (output(execution)["category"], output(execution)["rule"]) == ("UNKNOWN", "classify-failed")
-    counts = replay(pipeline, {"prefix": output(execution)["archive"]["key"], "reason": "healed"})["counts"]
+    counts = pipeline.replay({"prefix": output(execution)["archive"]["key"], "reason": "healed"})["counts"]
     assert counts == {"UNKNOWN RECOVERED": 1}
     assert pipeline.item(letter_id)
 
@@ -354,10 +353,10 @@ def test_a_replay_whose_letters_fail_again_in_part_agrees_with_the_archive(pipel
     before = set(pipeline.objects("archive/"))
     assert {key for key in before if key.startswith(prefix)} == set(keys)
     asked: dict[str, object] = {"prefix": prefix, "reason": "fixed for most"}
-    assert replay(pipeline, {**asked, "dryRun": True})["counts"] == {"UNKNOWN": 10}
+    assert pipeline.replay({**asked, "dryRun": True})["counts"] == {"UNKNOWN": 10}
     assert set(pipeline.objects("archive/")) == before
 
-    done = replay(pipeline, asked)
+    done = pipeline.replay(asked)
     assert (done["letters"], done["counts"]) == (10, {"UNKNOWN ARCHIVED": 3, "UNKNOWN RECOVERED": 7})
     assert all(map(pipeline.item, good))
     assert not any(map(pipeline.item, bad))
@@ -370,9 +369,9 @@ def test_a_replay_whose_letters_fail_again_in_part_agrees_with_the_archive(pipel
     assert {line["archive"]["key"] for line in lines if line["outcome"] == "ARCHIVED"} == again
     assert not [key for letter_id in letter_ids for key in pipeline.objects(f"dead-letters/{letter_id}/")]
 
-    assert replay(pipeline, asked)["counts"] == {"UNKNOWN SKIPPED": 10}
-    assert replay(pipeline, {**asked, "dryRun": True})["counts"] == {"SKIPPED": 7, "UNKNOWN": 3}
-    other = replay(pipeline, {**asked, "reason": "fixed for all, they say"})
+    assert pipeline.replay(asked)["counts"] == {"UNKNOWN SKIPPED": 10}
+    assert pipeline.replay({**asked, "dryRun": True})["counts"] == {"SKIPPED": 7, "UNKNOWN": 3}
+    other = pipeline.replay({**asked, "reason": "fixed for all, they say"})
     assert other["counts"] == {"UNKNOWN ARCHIVED": 3, "UNKNOWN SKIPPED": 7}
     assert set(pipeline.objects("archive/")) - before > again
 
@@ -391,7 +390,7 @@ def test_a_stopped_replay_that_is_started_again_does_the_rest_only(pipeline: Pip
         )["executionArn"]
         pipeline.eventually(lambda: len(triage.messages()) == REPLAYED_AT_ONCE, "the first letters are redriven")
         workflows.stop_execution(executionArn=arn)
-    again = replay(pipeline, asked)
+    again = pipeline.replay(asked)
     assert again["letters"] == len(letter_ids)
     counts = again["counts"]
     assert isinstance(counts, dict)
