@@ -31,7 +31,9 @@ def draw(detail: dict[str, Any], path: Path) -> None:
     left.set_title("latency of a batch of ten, ms (API 50 ms, DynamoDB 5 ms)")
     _bars(right, detail["cpu_ms_per_event"], ("floor", "holdfast", "threaded", "per_event", "powertools"))
     right.set_title("CPU of an event, ms (users known)")
-    right.legend(*left.get_legend_handles_labels(), frameon=False)
+    left.set_xlim(left=1)
+    right.set_xlim(left=0.01)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
 
