@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.project import FUNCTIONS, properties, resources, template, values
+from tests.contract.project import FUNCTIONS, ROOT, properties, resources, template, values
 
 #: The contract with the runbook, in the order in which an event meets trouble.
 ALARMS = [
@@ -224,3 +224,8 @@ def test_one_event_that_kills_its_worker_again_and_again_is_no_failing_processor
     alarm = alarms()["ProcessorErrorsAlarm"]
     killed = alarm["Period"] / properties("BufferQueue")["VisibilityTimeout"]
     assert killed + 1 < alarm["Threshold"]
+
+
+def test_every_alarm_has_its_section_in_the_runbook() -> None:
+    headings = re.findall(r"^## (.+)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    assert {anchor(name) for name in ALARMS} <= {heading.lower().replace(" ", "-") for heading in headings}
