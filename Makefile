@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test docs-check check iam-check bench fuzz up down console invoke deploy outputs delete burst capacity lock clean
+.PHONY: help setup demo test docs-check check iam-check bench fuzz up down console invoke deploy outputs delete burst capacity audit faults chaos lock clean
 
 help: ## Show what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -43,7 +43,7 @@ docs-check: $(SETUP) ## Run the commands of the documents against the applicatio
 check: $(SETUP) ## Run the static checks only
 	ruff check .
 	ruff format --check .
-	mypy functions local benchmarks
+	mypy functions local benchmarks proof
 
 bench: $(SETUP) ## Measure speed and cost against what others would write (about five minutes, two quiet cores)
 	@python -m benchmarks
@@ -84,6 +84,12 @@ burst: $(SETUP) ## Drain 10,000 events at once on the embedded engine, against h
 capacity: $(SETUP) ## Forecast a launch: make capacity RATE=10000 LATENCY=80 CONCURRENCY=10 BATCH=10 (a minute; ms a batch)
 	@python -m benchmarks.capacity $(if $(RATE),--rate $(RATE)) $(if $(LATENCY),--latency $(LATENCY)) \
 	  $(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(if $(BATCH),--batch $(BATCH))
+
+audit: $(SETUP) ## Say where events are: IDS=file, or FROM=time TO=time; STACK=name looks on AWS
+	@python -m local.audit $(if $(IDS),--ids $(IDS)) $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) $(if $(STACK),--stack $(STACK))
+
+chaos: $(SETUP) ## Send events under random faults and audit all the time: SEED=number MINUTES=number
+	@python -m proof.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 lock: $(SETUP) ## Resolve the dependencies again and write the lock files
 	uv pip compile -q pyproject.toml --universal --python-version 3.13 --generate-hashes --no-header --upgrade -o functions/requirements.txt

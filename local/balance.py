@@ -17,10 +17,11 @@ from typing import Any
 
 from holdfast.domain.envelope import identify
 from holdfast.domain.letters import EVIDENCE_PREFIX
+from holdfast.domain.replay import ARCHIVE_PREFIX
+from local.audit import executions, keys
 from local.stack import Stack
 from local.traffic import Expected
 
-ARCHIVE_PREFIX = "archive/"
 SHOWN = 5
 _READERS = 8
 
@@ -208,22 +209,8 @@ def messages(stack: Stack, queue_url: str) -> list[str]:
     ]
 
 
-def keys(stack: Stack, prefix: str) -> list[str]:
-    """The keys in the archive bucket below a prefix."""
-    pages = stack.client("s3").get_paginator("list_objects_v2")
-    bucket = stack.outputs["ArchiveBucketName"]
-    return [found["Key"] for page in pages.paginate(Bucket=bucket, Prefix=prefix) for found in page.get("Contents", [])]
-
-
-def executions(stack: Stack) -> list[dict[str, Any]]:
-    """All triage executions, the newest first."""
-    pages = stack.client("stepfunctions").get_paginator("list_executions")
-    arn = stack.outputs["TriageStateMachineArn"]
-    return [execution for page in pages.paginate(stateMachineArn=arn) for execution in page["executions"]]
-
-
 def _executions(stack: Stack) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    found = executions(stack)
+    found = list(executions(stack))
     running = tuple(execution["name"] for execution in found if execution["status"] == "RUNNING")
     return running, tuple(
         execution["name"] for execution in found if execution["status"] not in {"RUNNING", "SUCCEEDED"}

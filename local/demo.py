@@ -23,7 +23,8 @@ from rich.table import Table
 
 from holdfast.domain.fan_out import SOURCE
 from holdfast.domain.letters import EVIDENCE_PREFIX
-from local.balance import Balance, Holdings, balance, executions, keys, look, messages, shortened
+from local.audit import Audit, Auditor, Place, executions, keys
+from local.balance import Balance, Holdings, balance, look, messages, shortened
 from local.engine import ACCOUNT, REGION
 from local.environment import LocalStack
 from local.errors import LocalError
@@ -162,8 +163,10 @@ class Demo:
         holdings = look(self._stack)
         published = Counter(json.loads(body)["detail"]["eventId"] for body in messages(self._stack, self._published))
         result = balance(self._sender.sent.values(), holdings)
+        audit = Auditor(self._stack).of_events(self._sender.sent, again=0)
         faults = [*result.faults, *_faults_of_publications(holdings, published), *self._faults_of_concurrency()]
-        self._print_balance(result, published)
+        faults += _faults_of_audit(audit, result)
+        self._print_balance(result, published, audit)
         self._print_archive(holdings)
         self._print_stories()
         for fault in faults:
@@ -224,7 +227,7 @@ class Demo:
 
     # -- what is shown ---------------------------------------------------------------------------------------
 
-    def _print_balance(self, result: Balance, published: Counter[str]) -> None:
+    def _print_balance(self, result: Balance, published: Counter[str], audit: Audit) -> None:
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column(style="bold")
         table.add_column(justify="right")
@@ -237,6 +240,7 @@ class Demo:
             ("archived", str(result.archived), "no event and never going to be one"),
             ("in custody", str(result.in_custody), "in a queue or in triage"),
             ("lost", lost, "sent, and nowhere to be found"),
+            ("audited", str(len(audit.found)), "the same by AWS's own APIs alone, as make audit does it"),
             ("published", str(len(published)), f"on the enriched bus, {again} of them more than once"),
         )
         for row in rows:
@@ -289,6 +293,13 @@ def collect_publications(stack: Stack) -> str:
     events.put_rule(Name=PUBLISHED, EventBusName=bus, EventPattern=json.dumps({"source": [SOURCE]}))
     events.put_targets(Rule=PUBLISHED, EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn}])
     return url
+
+
+def _faults_of_audit(audit: Audit, result: Balance) -> list[str]:
+    """The audit looks into no queue, and has to find the same."""
+    found = (len(audit.at(Place.STORED)), len(audit.at(Place.ARCHIVED)), audit.lost)
+    counted = (result.stored, result.archived, len(result.lost))
+    return [] if found == counted else [f"the audit finds {found}, the balance {counted}: stored, archived, lost"]
 
 
 def _faults_of_publications(holdings: Holdings, published: Counter[str]) -> list[str]:

@@ -17,7 +17,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from local.balance import ARCHIVE_PREFIX, executions, keys
+from holdfast.domain.replay import ARCHIVE_PREFIX
+from local.audit import executions, keys
 from local.engine import concurrency
 from local.stack import Stack
 
