@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
-import subprocess
 import threading
 import time
 import urllib.request
@@ -15,13 +12,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
+from proof.saboteur import kill_workers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.e2e.pipeline import Pipeline
 
-#: How a function's workers are named by the engine: the folder that each of them runs in.
-WORKER_FOLDER = "ministack-lambda-{function}-"
 STORE = "BatchExecuteStatement"
 
 
@@ -113,17 +110,7 @@ class Processor:
 
     def kill(self) -> int:
         """Kill -9 every worker of the processor; answers how many there were."""
-        folder = WORKER_FOLDER.format(function=self.name)
-        engine = str(self.pipeline.stack.engine.pid)
-        listed = subprocess.run(
-            ["/bin/ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
-        ).stdout
-        rows = [line.split(None, 2) for line in listed.splitlines()]
-        workers = [int(row[0]) for row in rows if row[1] == engine and folder in row[-1]]
-        for worker in workers:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGKILL)
-        return len(workers)
+        return kill_workers(self.pipeline.stack.engine.pid, self.name)
 
     # -- what is seen --------------------------------------------------------------------------------------------
 
