@@ -389,8 +389,19 @@ def told(moment: Moment) -> str:
     )
 
 
+def chaos(seed: int, minutes: float, say: Callable[[str], None] = lambda _line: None) -> dict[str, Any]:
+    """Deploy, run, and report: the figures, what is wrong, and every audit."""
+    genesys = GenesysStandIn(requests_per_minute=100_000)
+    local = LocalStack(parameters=PARAMETERS, wait_scale=WAIT_SCALE, genesys=genesys, say=say)
+    with local, Saboteur(local, seed=seed) as saboteur, Effects(local.stack) as effects:
+        saboteur.set_visibility_timeouts(VISIBILITY_SECONDS)
+        run = Chaos(local, saboteur, effects, seed, say)
+        run.run(minutes)
+        return run.verdict() | {"minutes": minutes, "moments": [asdict(one) for one in run.moments]}
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run, and write the figures and every audit to a file."""
+    """Run, and write what ``chaos`` reports into a file."""
     parser = argparse.ArgumentParser(
         prog="python -m proof.chaos", description="A stream of events under random faults."
     )
@@ -398,23 +409,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=3.0, help="how long events are sent under faults")
     parser.add_argument("--report", type=Path, default=Path(".local/chaos.json"), help="where the figures go")
     options = parser.parse_args(arguments)
-    genesys = GenesysStandIn(requests_per_minute=100_000)
-    with (
-        LocalStack(parameters=PARAMETERS, wait_scale=WAIT_SCALE, genesys=genesys, say=print) as local,
-        Saboteur(local, seed=options.seed) as saboteur,
-        Effects(local.stack) as effects,
-    ):
-        saboteur.set_visibility_timeouts(VISIBILITY_SECONDS)
-        chaos = Chaos(local, saboteur, effects, options.seed, print)
-        chaos.run(options.minutes)
-        verdict = chaos.verdict() | {"minutes": options.minutes}
+    report = chaos(options.seed, options.minutes, lambda line: print(line, flush=True))
     options.report.parent.mkdir(parents=True, exist_ok=True)
-    options.report.write_text(
-        json.dumps(verdict | {"moments": [asdict(one) for one in chaos.moments]}, indent=1) + "\n"
-    )
-    print(json.dumps(verdict, indent=1))
-    print("WRONG" if verdict["wrong"] else "Nothing is lost, and nothing is double.")
-    return 1 if verdict["wrong"] else 0
+    options.report.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps({name: value for name, value in report.items() if name != "moments"}, indent=1))
+    print(f"{'WRONG' if report['wrong'] else 'Nothing is lost, and nothing is double.'} All of it: {options.report}")
+    return 1 if report["wrong"] else 0
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ out here. A response that is lost was an effect: AWS did it, and the caller sees
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import threading
 from collections import Counter
@@ -125,6 +126,9 @@ class Network:
         self._ready = threading.Event()
         self._runner: web.AppRunner | None = None
         self._port = 0
+        self._rules: dict[Fault, Any] = {}
+        # What it breaks on purpose is no news.
+        logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
         # microburst draws from Python's own generator.
         random.seed(seed)
 
@@ -147,7 +151,12 @@ class Network:
 
     def set_faults(self, faults: Iterable[Fault] = ()) -> None:
         """From here on exactly these happen."""
-        self._burst.engine.set_rules([fault.rule() for fault in faults])
+        faults = list(faults)
+        self._rules = dict(zip(faults, self._burst.engine.set_rules([fault.rule() for fault in faults]), strict=True))
+
+    def hits(self, fault: Fault) -> int:
+        """How often one of the faults that are set now has hit."""
+        return int(self._rules[fault].fired_count)
 
     def fired(self) -> Counter[tuple[str, str, str]]:
         """How often each fault has hit so far: service, operation, what microburst did."""
