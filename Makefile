@@ -88,6 +88,9 @@ capacity: $(SETUP) ## Forecast a launch: make capacity RATE=10000 LATENCY=80 CON
 audit: $(SETUP) ## Say where events are: IDS=file, or FROM=time TO=time; STACK=name looks on AWS
 	@python -m local.audit $(if $(IDS),--ids $(IDS)) $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) $(if $(STACK),--stack $(STACK))
 
+faults: $(SETUP) ## Play every call with every fault, one at a time (half an hour): ONLY=text plays a part
+	@python -m proof.faults $(if $(ONLY),--only '$(ONLY)' --results .local/faults.json)
+
 chaos: $(SETUP) ## Send events under random faults and audit all the time: SEED=number MINUTES=number
 	@python -m proof.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 

@@ -171,6 +171,7 @@ class Stage:
     def __init__(self, local: LocalStack, saboteur: Saboteur, effects: Effects) -> None:
         self._local, self._saboteur, self._effects = local, saboteur, effects
         self._auditor = Auditor(local.stack)
+        self._undo = contextlib.ExitStack()
         self._cell_fault: Fault | None = None
         self._sweeps = 0
         self._release: tuple[float, Callable[[], int]] | None = None
@@ -182,8 +183,9 @@ class Stage:
         self._sweeps = 0
         self._arrange()
         disarm = self._arm(cell)
-        letters = tuple(getattr(self, cell.story)())
-        settled = self._rests(letters, published=cell.function == "FanOutFunction")
+        with self._undo:
+            letters = tuple(getattr(self, cell.story)())
+            settled = self._rests(letters, published=cell.function == "FanOutFunction")
         hits = disarm()
         found = self._auditor.locate(letters)
         outcome = self._told(found.values(), before)
@@ -306,7 +308,8 @@ class Stage:
 
     def dead_again(self) -> list[str]:
         """A redriven event dies again before it is stored."""
-        self._arrange(Fault("broken", "dynamodb", "BatchExecuteStatement", "ProcessorFunction", times=15))
+        self._arrange(Fault("broken", "dynamodb", "BatchExecuteStatement", "ProcessorFunction", times=3))
+        self._die_at_once()
         return self.recovered()
 
     def orphan(self) -> list[str]:
@@ -331,6 +334,14 @@ class Stage:
         arn = workflows.start_execution(stateMachineArn=machine, input=asked)["executionArn"]
         self._until(lambda: workflows.describe_execution(executionArn=arn)["status"] != "RUNNING")
         return letters
+
+    def _die_at_once(self) -> None:
+        """Let one failed receive make a dead letter, as long as this story lasts."""
+        sqs, url = self._local.client("sqs"), self._local.outputs["BufferQueueUrl"]
+        before = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])["Attributes"]
+        policy = json.loads(before["RedrivePolicy"]) | {"maxReceiveCount": 1}
+        self._undo.callback(sqs.set_queue_attributes, QueueUrl=url, Attributes=before)
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": json.dumps(policy)})
 
     def _enqueue(self, *events: Mapping[str, Any]) -> list[str]:
         texts = [json.dumps(event) for event in events]
