@@ -22,7 +22,7 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from local.balance import executions
+from local.audit import executions
 from local.console import console
 from local.engine import HOST, ROOT
 from local.environment import LocalStack
@@ -84,8 +84,8 @@ def play(local: LocalStack) -> str:
     _until(lambda: _entered(local.stack, "Classify") > 1)
     local.genesys.set_faults()
     print("Genesys is back: waiting until the letter is recovered ...")
-    _until(lambda: executions(local.stack)[0]["status"] == "SUCCEEDED")
-    name: str = executions(local.stack)[0]["name"]
+    _until(lambda: next(executions(local.stack))["status"] == "SUCCEEDED")
+    name: str = next(executions(local.stack))["name"]
     return name
 
 

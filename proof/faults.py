@@ -112,6 +112,7 @@ CALLS = (
     ("EvidenceSweepFunction", "s3", "ListObjectsV2", "orphan"),
     ("EvidenceSweepFunction", "s3", "GetObject", "orphan"),
     ("EvidenceSweepFunction", "stepfunctions", "DescribeExecution", "orphan"),
+    ("EvidenceSweepFunction", "stepfunctions", "GetExecutionHistory", "orphan"),
     ("EvidenceSweepFunction", "stepfunctions", "StartExecution", "orphan"),
     ("EvidenceSweepFunction", "dynamodb", "GetItem", "left_behind"),
     ("EvidenceSweepFunction", "s3", "DeleteObjects", "left_behind"),
