@@ -462,13 +462,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     wanted = [cell for cell in cells() if options.only in f"{cell.function} {cell.operation} {cell.fault}"]
+    options.results.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     with staged(print) as stage:
         for number, cell in enumerate(wanted, 1):
             rows.append(stage.play(cell))
             print(f"{number}/{len(wanted)} {rows[-1].seconds:5.1f} s  {_line(rows[-1])}", flush=True)
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    options.results.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+            # After each, so that a run that is stopped has told what it saw.
+            options.results.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     wrong = [row for row in rows if not row.right]
     for row in wrong:
         print(f"WRONG: {_line(row)}")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -43,7 +44,8 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
         axes.legend(loc="upper left", fontsize="small")
         axes.margins(x=0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with mpl.rc_context({"svg.hashsalt": "holdfast"}):  # the same picture from the same figures
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _stack(
