@@ -32,7 +32,7 @@ from local.environment import LocalStack
 from local.errors import LocalError
 from local.genesys import GenesysStandIn
 from local.sending import ENTRIES_PER_CALL, Sender
-from local.traffic import Expected, burst
+from local.traffic import BusEvent, Expected, burst
 from proof.effects import Effects
 from proof.network import FAULTS, SERVICES, Fault, actions
 from proof.saboteur import FUNCTIONS, WAYS, Saboteur
@@ -118,6 +118,7 @@ class Chaos:
 
     def run(self, minutes: float) -> None:
         """Send for this long under faults, heal, and wait until everything has come to rest."""
+        self._warm_up()
         self._began = time.monotonic()
         until = self._began + minutes * 60
         hands = [
@@ -135,6 +136,16 @@ class Chaos:
         self.effects.read_stream()
 
     # -- what happens --------------------------------------------------------------------------------------------
+
+    def _warm_up(self) -> None:
+        """Wait until the first event is through: a fault that comes before the first worker hits nothing."""
+        first = burst(PIECE, random.Random(f"first {self._seed}"), datetime.now(UTC))
+        self._sender.send([item for item in first if isinstance(item, BusEvent)][:1])
+        deadline = time.monotonic() + REST_SECONDS
+        while not self.effects.publications:
+            if time.monotonic() > deadline:
+                raise LocalError(f"After {REST_SECONDS} s the first event is not published.")
+            time.sleep(0.5)
 
     def _send(self, until: float) -> None:
         chance = random.Random(self._seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from proof.chaos import chaos
 
 SEED = 1
-MINUTES = 0.75
+MINUTES = 1.0
 
 
 def test_a_stream_of_events_under_random_faults_loses_and_doubles_nothing() -> None:
