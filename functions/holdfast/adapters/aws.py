@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 _CONFIG = Config(connect_timeout=2, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
 #: What goes to DynamoDB is typed value by value in the adapter, and botocore's own look at each of these values costs a
-#: fifth of a batch's CPU (docs/performance.md). DynamoDB itself checks them all the same.
+#: seventh of a small batch's CPU (docs/performance.md). DynamoDB itself checks them all the same.
 _UNCHECKED = _CONFIG.merge(Config(parameter_validation=False))
 
 #: Error code → ours. A code that is not here passes untouched, unless its HTTP status says 5xx.
