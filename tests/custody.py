@@ -193,7 +193,9 @@ def own_attributes(message: Message) -> dict[str, dict[str, str]]:
 
 
 class Custody(RuleBasedStateMachine):
-    """The custody rule."""
+    """The custody rule. ``only`` is the one fault that can happen, where a hunt is after what it brings about."""
+
+    only: Fault | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -254,6 +256,8 @@ class Custody(RuleBasedStateMachine):
         self.world.journal.heal()
         for call, error in self.outages.items():
             self.world.journal.break_down(call, error)
+        if fault.kind != "none" and self.only:
+            fault = self.only
         fault.strike(self.world)
 
     @precondition(lambda self: self.buffer)

@@ -13,10 +13,10 @@ from hypothesis.stateful import run_state_machine_as_test
 from holdfast.domain import intake, sweep
 from holdfast.domain.processing import BatchReport
 from holdfast.domain.triage import Archivist, archive_key
-from tests.custody import Custody
+from tests.custody import Custody, Fault
 
 SHORT = settings(max_examples=50, stateful_step_count=40, derandomize=True, deadline=None, database=None)
-HUNT = settings(SHORT, max_examples=400, phases=[Phase.generate], report_multiple_bugs=False)
+HUNT = settings(SHORT, max_examples=200, phases=[Phase.generate], report_multiple_bugs=False)
 Break = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -66,17 +66,18 @@ def sweeps_away_what_nobody_archived(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "fault"),
     [
-        lets_go_before_the_evidence_is_written,
-        lets_go_without_an_execution,
-        answers_the_queue_before_the_event_is_stored,
-        settles_without_an_archive,
-        sweeps_away_what_nobody_archived,
+        (lets_go_before_the_evidence_is_written, Fault("is down", "objects.create")),
+        (lets_go_without_an_execution, Fault("is down", "executions.start")),
+        (answers_the_queue_before_the_event_is_stored, Fault("fails", "eventstore.store")),
+        (settles_without_an_archive, None),
+        (sweeps_away_what_nobody_archived, None),
     ],
-    ids=lambda broken: str(broken.__name__),
+    ids=lambda value: value.__name__ if callable(value) else f"{value and value.call}",
 )
-def test_the_machine_finds_a_product_that(broken: Break, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_machine_finds_a_product_that(broken: Break, fault: Fault | None, monkeypatch: pytest.MonkeyPatch) -> None:
     broken(monkeypatch)
+    monkeypatch.setattr(Custody, "only", fault)
     with pytest.raises(AssertionError):
         run_state_machine_as_test(Custody, settings=HUNT)
