@@ -64,6 +64,7 @@ def picture(lines: list[Line]) -> str:
         times += [seconds] * max(1, len(text.wrap(console, WIDTH)))
         console.print(text)
     svg = console.export_svg(title="make demo")
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # nothing is fetched from elsewhere
 
     def timed(found: re.Match[str]) -> str:
         return f'{found[0]} style="animation-delay: {times[int(found[1])] / SPEED:.1f}s"'
