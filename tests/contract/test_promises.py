@@ -1,0 +1,26 @@
+"""Each promise of docs/promises.md is seen by a test that exists."""
+
+from __future__ import annotations
+
+import re
+
+from tests.contract.project import ROOT
+
+ROW = re.compile(r"^\| (\d+) \| (.+?) \| (.*?) ?\|$", re.MULTILINE)
+PROMISES = {int(number): re.findall(r"`(test_\w+)`", tests) for number, _, tests in ROW.findall(
+    (ROOT / "docs/promises.md").read_text()
+)}  # fmt: skip
+TESTS = {
+    name
+    for path in (ROOT / "tests/e2e").glob("test_*.py")
+    for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+}
+
+
+def test_every_promise_is_seen_by_a_test() -> None:
+    assert list(PROMISES) == list(range(1, 33))
+    assert [number for number, tests in PROMISES.items() if not tests] == []
+
+
+def test_every_test_that_a_promise_names_exists() -> None:
+    assert {name for tests in PROMISES.values() for name in tests} - TESTS == set()
