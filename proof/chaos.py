@@ -43,6 +43,9 @@ PIECE = 500
 AUDIT_SECONDS = 20.0
 WEATHER_SECONDS = 6.0
 STRIKE_SECONDS = 2.0
+#: So long that events die of it in the buffer, and triage has to send them back.
+OUTAGE_SECONDS = 20.0
+OUTAGE_EVERY_SECONDS = 120.0
 #: How long everything may take to come to rest once all faults are over.
 REST_SECONDS = 900
 VISIBILITY_SECONDS = 20
@@ -112,6 +115,9 @@ class Chaos:
         self._sender = Sender(local.stack)
         self._auditor = Auditor(local.stack)
         self._began = time.monotonic()
+        self._lock = threading.Lock()
+        #: The outage comes first: the first rule that matches decides.
+        self._current: dict[str, Collection[Fault]] = {"outage": (), "weather": ()}
         self.disturbances: Counter[str] = Counter()
         self.moments: list[Moment] = []
         self.effects = effects
@@ -125,6 +131,7 @@ class Chaos:
             threading.Thread(target=self._send, args=(until,), daemon=True),
             threading.Thread(target=self._weather, args=(until,), daemon=True),
             threading.Thread(target=self._strike, args=(until,), daemon=True),
+            threading.Thread(target=self._long_outages, args=(until,), daemon=True),
         ]
         for hand in hands:
             hand.start()
@@ -189,6 +196,15 @@ class Chaos:
                 kind(chance)
             time.sleep(STRIKE_SECONDS)
 
+    def _long_outages(self, until: float) -> None:
+        """Again and again the events table takes nothing for a while, whatever the weather."""
+        outage = [Fault("broken", "dynamodb", "BatchExecuteStatement", "ProcessorFunction")]
+        while time.monotonic() < until:
+            self.disturbances["long_outage"] += 1
+            with self._faults(outage, "outage"):
+                time.sleep(OUTAGE_SECONDS)
+            time.sleep(max(0.0, min(OUTAGE_EVERY_SECONDS - OUTAGE_SECONDS, until - time.monotonic())))
+
     @contextlib.contextmanager
     def _survived(self) -> Iterator[None]:
         """A disturbance that is refused is none; what it did not do is not counted anywhere."""
@@ -200,12 +216,18 @@ class Chaos:
     # -- weather -------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _faults(self, faults: Collection[Fault]) -> Iterator[None]:
-        self._saboteur.network.set_faults(faults)
+    def _faults(self, faults: Collection[Fault], source: str = "weather") -> Iterator[None]:
+        self._set_faults(source, faults)
         try:
             yield
         finally:
-            self._saboteur.network.set_faults()
+            self._set_faults(source, ())
+
+    def _set_faults(self, source: str, faults: Collection[Fault]) -> None:
+        """Weather and outage each have faults of their own, and neither takes the other's away."""
+        with self._lock:
+            self._current[source] = faults
+            self._saboteur.network.set_faults([fault for some in self._current.values() for fault in some])
 
     def _drizzle(self, chance: random.Random) -> contextlib.AbstractContextManager[None]:
         """A few calls of every service fail."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from local.engine import ROOT
+from proof.faults import cells
 from proof.picture import draw
 
 RESULTS = Path(__file__).parent / "results"
@@ -56,8 +57,9 @@ more than one content under its id. Publication itself is at least once: the sam
 _CALLS = """
 ## Every call, every fault
 
-{cells} cells, one fault each; every fault hit at least once. Lost: {lost}. Doubled: {doubled}. Run it again with
-`make faults`, or a part of it with `make faults ONLY='ArchiveFunction PutObject'`.
+{cells} of {all} cells were played, one fault each; each of these faults hit at least once. Lost: {lost}.
+Doubled: {doubled}. Run it again with `make faults`, or a part of it with
+`make faults ONLY='ArchiveFunction PutObject'`.
 
 | fault | what it is |
 |---|---|
@@ -98,19 +100,35 @@ same traffic, the same weather and the same strikes again; what meets what is up
 """
 
 
+_AUDIT = """
+## Audit a stack of your own
+
+`make audit IDS=ids.txt` (one event id a line, `-` for standard input) says for each event whether it is stored,
+archived (and where), or in triage (and in which execution). With `STACK=holdfast` it looks at a stack on AWS, with the
+credentials of your shell. It only reads, and never receives a message. What is in no store is compared with what the
+queues hold: more than that in two looks a minute apart is loss, and the exit status is 1.
+
+`make audit FROM=2026-11-24T08:00 TO=2026-11-24T09:00` needs no ids: it holds what the executions of that time tell
+against the table, the archive and the evidence.
+"""
+
+
 def main() -> None:
     """Write the page; a file that is named as an argument becomes the chaos run that it tells."""
     if sys.argv[1:]:
         shutil.copy(sys.argv[1], RESULTS / "chaos.json")
     report = json.loads((RESULTS / "chaos.json").read_text())
     draw(report, PICTURE)
-    PAGE.write_text(_INTRODUCTION + _chaos(report) + _matrix(json.loads((RESULTS / "faults.json").read_text())))
+    PAGE.write_text(
+        _INTRODUCTION + _chaos(report) + _matrix(json.loads((RESULTS / "faults.json").read_text())) + _AUDIT
+    )
 
 
 def _matrix(rows: list[Mapping[str, Any]]) -> str:
     seen = {row["cell"]["fault"] for row in rows}
     return _CALLS.format(
         cells=len(rows),
+        all=sum(1 for _ in cells()),
         lost=sum(row["lost"] for row in rows),
         doubled=sum(row["doubled"] for row in rows),
         faults=_table((name, what) for name, what in _FAULTS.items() if name in seen),
