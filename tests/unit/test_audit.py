@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from holdfast.domain.identity import execution_name
+from holdfast.domain.identity import execution_name, letter_id
 from holdfast.domain.replay import Plan
-from local.audit import Audit, Auditor, Place, told
+from local.audit import Audit, Auditor, OnAws, Place, main, told
 
 MESSAGE = "0b7c9a3e-5a55-4c0e-9f5c-5f3a6b7c8d9e"
 DETAIL_TYPE = "v2.detail.events.conversation.{id}.acd.start"
@@ -270,3 +271,39 @@ def test_only_what_began_in_the_range_is_looked_at(world: World) -> None:
     world.run("a", "ABORTED", at=BEGAN - HOUR)
     world.run("b", "ABORTED", at=BEGAN + HOUR)
     assert of_range(world).found == ()
+
+
+# -- the program ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ids(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The program on a stack of this world, with these lines in its file."""
+    monkeypatch.setattr(OnAws, "named", lambda _stack: world)
+
+    def run(*lines: str) -> int:
+        (tmp_path / "ids.txt").write_text("\n".join(lines) + "\n\n")
+        return main(["--ids", str(tmp_path / "ids.txt"), "--stack", "holdfast", "--again", "0"])
+
+    return run
+
+
+def test_the_exit_status_says_whether_anything_is_lost(world: World, ids: Callable[..., int]) -> None:
+    world.stored = {"a"}
+    assert ids("a") == 0
+    assert ids("a", "b") == 1
+
+
+def test_any_event_id_and_any_letter_id_is_taken(world: World, ids: Callable[..., int]) -> None:
+    odd = letter_id("an id / that is no key")
+    world.stored = {odd}
+    assert ids("an id / that is no key") == 0
+    assert ids(odd) == 0
+
+
+def test_without_a_stack_it_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("local.audit.running", lambda: None)
+    assert main(["--from", "2026-11-23T08:00"]) == 2
+    assert "make up" in capsys.readouterr().err
