@@ -46,7 +46,7 @@ _KINDS = {
 _INTRODUCTION = """# What happens when something fails
 
 Written by `make faults` and `make chaos`; do not edit. Both run the deployed application on the local engine, with IAM
-enforced. A proxy ([microburst](https://pypi.org/project/microburst/)) stands between every function and AWS, workers
+enforced. A proxy (microburst, on PyPI) stands between every function and AWS, workers
 die at chosen calls, and the stand-in for Genesys fails as the real one does.
 
 **Lost** is an event that is in no store and in no queue once everything has come to rest. **Doubled** is an event for

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import pytest
+from samcli.local.docker.lambda_image import LambdaImage, Runtime  # type: ignore[import-untyped]
 from samcli.yamlhelper import yaml_dump, yaml_parse  # type: ignore[import-untyped]
 
 from local.engine import HOST
@@ -31,7 +32,8 @@ from tests.e2e.still import StillStack
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-IMAGE = "public.ecr.aws/lambda/python:3.13-x86_64"
+#: The image that sam takes, by its own words.
+IMAGE = f"{LambdaImage._INVOKE_REPO_PREFIX}/{Runtime.get_image_name_tag('python3.13', 'x86_64')}"
 #: A machine that cannot reach AWS's registry may have a tool beside the project that makes such an image.
 IMAGE_TOOL = ROOT.parent / "shared" / "tools" / "lambda-base-image"
 FIXTURES = [
