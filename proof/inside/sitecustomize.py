@@ -69,9 +69,10 @@ _plain = getattr(botocore.client.BaseClient, _NAME)
 
 def _call(self: Any, operation_name: str, api_params: Any) -> Any:
     _strike(operation_name, "before")
-    answer = _plain(self, operation_name, api_params)
-    _strike(operation_name, "after")
-    return answer
+    try:
+        return _plain(self, operation_name, api_params)
+    finally:  # an error of the service is an answer too
+        _strike(operation_name, "after")
 
 
 setattr(botocore.client.BaseClient, _NAME, _call)
