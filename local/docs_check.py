@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local import down, up
 from local.background import running
 from local.engine import ROOT
 
@@ -83,12 +82,17 @@ def main() -> int:
     """Run every page, or those that are named; the number of pages with a command that failed is the exit code."""
     pages = [Path(name).resolve() for name in sys.argv[1:]] or PAGES
     if started := running() is None:
-        up.main(["--wait-scale", WAIT_SCALE])
+        _make("local.up", "--wait-scale", WAIT_SCALE)
     try:
         return sum(not _runs(page) for page in pages if blocks(page))
     finally:
         if started:
-            down.main()
+            _make("local.down")
+
+
+def _make(module: str, *arguments: str) -> None:
+    """Start or end the stack as make does: a process of its own is nobody's child when it ends."""
+    subprocess.run([sys.executable, "-m", module, *arguments], check=True, cwd=ROOT)
 
 
 def _runs(page: Path) -> bool:
