@@ -59,7 +59,7 @@ def test_every_file_of_code_that_a_page_names_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_every_block_of_commands_is_shell(page: Path) -> None:
     for block in blocks(page):
-        done = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True, check=False)  # noqa: S607
+        done = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True, check=False)  # noqa: S607 - the shell that the documents are written for
         assert done.returncode == 0, f"line {block.line}: {done.stderr}"
 
 

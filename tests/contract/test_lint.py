@@ -98,7 +98,7 @@ def validator() -> Path:
             f"{VALIDATOR}@{VERSION}",
         ]
         try:
-            done = subprocess.run(fetch, cwd=folder, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603
+            done = subprocess.run(fetch, cwd=folder, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603 - the project's own tools
         except subprocess.TimeoutExpired:
             pytest.skip("not run: asl-validator could not be fetched within a minute")
         if done.returncode:

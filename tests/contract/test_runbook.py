@@ -17,7 +17,7 @@ MAPPINGS = {"ProcessorFunctionBuffer", "DeadLetterIntakeFunctionDeadLetters", "F
 
 def test_every_block_of_the_runbook_is_a_shell_script() -> None:
     assert len(BLOCKS) > 20
-    subprocess.run(["bash", "-n"], input="\n".join(BLOCKS), text=True, check=True)  # noqa: S607
+    subprocess.run(["bash", "-n"], input="\n".join(BLOCKS), text=True, check=True)  # noqa: S607 - the shell that the documents are written for
 
 
 def test_the_runbook_asks_for_resources_that_the_template_has() -> None:

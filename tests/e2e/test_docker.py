@@ -51,7 +51,7 @@ CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
 
 
 def run(*command: str, seconds: float = 30, **more: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds, **more)  # noqa: S603
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds, **more)  # noqa: S603 - the project's own tools
 
 
 def succeeds(*command: str) -> bool:
@@ -131,7 +131,7 @@ class Docker:
 
 
 @pytest.fixture(scope="module")
-def docker(bridge: str, image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:  # noqa: ARG001
+def docker(bridge: str, image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:  # noqa: ARG001 - the image has to be there
     built = build(ROOT, tmp_path_factory.mktemp("built"))
     with LocalStack(built=built) as stack, Docker(StillStack(stack, built), built, bridge) as made:
         yield made

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from local.environment import LocalStack
     from tests.iam.grants import Grant
 
+#: An upper bound, passed by nobody who is well: a replay whose workers all start cold on a busy machine took over 30.
 PATIENCE_SECONDS = 120
 #: What did not hold any more without a permission, for the end of the run.
 SEEN = pytest.StashKey[dict[str, str]]()

@@ -32,7 +32,7 @@ sys.exit(console.main([]))
 
 def start(folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", CONSOLE, str(folder)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 - the project's own tools
 
 
 def lease(folder: Path, cloud: Cloud) -> Path:
@@ -53,8 +53,8 @@ def url(bridged: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 
 
 def ask(url: str, body: bytes | None = None) -> Any:
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310 - a server on this machine
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - a server on this machine
         return json.load(answer)
 
 
