@@ -145,8 +145,6 @@ def environment(url: str) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "bench",
         "AWS_SECRET_ACCESS_KEY": "bench",
         "AWS_DEFAULT_REGION": "us-east-1",
-        # Lambda's runtime signs in Python; a native signer that a development machine may have would flatter everybody.
-        "BOTO_DISABLE_CRT": "true",
         "EVENTS_TABLE_NAME": "events",
         "IDEMPOTENCY_TABLE_NAME": "idempotency",
         "ATTEMPTS_TABLE_NAME": "attempts",

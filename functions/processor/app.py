@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from holdfast.adapters.aws import client
+from holdfast.adapters.direct import DirectStatements
 from holdfast.adapters.dynamodb import AttemptsTable, EventsTable
 from holdfast.adapters.genesys import GenesysDirectory, Urls
 from holdfast.adapters.invocation import InvocationDeadline, now
@@ -63,10 +64,9 @@ def production() -> Processing:
     """The services of this execution environment."""
     settings = ProcessorSettings.from_env()
     bucket = ArchiveBucket(client("s3"), settings.archive_bucket_name)
+    statements = DirectStatements(client("dynamodb"))
     return Processing(
-        store=EventsTable(
-            client("dynamodb"), settings.events_table_name, settings.event_retention_days, bucket, bucket.name
-        ),
+        store=EventsTable(statements, settings.events_table_name, settings.event_retention_days, bucket, bucket.name),
         ledger=AttemptsTable(client("dynamodb"), settings.attempts_table_name, settings.attempt_retention_days),
         queue=BufferQueue(client("sqs"), settings.buffer_queue_url),
         executions=TriageExecutions(client("stepfunctions")),
@@ -92,20 +92,20 @@ def _directory(settings: ProcessorSettings) -> GenesysDirectory | None:
 
 def tell(report: BatchReport, usage: Mapping[str, int], *, milliseconds: float) -> None:
     """Log what failed and why, and count the rest."""
-    for outcome in report.failures:
-        if outcome.failure:
-            logger().warning(
-                "record failed",
-                extra={
-                    "letterId": outcome.record.letter_id,
-                    "messageId": outcome.record.message.message_id,
-                    "receiveCount": outcome.record.message.receive_count,
-                    "category": outcome.failure.category,
-                    "errorType": outcome.failure.error_type,
-                    "errorMessage": outcome.failure.message,
-                    "retryAfter": outcome.failure.retry_after,
-                },
-            )
+    failed = [(outcome.record, outcome.failure) for outcome in report.outcomes if outcome.failure]
+    for record, failure in failed:
+        logger().warning(
+            "record failed",
+            extra={
+                "letterId": record.letter_id,
+                "messageId": record.message.message_id,
+                "receiveCount": record.message.receive_count,
+                "category": failure.category,
+                "errorType": failure.error_type,
+                "errorMessage": failure.message,
+                "retryAfter": failure.retry_after,
+            },
+        )
     for failure, events in Counter(report.enrichment_failures).items():
         logger().warning(
             "users not looked up",
@@ -118,20 +118,18 @@ def tell(report: BatchReport, usage: Mapping[str, int], *, milliseconds: float) 
         )
     for trouble in report.troubles:
         logger().error("bookkeeping failed", extra={"trouble": trouble})
-    failures = [outcome.failure for outcome in report.failures if outcome.failure]
-    categories = Counter(failure.category for failure in failures)
+    categories = Counter(failure.category for _, failure in failed)
     emit(
         {
             "Received": len(report.outcomes),
             "Stored": stored_count(report.outcomes, Stored.NEW),
             "Duplicate": stored_count(report.outcomes, Stored.DUPLICATE),
-            "Failed": len(report.failures),
+            "Failed": len(failed),
             "Enriched": report.enriched,
             "EnrichmentErrors": len(report.enrichment_failures),
             # Once for the batch, also where EnrichmentPolicy lets the events go on: somebody has to hear of it.
-            "Misconfigured": any(
-                failure.category == Misconfigured.category for failure in failures + report.enrichment_failures
-            ),
+            "Misconfigured": Misconfigured.category in categories
+            or any(failure.category == Misconfigured.category for failure in report.enrichment_failures),
             **usage,
             **{f"Failed{category.title().replace('_', '')}": count for category, count in categories.items()},
         },

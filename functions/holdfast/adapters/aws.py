@@ -17,7 +17,13 @@ from holdfast.domain.errors import HoldfastError, Misconfigured, Rejected, Throt
 
 T = TypeVar("T")
 
-_CONFIG = Config(connect_timeout=2, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
+CONNECT_SECONDS = 2
+READ_SECONDS = 10
+_CONFIG = Config(
+    connect_timeout=CONNECT_SECONDS,
+    read_timeout=READ_SECONDS,
+    retries={"mode": "standard", "total_max_attempts": 3},
+)
 #: What goes to DynamoDB is typed value by value in the adapter, and botocore's own look at each of these values costs a
 #: seventh of a small batch's CPU (docs/performance.md). DynamoDB itself checks them all the same.
 _UNCHECKED = _CONFIG.merge(Config(parameter_validation=False))
@@ -82,7 +88,7 @@ _SERVER_ERROR = 500
 
 
 @cache
-def _session() -> Session:
+def session() -> Session:
     """The one session. boto3 would make the same clients and load what nobody here uses: a tenth of a cold start."""
     return Session()
 
@@ -96,7 +102,7 @@ class _Client:
     @cached_property
     def _made(self) -> Any:
         config = _UNCHECKED if self._service == "dynamodb" else _CONFIG
-        return _session().create_client(self._service, config=config)
+        return session().create_client(self._service, config=config)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._made, name)

@@ -17,6 +17,11 @@ def logger() -> Logger:
     return Logger()
 
 
+@cache
+def _metrics(namespace: str) -> Metrics:
+    return Metrics(namespace=namespace)
+
+
 def emit(
     counts: Mapping[str, float],
     *,
@@ -31,7 +36,7 @@ def emit(
     values += [(name, MetricUnit.Milliseconds, value) for name, value in (milliseconds or {}).items()]
     if not values:
         return
-    metrics = Metrics(namespace=os.environ.get(constants.METRICS_NAMESPACE_ENV, "Holdfast"))
+    metrics = _metrics(os.environ.get(constants.METRICS_NAMESPACE_ENV, "Holdfast"))
     for name, text in (dimensions or {}).items():
         metrics.add_dimension(name=name, value=text)
     for name, unit, value in values:

@@ -27,7 +27,6 @@ from holdfast.domain.ports import (
     StorableEvent,
     Stored,
 )
-from holdfast.domain.users import enrich, references
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -39,7 +38,8 @@ class Record:
 
     message: Message
     receipt: str
-    letter_id: str
+    #: This receive, as the ledger knows it.
+    attempt: AttemptKey
     event: Event | Failure
 
     @classmethod
@@ -48,12 +48,18 @@ class Record:
         message = Message.of_record(raw)
         event = _guarded(decode, message.body)
         letter_id = event.letter_id if isinstance(event, Event) else identify(message.body)[0]
-        return cls(message, raw["receiptHandle"], letter_id, event)
+        attempt = AttemptKey(letter_id, message.message_id, message.receive_count)
+        return cls(message, raw["receiptHandle"], attempt, event)
 
     @property
-    def attempt(self) -> AttemptKey:
-        """This receive, as the ledger knows it."""
-        return AttemptKey(self.letter_id, self.message.message_id, self.message.receive_count)
+    def letter_id(self) -> str:
+        """Who the event is."""
+        return self.attempt.letter_id
+
+    @property
+    def again(self) -> bool:
+        """Whether it was received before."""
+        return self.attempt.receive_count > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +143,7 @@ class _Batch:
 
     def last_attempts(self, records: Sequence[Record]) -> dict[AttemptKey, Attempt]:
         """For every record that comes again: its last attempt that was not just deferred. Happy batches ask nothing."""
-        earlier = {record.attempt: record.attempt.earlier() for record in records if record.message.receive_count > 1}
+        earlier = {record.attempt: record.attempt.earlier() for record in records if record.again}
         if not earlier:
             return {}
         asked = {key for keys in earlier.values() for key in keys}
@@ -178,7 +184,7 @@ class _Batch:
 
         Not where the last failure was permanent: such a record fails before any work that could kill.
         """
-        again = [record for record in records if record.message.receive_count > 1]
+        again = [record for record in records if record.again]
         marks = [self._attempt(r.attempt, Status.STARTED) for r in again if not _failed_for_good(r, last)]
         if marks:
             self._tried("mark attempts", lambda: self._services.ledger.write(marks))
@@ -189,7 +195,7 @@ class _Batch:
         directory = self._services.directory
         if directory is None:
             return events
-        places = {key: found for key, event in events.items() if (found := references(event))}
+        places = {key: event.references for key, event in events.items() if event.references}
         if not places:
             return events
         user_ids = {place.user_id for found in places.values() for place in found}
@@ -198,8 +204,8 @@ class _Batch:
             users = directory.lookup(user_ids, self._deadline)
         except Exception as error:  # noqa: BLE001 - whatever it was, it is the failure of these events
             failure, users = Failure.of(error), directory.cached(user_ids)
-        for key, found in places.items():
-            enrich(events[key], found, users)
+        for key in places:
+            events[key].enrich(users)
         affected = {key for key, found in places.items() if any(place.user_id not in users for place in found)}
         self.report.enriched += len(places) - len(affected)
         return self._without_users(events, affected, failure) if failure else events
@@ -212,7 +218,7 @@ class _Batch:
         if self._services.enrichment_required:
             return {**events, **dict.fromkeys(affected, failure)}
         for key in affected:
-            events[key].add(events[key].envelope["detail"], {"enrichmentError": failure.category})
+            events[key].mark("enrichmentError", failure.category)
         return events
 
     def _stored(self, events: Mapping[str, Event | Failure]) -> dict[str, Stored | Failure]:
@@ -293,7 +299,7 @@ class _Batch:
         if failure.permanent:
             return 0
         return visibility_seconds(
-            record.message.receive_count,
+            record.attempt.receive_count,
             base=self._services.backoff_base_seconds,
             cap=self._services.backoff_cap_seconds,
             chance=self._services.chance,
