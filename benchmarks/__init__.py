@@ -2,6 +2,6 @@
 
 import os
 
-# Lambda's runtime signs in Python. A native signer that a development machine may have would flatter whoever signs most,
-# and botocore decides at its import, so this stands before every import of it.
+# Lambda's runtime signs in Python; a native signer, which a development machine may have, would flatter many signers.
+# botocore decides at its import, so this stands before every import of it.
 os.environ["BOTO_DISABLE_CRT"] = "true"

@@ -25,7 +25,7 @@ from holdfast.adapters.dynamodb import EventsTable
 from holdfast.adapters.eventbridge import EnrichedBus
 from holdfast.adapters.genesys import GenesysDirectory, Urls
 from holdfast.adapters.secrets import CredentialsSecret
-from holdfast.domain.envelope import decode, identify, serialise
+from holdfast.domain.envelope import decode, identify
 from holdfast.domain.errors import HoldfastError, InvalidInput, PermanentError
 from holdfast.domain.fan_out import MAX_REQUEST_BYTES, failed_records, publication
 from holdfast.domain.intake import Intake
@@ -33,6 +33,7 @@ from holdfast.domain.letters import Letter, Message, TriageStamp
 from holdfast.domain.policy import Evidence, Limits, Policy, PolicyError
 from holdfast.domain.ports import StorableEvent
 from holdfast.domain.replay import Replayer
+from holdfast.domain.strict_json import serialise
 from holdfast.domain.sweep import Sweeper
 from holdfast.domain.triage import Archivist, Case, Classifier, Redriver, Settler
 from tests.contract.project import fixtures

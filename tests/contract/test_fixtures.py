@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from holdfast.adapters.dynamodb import PACK_FROM_BYTES
-from holdfast.domain.envelope import Event, serialise
+from holdfast.domain.envelope import Event
 from holdfast.domain.errors import Failure
 from holdfast.domain.fan_out import publication
 from holdfast.domain.letters import EVIDENCE_PREFIX, Letter, Message
 from holdfast.domain.processing import Record
 from holdfast.domain.replay import ARCHIVE_PREFIX, Plan
+from holdfast.domain.strict_json import serialise
 from holdfast.domain.triage import Case
-from holdfast.domain.users import references
 from tests.contract.project import EVENTS, FUNCTION_IDS, fixtures
 
 STATES = ("classify", "redrive", "archive", "settle")
@@ -120,7 +120,7 @@ def test_the_processor_reads_an_event_out_of_every_record(path: Path) -> None:
 def test_an_event_names_the_users_that_the_readme_says(fixture: str, prefixes: list[str]) -> None:
     (record,) = records(f"processor/{fixture}")
     assert isinstance(record.event, Event)
-    assert [reference.prefix for reference in references(record.event)] == prefixes
+    assert [reference.prefix for reference in record.event.references] == prefixes
 
 
 def test_the_transcription_is_large_enough_to_be_packed_and_goes_beyond_ascii() -> None:
@@ -161,7 +161,7 @@ def test_the_redriven_record_is_stamped_with_its_own_letter_and_the_forged_one_w
 def test_the_throttled_record_names_a_user_to_look_up() -> None:
     (record,) = records("processor/throttled")
     assert isinstance(record.event, Event)
-    assert [reference.prefix for reference in references(record.event)] == ["user"]
+    assert [reference.prefix for reference in record.event.references] == ["user"]
 
 
 def test_the_crash_suspect_comes_for_the_third_time_with_a_fresh_mate() -> None:

@@ -9,7 +9,6 @@ import pytest
 from benchmarks import cost, events
 from benchmarks.contest import CONTROL, OURS, Samples, balanced, growth_exponent
 from holdfast.domain.envelope import examine
-from holdfast.domain.users import references
 
 
 @pytest.mark.parametrize("kilobytes", [1, 10, 250])
@@ -17,7 +16,7 @@ def test_a_synthetic_event_is_one_that_the_processor_takes_of_the_size_that_was_
     users = events.some_users(2)
     bodies = [record["body"] for record in events.batch(3, kilobytes, users)["Records"]]
     assert all(abs(len(body) - kilobytes * 1024) < 200 for body in bodies)
-    assert [references(examine(body))[0].user_id for body in bodies] == [users[0], users[1], users[0]]
+    assert [examine(body).references[0].user_id for body in bodies] == [users[0], users[1], users[0]]
     assert len({json.loads(body)["id"] for body in bodies}) == 3
 
 

@@ -11,16 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.domain.envelope import (
-    NESTING_LIMIT,
     decode,
     examine,
     format_time,
     identify,
     iso_time,
-    parse,
-    serialise,
 )
 from holdfast.domain.errors import InvalidEvent, MalformedBody
+from holdfast.domain.strict_json import serialise
 from tests.unit.samples import PERSONAL, body, envelope, plain_envelope
 
 # -- what is an event ----------------------------------------------------------------------------------------------
@@ -160,30 +158,6 @@ def test_what_can_be_parsed_but_not_be_written_is_malformed_on_examination(event
     with pytest.raises(MalformedBody, match=reason):
         examine(text)
     assert identify(text)[0] == "event-1", "it is still known by its id"
-
-
-@pytest.mark.parametrize(
-    ("levels", "readable"), [(NESTING_LIMIT - 1, True), (NESTING_LIMIT, True), (NESTING_LIMIT + 1, False)]
-)
-def test_the_depth_that_is_read_does_not_depend_on_the_parser(levels: int, readable: bool) -> None:
-    text = "[" * levels + "1" + "]" * levels
-    if readable:
-        parse(text)
-    else:
-        with pytest.raises(MalformedBody, match="nested"):
-            parse(text)
-
-
-def test_many_brackets_side_by_side_are_not_deep() -> None:
-    assert parse(f"[{'[],' * NESTING_LIMIT}[]]")
-
-
-def test_what_is_nested_beyond_the_writer_is_malformed() -> None:
-    nested: list[Any] = []
-    for _ in range(100_000):
-        nested = [nested]
-    with pytest.raises(MalformedBody, match="nested"):
-        serialise(nested)
 
 
 def test_a_surrogate_pair_and_the_largest_double_are_fine() -> None:

@@ -9,16 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.domain.envelope import NESTING_LIMIT, decode
+from holdfast.domain.envelope import decode
 from holdfast.domain.errors import MalformedBody
-from holdfast.domain.users import User, enrich, references
+from holdfast.domain.strict_json import NESTING_LIMIT
+from holdfast.domain.users import User
 from tests.unit.samples import OTHER_USER_ID, USER_ID, body, plain_envelope
 
 ANNA = User("Anna Ito", "anna@example.com")
 
 
 def places(detail: dict[str, Any]) -> list[tuple[str, str]]:
-    return sorted((place.user_id, place.prefix) for place in references(decode(body(detail=detail))))
+    return sorted((place.user_id, place.prefix) for place in decode(body(detail=detail)).references)
 
 
 def test_a_user_is_found_at_any_depth_and_under_both_names() -> None:
@@ -50,12 +51,12 @@ def test_an_event_body_s_own_id_is_no_user() -> None:
 
 
 def test_the_plain_shape_names_its_user_in_attributes() -> None:
-    assert [place.user_id for place in references(decode(json.dumps(plain_envelope())))] == [USER_ID]
+    assert [place.user_id for place in decode(json.dumps(plain_envelope())).references] == [USER_ID]
 
 
 def test_name_and_address_are_added_beside_the_id() -> None:
     event = decode(body(detail={"eventBody": {"userId": USER_ID, "deep": {"answeredUserId": OTHER_USER_ID}}}))
-    enrich(event, references(event), {USER_ID: ANNA, OTHER_USER_ID: User("Ben", None)})
+    event.enrich({USER_ID: ANNA, OTHER_USER_ID: User("Ben", None)})
     assert event.payload == {
         "userId": USER_ID,
         "userName": "Anna Ito",
@@ -66,14 +67,14 @@ def test_name_and_address_are_added_beside_the_id() -> None:
 
 def test_what_the_producer_sent_is_never_overwritten() -> None:
     event = decode(body(detail={"eventBody": {"userId": USER_ID, "userName": "as sent", "userEmail": None}}))
-    enrich(event, references(event), {USER_ID: ANNA})
+    event.enrich({USER_ID: ANNA})
     assert event.payload == {"userId": USER_ID, "userName": "as sent", "userEmail": None}
 
 
 def test_a_user_that_the_api_does_not_show_changes_nothing() -> None:
     event = decode(body(detail={"eventBody": {"userId": USER_ID}}))
-    enrich(event, references(event), {USER_ID: None})
-    enrich(event, references(event), {})
+    event.enrich({USER_ID: None})
+    event.enrich({})
     assert event.payload == {"userId": USER_ID}
 
 
@@ -117,7 +118,7 @@ def test_the_text_of_an_enriched_event_says_what_its_envelope_says(
     sent = json.loads(body(detail={"metadata": metadata, "eventBody": event_body}))
     event = decode(json.dumps(sent, **spelling))
     assert json.loads(event.text) == sent
-    enrich(event, references(event), {USER_ID: User(name, "anna@example.com")})
+    event.enrich({USER_ID: User(name, "anna@example.com")})
     assert json.loads(event.text) == event.envelope
 
 
@@ -125,7 +126,7 @@ def test_an_event_keeps_its_text_and_gets_the_names_beside_the_id() -> None:
     text = body(detail={"eventBody": {"amount": 1}}).replace('"amount": 1', f'"userId":"{USER_ID}", "amount": 1.50')
     event = decode(text)
     assert event.text == text
-    enrich(event, references(event), {USER_ID: ANNA})
+    event.enrich({USER_ID: ANNA})
     assert event.text == text.replace(
         f'"{USER_ID}"', f'"{USER_ID}","userName":"Anna Ito","userEmail":"anna@example.com"'
     )
@@ -137,13 +138,13 @@ def test_a_key_that_is_escaped_elsewhere_does_not_lead_astray() -> None:
         '"eventBody": {}', f'"eventBody": {hidden}'
     )
     event = decode(text)
-    enrich(event, references(event), {USER_ID: ANNA})
+    event.enrich({USER_ID: ANNA})
     detail = json.loads(event.text)["detail"]
     assert (detail["metadata"], detail["eventBody"]["userName"]) == ({"userId": USER_ID}, "Anna Ito")
 
 
 def test_a_name_that_utf_8_cannot_carry_fails_its_event_only_when_it_is_written() -> None:
     event = decode(body(detail={"eventBody": {"userId": USER_ID}}).replace(": ", ":"))
-    enrich(event, references(event), {USER_ID: User("\ud800", None)})
+    event.enrich({USER_ID: User("\ud800", None)})
     with pytest.raises(MalformedBody, match="UTF-8"):
         _ = event.text
