@@ -293,7 +293,7 @@ def genesys_calls_per_minute(
 def error_against_the_engine(measured: Mapping[str, float]) -> float:
     """By how much the model's drain time is off, as a share of what the burst on the engine took.
 
-    ``measured`` is what ``latest.json`` says of the burst whose batches wait for Genesys. The engine has all slots at
+    ``measured`` is what ``burst.json`` says of the burst whose batches wait for Genesys. The engine has all slots at
     once, where Lambda adds them.
     """
     system = System(

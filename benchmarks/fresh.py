@@ -9,9 +9,11 @@ import shutil
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import events
@@ -22,6 +24,8 @@ from local.engine import ROOT
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: what an invocation may be handed.
 PAYLOAD_LIMIT = 6 * 1024 * 1024
 
+#: boto3, and what it needs.
+SDK = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3")
 FLOOR = "import boto3; boto3.client('dynamodb')"
 #: Until the first request could be sent: imports, settings, the one client that a happy batch needs.
 OURS = "from processor import app; app.production().store.client.meta"
@@ -66,15 +70,32 @@ def with_bytecode(artifact: Path) -> Iterator[Path]:
         yield copy
 
 
+@contextmanager
+def sdk_without_bytecode() -> Iterator[Path]:
+    """A copy of boto3 and what it is made of, to stand on the path before the one that is installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in SDK:
+            origin = Path(str(find_spec(name).origin))  # type: ignore[union-attr]  # it is installed
+            if origin.name == "__init__.py":
+                shutil.copytree(origin.parent, Path(folder) / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(origin, folder)
+        yield Path(folder)
+
+
 def cold_starts(artifact: Path, rounds: int) -> dict[str, list[float]]:
     """Milliseconds until each could send its first request, in fresh processes and in a rotating order."""
-    with with_bytecode(artifact) as compiled:
+    # An installer may leave the bytecode to the first import, and the environment may forbid that to write any.
+    compileall.compile_dir(sysconfig.get_path("purelib"), quiet=2, workers=2)
+    with with_bytecode(artifact) as compiled, sdk_without_bytecode() as bare:
         candidates = {
-            "floor": (FLOOR, compiled),
-            "floor, again": (FLOOR, compiled),
-            "holdfast": (OURS, artifact),
-            "holdfast, with bytecode": (OURS, compiled),
-            **{name: (code, ROOT) for name, code in PEERS.items()},
+            "floor": (FLOOR, [compiled]),
+            "floor, again": (FLOOR, [compiled]),
+            "floor, without bytecode": (FLOOR, [bare]),
+            "holdfast, with bytecode": (OURS, [compiled]),
+            "holdfast, without bytecode": (OURS, [artifact, bare]),
+            "holdfast, as shipped": (OURS, [artifact]),
+            **{name: (code, [ROOT]) for name, code in PEERS.items()},
         }
         taken: dict[str, list[float]] = {name: [] for name in candidates}
         for number in range(-1, rounds):  # the first round warms the disk's cache and is not counted
@@ -93,7 +114,7 @@ def peak_memory(artifact: Path, upstream: Upstream) -> dict[str, float]:
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             json.dump(_full_batch(records), file)
             file.flush()
-            found[label] = _fresh(_MEMORY, artifact, upstream.url, file.name)
+            found[label] = _fresh(_MEMORY, [artifact], upstream.url, file.name)
     return found
 
 
@@ -105,9 +126,10 @@ def _full_batch(records: int) -> dict[str, object]:
     return batch
 
 
-def _fresh(program: str, path: Path, url: str, *arguments: str) -> float:
-    """The number that a program prints in a process of its own, with this folder first on its path."""
-    variables = {**os.environ, **environment(url), "PYTHONPATH": f"{path}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+def _fresh(program: str, path: Sequence[Path], url: str, *arguments: str) -> float:
+    """The number that a program prints in a process of its own, with these folders first on its path."""
+    folders = os.pathsep.join(map(str, [*path, ROOT]))
+    variables = {**os.environ, **environment(url), "PYTHONPATH": folders, "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", program, *arguments]
     answer = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
     return float(answer.stdout.splitlines()[-1])

@@ -248,7 +248,7 @@ def main() -> None:
     for title, rows in (("launch", launches()), ("outage", outages()), ("wave", waves())):
         print(f"\n{title}\n\n{markdown(rows)}")
     if RESULTS.exists():
-        measured = json.loads(RESULTS.read_text())["burst"]["slow"]
+        measured = json.loads(RESULTS.read_text())["slow"]
         print(f"\nagainst the engine: {error_against_the_engine(measured):+.0%} of {measured['drain_seconds']} s")
     draw()
 
