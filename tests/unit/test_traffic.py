@@ -11,7 +11,6 @@ import pytest
 
 from holdfast.domain.envelope import examine, identify
 from holdfast.domain.errors import HoldfastError
-from holdfast.domain.users import references
 from local.traffic import (
     OUTAGE_FROM,
     OUTAGE_TO,
@@ -88,7 +87,7 @@ def test_a_copy_never_comes_before_there_is_something_to_copy() -> None:
 def test_an_event_names_a_user_exactly_where_the_product_finds_one() -> None:
     for item in plan():
         if isinstance(item, BusEvent) and item.expected is Expected.STORED:
-            assert item.names_user == bool(references(examine(body(item))))
+            assert item.names_user == bool(examine(body(item)).references)
 
 
 def test_the_outage_meets_agents_who_were_not_seen_before() -> None:
@@ -98,7 +97,7 @@ def test_the_outage_meets_agents_who_were_not_seen_before() -> None:
             reference.user_id
             for item in part
             if isinstance(item, BusEvent) and item.expected is Expected.STORED
-            for reference in references(examine(body(item)))
+            for reference in examine(body(item)).references
         }
         for part in (
             items[: int(OUTAGE_FROM * len(items))],
