@@ -76,8 +76,8 @@ class Event:
         if isinstance(place, dict):
             place.update(fields)
             self.body = None
-        elif self.body is not None:
-            self.body = self.body.replace(place, f"{place},{members(fields)}", 1)
+        else:
+            self.body = (self.body or "").replace(place, f"{place},{members(fields)}", 1)
             self.tree = None
 
 
