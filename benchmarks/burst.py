@@ -95,7 +95,7 @@ class Drain:
         seconds: From switching the mapping on to the empty queue.
         peak: The most invocations at once, as the engine saw it.
         began: Milliseconds since 1970 when the mapping was switched on.
-        engine_cpu_seconds: What the engine itself computed meanwhile; the functions' workers are processes of their own.
+        engine_cpu_seconds: What the engine itself computed meanwhile, the workers of the functions not included.
     """
 
     consumer: str
@@ -138,26 +138,29 @@ def events_of_newcomers(count: int) -> list[str]:
     return [json.dumps(envelope(str(uuid.uuid4()), one["detail-type"], one["detail"], now)) for one in made]
 
 
-def drain(local: LocalStack, consumer: Consumer, bodies: Sequence[str]) -> Drain:
+def drain(stack: Stack, consumer: Consumer, bodies: Sequence[str], engine: int = 0) -> Drain:
     """Let a function work through these messages, all there at once; answers when its queue is empty.
+
+    ``engine`` is the process of which the CPU is told.
 
     Raises:
         LocalError: It was not empty in time.
     """
-    stack = local.stack
     with _switched_off(stack, consumer.function):
         for first in range(0, len(bodies), ENTRIES_PER_CALL):
             _send(stack, consumer.queue_url, bodies[first : first + ENTRIES_PER_CALL])
         concurrency(stack.endpoint, reset=True)
-        began, start, computed = int(time.time() * 1000), time.monotonic(), cpu_seconds(local.engine.pid)
+        began, start, computed = int(time.time() * 1000), time.monotonic(), _cpu_seconds(engine)
     _wait(lambda: not queue_length(stack, consumer.queue_url), f"{consumer.name} to work through the burst")
-    seconds, computed = time.monotonic() - start, cpu_seconds(local.engine.pid) - computed
+    seconds, computed = time.monotonic() - start, _cpu_seconds(engine) - computed
     peak = concurrency(stack.endpoint)["peak"][consumer.function]
     return Drain(consumer.name, len(bodies), seconds, peak, began, computed)
 
 
-def cpu_seconds(pid: int) -> float:
-    """What a process, with all its threads, has computed so far."""
+def _cpu_seconds(pid: int) -> float:
+    """What a process has computed so far, all its threads together."""
+    if not pid:
+        return 0.0
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -302,7 +305,7 @@ def run(events: int = EVENTS, say: Callable[[str], None] = print) -> Burst:
             for consumer in consumers:
                 bodies = mixed_events(events if number >= 0 else WARM_UP)
                 everything += [] if consumer is others[0] else bodies
-                drains.append(drain(local, consumer, bodies))
+                drains.append(drain(stack, consumer, bodies, local.engine.pid))
                 await_quiet(stack)
                 say(f"  {'warm-up' if number < 0 else f'round {number + 1}'}: {_told(drains[-1])}")
             consumers.reverse()
@@ -365,7 +368,7 @@ def _slow(local: LocalStack) -> dict[str, float]:
     """Each batch asks Genesys for its agents and waits for the answer; few at once, so that the limit decides."""
     local.update({"MaxConcurrency": str(SLOW_LIMIT)})
     local.genesys.set_faults({"latencySeconds": SLOW_SECONDS})
-    one = drain(local, processor(local.stack), events_of_newcomers(SLOW_EVENTS))
+    one = drain(local.stack, processor(local.stack), events_of_newcomers(SLOW_EVENTS))
     seen = _during(local.stack, one)
     local.genesys.set_faults(None)
     seconds = statistics.mean(invocation.ended - invocation.began for invocation in seen) / 1000
@@ -380,7 +383,8 @@ def _slow(local: LocalStack) -> dict[str, float]:
 
 
 def _told(one: Drain) -> str:
-    return f"{one.consumer:<12} {one.events} events in {one.seconds:5.1f} s, {one.rate:6.0f}/s, peak {one.peak}, engine's CPU {one.engine_cpu_seconds:5.1f} s"
+    told = f"{one.consumer:<12} {one.events} events in {one.seconds:5.1f} s, {one.rate:6.0f}/s, peak {one.peak}"
+    return f"{told}, {one.engine_cpu_seconds:5.1f} s of it computed by the engine"
 
 
 def write(result: Burst) -> None:

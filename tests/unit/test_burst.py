@@ -25,7 +25,7 @@ def test_a_peak_above_the_limit_is_a_violation_whoever_saw_it() -> None:
 
 def test_a_ratio_compares_within_each_round() -> None:
     drains = [
-        Drain(name, 100, seconds, 10, 0)
+        Drain(name, 100, seconds, 10, 0, engine_cpu_seconds=seconds / 2)
         for round_ in ({NO_OP: 1, OURS: 2, STORE_ONLY: 2}, {NO_OP: 10, OURS: 25, STORE_ONLY: 20})
         for name, seconds in round_.items()
     ]
@@ -33,5 +33,6 @@ def test_a_ratio_compares_within_each_round() -> None:
     assert result.figures() == {
         "engine_throughput_vs_noop": 0.45,
         "engine_throughput_vs_store_only": 0.9,
+        "engine_cpu_ms_per_event": {NO_OP: 27.5, STORE_ONLY: 55.0, OURS: 67.5},
         "concurrency_violations": 1,
     }
