@@ -401,7 +401,7 @@ def with_figures(found: dict[str, Any]) -> dict[str, Any]:
     throughput = {"engine_throughput_vs_noop": figures.get("engine_throughput_vs_noop")}
     return {
         **found,
-        "ratios": found["ratios"] | throughput,
+        "ratios": found.get("ratios", {}) | throughput,
         "concurrency_violations": figures.get("concurrency_violations"),
     }
 

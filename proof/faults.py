@@ -47,6 +47,8 @@ POLL_SECONDS = 0.25
 PLAYS = 3
 #: One more than boto3's three tries: the first call fails for good, and the next one at first.
 FOR_GOOD = 4
+#: The call that has one more try, the direct request before those of boto3.
+DIRECT = "BatchExecuteStatement"
 #: Beyond what fits into an item of the table, and beyond packing.
 _LARGE_BYTES = 400_000
 _UNDELIVERED = {"ERROR_CODE": {"DataType": "String", "StringValue": "NO_PERMISSIONS"}}
@@ -214,7 +216,8 @@ class Stage:
             return self._arm_throttle(cell.function)
         if moment:
             return self._arm_death(cell, way, moment)
-        fault = Fault(cell.fault, cell.service, cell.operation, cell.function, times=NETWORK.get(cell.fault, 1))
+        times = NETWORK.get(cell.fault, 1) + (cell.operation == DIRECT)
+        fault = Fault(cell.fault, cell.service, cell.operation, cell.function, times=times)
         self._cell_fault = fault
         self._arrange()
 
@@ -288,7 +291,7 @@ class Stage:
 
     def second_receive(self) -> list[str]:
         """An event cannot be stored at first."""
-        self._arrange(Fault("broken", "dynamodb", "BatchExecuteStatement", "ProcessorFunction", times=3))
+        self._arrange(Fault("broken", "dynamodb", DIRECT, "ProcessorFunction", times=FOR_GOOD))
         return self.event()
 
     def suspects(self) -> list[str]:
@@ -317,7 +320,7 @@ class Stage:
 
     def dead_again(self) -> list[str]:
         """A redriven event dies again before it is stored."""
-        self._arrange(Fault("broken", "dynamodb", "BatchExecuteStatement", "ProcessorFunction", times=3))
+        self._arrange(Fault("broken", "dynamodb", DIRECT, "ProcessorFunction", times=FOR_GOOD))
         self._die_at_once()
         return self.recovered()
 

@@ -19,7 +19,8 @@ PAGE = ROOT / "docs" / "faults.md"
 PICTURE = ROOT / "docs" / "img" / "chaos.svg"
 
 _FAULTS = {
-    "throttled": "the service asks for fewer calls, four times in a row (boto3 tries three times)",
+    "throttled": "the service asks for fewer calls, four times in a row: boto3 tries three times. (The processor's "
+    "`BatchExecuteStatement` has a direct try before these, so there every fault hits once more.)",
     "broken": "a server error, four times in a row",
     "reset": "the connection is reset before an answer, four times in a row",
     "lost": "the service does what it was asked for, and the answer is lost, four times in a row",

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import botocore.client
+import urllib3
+from botocore.awsrequest import AWSHTTPConnectionPool, AWSHTTPSConnectionPool
 
 FUNCTION = os.environ["SABOTAGE_FUNCTION"]
 ORDERS = Path(os.environ["SABOTAGE_ORDERS"])
@@ -76,3 +78,21 @@ def _call(self: Any, operation_name: str, api_params: Any) -> Any:
 
 
 setattr(botocore.client.BaseClient, _NAME, _call)
+
+
+_plain_urlopen = urllib3.HTTPConnectionPool.urlopen
+
+
+def _urlopen(self: Any, method: str, url: str, body: Any = None, headers: Any = None, **more: Any) -> Any:
+    """A request to AWS that no client makes: the processor's direct one."""
+    operation = (headers or {}).get("x-amz-target", "").rpartition(".")[2]
+    if not operation or isinstance(self, (AWSHTTPConnectionPool, AWSHTTPSConnectionPool)):
+        return _plain_urlopen(self, method, url, body, headers, **more)
+    _strike(operation, "before")
+    try:
+        return _plain_urlopen(self, method, url, body, headers, **more)
+    finally:
+        _strike(operation, "after")
+
+
+urllib3.HTTPConnectionPool.urlopen = _urlopen  # type: ignore[method-assign]  # on purpose

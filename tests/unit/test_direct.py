@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.adapters import direct
-from holdfast.adapters.direct import DirectStatements, signed_headers
+from holdfast.adapters.direct import PAUSE_SECONDS, DirectStatements, signed_headers
 
 NOW = datetime(2026, 11, 25, 1, 2, 3, tzinfo=UTC)
 REQUEST = {
@@ -33,7 +33,8 @@ class FakeClient:
     """A DynamoDB client that answers everything, and remembers what it was asked."""
 
     def __init__(self, url: str) -> None:
-        self.meta = SimpleNamespace(endpoint_url=url, region_name="eu-central-1")
+        config = SimpleNamespace(user_agent="Botocore/1 ua/2.1", user_agent_appid="ProcessorFunction")
+        self.meta = SimpleNamespace(endpoint_url=url, region_name="eu-central-1", config=config)
         self.asked: list[dict[str, Any]] = []
 
     def batch_execute_statement(self, **request: Any) -> dict[str, Any]:
@@ -108,6 +109,7 @@ def test_a_plain_answer_is_the_table_s_and_the_client_is_not_asked(table: Table)
     headers, body = table.received[1]
     assert headers["x-amz-target"] == "DynamoDB_20120810.BatchExecuteStatement"
     assert headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKID/")
+    assert headers["user-agent"] == "Botocore/1 ua/2.1 app/ProcessorFunction"
     assert json.loads(body)["Statements"][0]["Parameters"] == [{"S": 'Zoë "B": null'}, {"B": "AP8="}, {"N": "1"}]
 
 
@@ -133,14 +135,19 @@ def test_anything_but_a_plain_answer_is_left_to_the_client(table: Table, status:
     assert len(table.received) == 1, "the short way is tried once"
 
 
-def test_a_connection_that_was_closed_meanwhile_is_made_again(table: Table) -> None:
+def test_after_a_failure_the_client_alone_asks_for_a_while(table: Table) -> None:
     client = FakeClient(table.url)
-    statements = DirectStatements(client)
+    now = [1_000.0]
+    statements = DirectStatements(client, lambda: now[0])
     table.status = 0
     statements.batch_execute_statement(**REQUEST)
     table.status = 200
-    assert statements.batch_execute_statement(**REQUEST) == ANSWER
-    assert len(client.asked) == 1
+    now[0] += PAUSE_SECONDS - 0.1
+    statements.batch_execute_statement(**REQUEST)
+    assert (len(client.asked), len(table.received)) == (2, 1)
+    now[0] += 0.1
+    assert statements.batch_execute_statement(**REQUEST) == ANSWER, "the connection is made again"
+    assert len(client.asked) == 2
 
 
 def test_a_table_that_nobody_serves_is_left_to_the_client() -> None:
@@ -160,6 +167,12 @@ def test_without_credentials_the_client_says_what_is_wrong(table: Table, known: 
 def test_a_proxy_is_never_gone_around(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     client = FakeClient(table.url)
+    DirectStatements(client).batch_execute_statement(**REQUEST)
+    assert (client.asked, table.received) == ([REQUEST], [])
+
+
+def test_an_endpoint_with_a_path_is_the_client_s(table: Table) -> None:
+    client = FakeClient(f"{table.url}/prefix")
     DirectStatements(client).batch_execute_statement(**REQUEST)
     assert (client.asked, table.received) == ([REQUEST], [])
 

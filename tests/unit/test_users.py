@@ -65,6 +65,19 @@ def test_name_and_address_are_added_beside_the_id() -> None:
     }
 
 
+def test_a_name_finds_its_place_in_an_event_that_was_marked_before() -> None:
+    event = decode(body(detail={"eventBody": {"userId": USER_ID}}).replace(": ", ":"))
+    event.mark("enrichmentError", "UNAVAILABLE")
+    event.enrich({USER_ID: ANNA})
+    detail = json.loads(event.text)["detail"]
+    assert (detail["enrichmentError"], detail["eventBody"]["userName"]) == ("UNAVAILABLE", "Anna Ito")
+
+
+def test_nothing_of_an_event_shows_where_it_is_printed() -> None:
+    event = decode(body(detail={"eventBody": {"userId": USER_ID}}))
+    assert USER_ID not in f"{event!r} {event.references[0]!r}"
+
+
 def test_what_the_producer_sent_is_never_overwritten() -> None:
     event = decode(body(detail={"eventBody": {"userId": USER_ID, "userName": "as sent", "userEmail": None}}))
     event.enrich({USER_ID: ANNA})

@@ -20,14 +20,14 @@ from holdfast.domain.users import User, UserReference, references
 _KEY_LIMIT = 256
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)  # what it holds is personal data
 class Event:
     """A readable, valid event: what was read out of it, and its text, into which :meth:`enrich` writes.
 
-    Either ``body`` is the text, as it came but for what was added; or only writing ``tree`` anew can tell what it is,
-    and ``body`` is ``None``. Keeping the text saves the serialisation, a third of what an event costs, and keeps its
-    numbers and spaces as the producer wrote them. Letting go of the tree at once, while it is in the processor's cache,
-    saves another tenth (docs/performance.md).
+    ``body`` is the text, as it came but for what was added; ``None`` where only writing ``tree`` anew can tell what it
+    is. ``tree`` is what was read, kept where references are objects of it. Keeping the text saves the serialisation, a
+    third of what an event costs, and keeps its numbers as the producer wrote them. Letting go of the tree at once, while
+    it is in the processor's cache, saves another tenth (docs/performance.md).
     """
 
     letter_id: str
@@ -43,7 +43,7 @@ class Event:
     def envelope(self) -> dict[str, Any]:
         """The event as data, read again where nobody has kept it."""
         if self.tree is None:
-            self.tree = parse(self.body or "")
+            self.tree = parse(self.text)
         return self.tree
 
     @property
@@ -77,7 +77,7 @@ class Event:
             place.update(fields)
             self.body = None
         else:
-            self.body = (self.body or "").replace(place, f"{place},{members(fields)}", 1)
+            self.body = self.text.replace(place, f"{place},{members(fields)}", 1)
             self.tree = None
 
 
@@ -102,7 +102,7 @@ def decode(body: str) -> Event:
     if not (isinstance(detail.get("eventBody"), dict) or isinstance(detail.get("attributes"), dict)):
         raise InvalidEvent("the detail has neither an eventBody nor attributes")
     payload = _payload(detail)
-    # An escape may hide a lone surrogate, or a key from a search in the text.
+    # An escape may hide a lone surrogate, or a key from a search in the text. One character is found faster than two.
     text = None if "\\" in body and "\\u" in body else body
     named = references(detail.get("topicName"), payload, text)
     in_text = text is not None and not any(isinstance(one.place, dict) for one in named)

@@ -218,7 +218,7 @@ class _Batch:
         if self._services.enrichment_required:
             return {**events, **dict.fromkeys(affected, failure)}
         for key in affected:
-            events[key].mark("enrichmentError", failure.category)
+            self._tried("mark an event", lambda key=key: events[key].mark("enrichmentError", failure.category))
         return events
 
     def _stored(self, events: Mapping[str, Event | Failure]) -> dict[str, Stored | Failure]:

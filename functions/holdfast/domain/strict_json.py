@@ -18,9 +18,9 @@ from holdfast.domain.errors import MalformedBody
 
 #: Far below where any parser gives up; Python's own limit depends on the version and on who calls.
 NESTING_LIMIT = 200
-#: A longer integer is no finite double (the largest has 309 digits).
+#: Any integer of so many digits is a finite double; of those with one more only some are.
 _INTEGER_DIGITS = 308
-#: How many characters of a text are one in its sample.
+#: Every so many-th character of a text is its sample.
 _SAMPLED = 16
 #: Every digit as a zero and everything else as a space, so that a run of digits can be searched for.
 _DIGITS_AS_ZEROS = bytes(b"0"[0] if chr(byte).isdecimal() else b" "[0] for byte in range(256))
@@ -121,7 +121,8 @@ def _has_digits(text: str, number: int) -> bool:
 def _names_as_many_keys(body: str, keys: int) -> bool:
     """True proves that no key stands twice: the text names no more of them than the parsed objects have.
 
-    Each key ends in a quote and a colon, and strings can only make these look more.
+    Each key ends in a quote and a colon, and strings can only make these look more. Indented texts, and those with a
+    space behind a quote, prove nothing: a key could have a space before its colon.
     """
     spaced = "\n" in body or "\r" in body or "\t" in body or (" " in body and '" ' in body)
     return not spaced and body.count('":') == keys
@@ -137,11 +138,13 @@ def _is_shallow(body: str) -> bool:
     if "\\" in body:
         return False
     left = body.encode("utf-8", "surrogatepass").translate(None, _NO_BRACKETS)
+    before = None
     for _ in range(NESTING_LIMIT // 2):
-        if not left:
-            return True
+        if len(left) == before:
+            break
+        before = len(left)
         left = left.replace(b'""', b"").replace(b"{}", b"").replace(b"[]", b"")
-    return False
+    return not left
 
 
 # -- a look at everything --------------------------------------------------------------------------------------------
@@ -167,7 +170,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite_integer(digits: str) -> int:
-    if len(digits) > _INTEGER_DIGITS:
+    if len(digits.lstrip("-")) > _INTEGER_DIGITS:
         raise MalformedBody("the body holds a number that is no finite double")
     return int(digits)
 

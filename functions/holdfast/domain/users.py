@@ -21,7 +21,7 @@ class User:
     email: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # a place can be the whole payload
 class UserReference:
     """A place in an event that names a user. What is known of the user becomes ``<prefix>Name`` and ``<prefix>Email``.
 
