@@ -83,14 +83,15 @@ setattr(botocore.client.BaseClient, _NAME, _call)
 _plain_urlopen = urllib3.HTTPConnectionPool.urlopen
 
 
-def _urlopen(self: Any, method: str, url: str, body: Any = None, headers: Any = None, **more: Any) -> Any:
+def _urlopen(self: Any, method: str, url: str, body: Any = None, headers: Any = None, *rest: Any, **more: Any) -> Any:
     """A request to AWS that no client makes: the processor's direct one."""
-    operation = (headers or {}).get("x-amz-target", "").rpartition(".")[2]
-    if not operation or isinstance(self, (AWSHTTPConnectionPool, AWSHTTPSConnectionPool)):
-        return _plain_urlopen(self, method, url, body, headers, **more)
+    by_client = isinstance(self, (AWSHTTPConnectionPool, AWSHTTPSConnectionPool))
+    operation = "" if by_client else (headers or {}).get("x-amz-target", "").rpartition(".")[2]
+    if not operation:
+        return _plain_urlopen(self, method, url, body, headers, *rest, **more)
     _strike(operation, "before")
     try:
-        return _plain_urlopen(self, method, url, body, headers, **more)
+        return _plain_urlopen(self, method, url, body, headers, *rest, **more)
     finally:
         _strike(operation, "after")
 

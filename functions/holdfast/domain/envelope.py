@@ -26,7 +26,7 @@ class Event:
 
     ``body`` is the text, as it came but for what was added; ``None`` where only writing ``tree`` anew can tell what it
     is. ``tree`` is what was read, kept where references are objects of it. Keeping the text saves the serialisation, a
-    third of what an event costs, and keeps its numbers as the producer wrote them. Letting go of the tree at once, while
+    third of what an event costs, and keeps numbers as their producer wrote them. Letting go of the tree at once, while
     it is in the processor's cache, saves another tenth (docs/performance.md).
     """
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from holdfast.domain.attempts import Attempt, AttemptKey, Status, crashed
@@ -218,7 +219,7 @@ class _Batch:
         if self._services.enrichment_required:
             return {**events, **dict.fromkeys(affected, failure)}
         for key in affected:
-            self._tried("mark an event", lambda key=key: events[key].mark("enrichmentError", failure.category))
+            self._tried("mark an event", partial(events[key].mark, "enrichmentError", failure.category))
         return events
 
     def _stored(self, events: Mapping[str, Event | Failure]) -> dict[str, Stored | Failure]:
