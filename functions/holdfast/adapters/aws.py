@@ -24,9 +24,6 @@ _CONFIG = Config(
     read_timeout=READ_SECONDS,
     retries={"mode": "standard", "total_max_attempts": 3},
 )
-#: What goes to DynamoDB is typed value by value in the adapter, and botocore's own look at each of these values costs a
-#: seventh of a small batch's CPU (docs/performance.md). DynamoDB itself checks them all the same.
-_UNCHECKED = _CONFIG.merge(Config(parameter_validation=False))
 
 #: Error code → ours. A code that is not here passes untouched, unless its HTTP status says 5xx.
 _BY_CODE: dict[str, type[HoldfastError]] = {
@@ -101,8 +98,7 @@ class _Client:
 
     @cached_property
     def _made(self) -> Any:
-        config = _UNCHECKED if self._service == "dynamodb" else _CONFIG
-        return session().create_client(self._service, config=config)
+        return session().create_client(self._service, config=_CONFIG)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._made, name)
