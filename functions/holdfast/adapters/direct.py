@@ -1,9 +1,9 @@
 """The one request of a happy batch, without the way that botocore takes around it.
 
 What serves every operation of every service (serialisers, parsers, hooks, endpoint rules, the signer) took more than
-the request itself, a fifth of the CPU of a warm batch (docs/performance.md). So this one request is put together here,
-with botocore's credentials, for the client's endpoint. Whatever is not plainly answered is left to the client, which
-knows all about retries and errors, and so is everything for a while after it: the short way is for good times.
+the request itself, a quarter of a warm batch's CPU (docs/performance.md). So this request is put together here, with
+botocore's credentials, for the client's endpoint. Whatever is not plainly answered is left to the client, which knows
+all about retries and errors, and so is everything for a while after it: the short way is for good times.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Event:
     ``body`` is the text, as it came but for what was added; ``None`` where only writing ``tree`` anew can tell what it
     is. ``tree`` is what was read, kept where references are objects of it. Keeping the text saves the serialisation, a
     third of what an event costs, and keeps numbers as their producer wrote them. Letting go of the tree at once, while
-    it is in the processor's cache, saves another tenth (docs/performance.md).
+    it is in the processor's cache, saves a little more (docs/performance.md).
     """
 
     letter_id: str
