@@ -26,10 +26,10 @@ Part = tuple[Any, str, Callable[..., Any]]
 def parts() -> dict[str, Part]:
     """What is left out or taken back."""
     from holdfast.adapters.direct import DirectStatements  # noqa: PLC0415 - after the environment
-    from holdfast.adapters.dynamodb import EventsTable  # noqa: PLC0415
-    from holdfast.domain import envelope  # noqa: PLC0415
-    from holdfast.domain.ports import Stored  # noqa: PLC0415
-    from processor import app  # noqa: PLC0415
+    from holdfast.adapters.dynamodb import EventsTable  # noqa: PLC0415 - as above
+    from holdfast.domain import envelope  # noqa: PLC0415 - as above
+    from holdfast.domain.ports import Stored  # noqa: PLC0415 - as above
+    from processor import app  # noqa: PLC0415 - as above
 
     packed = {"eventPacked": {"B": b"x" * 2_400}}
     return {
@@ -45,22 +45,22 @@ def parts() -> dict[str, Part]:
 
 def by_the_client(statements: Any, **request: Any) -> Any:
     """The request as everybody else makes it."""
-    return statements._client.batch_execute_statement(**request)  # noqa: SLF001
+    return statements._client.batch_execute_statement(**request)  # noqa: SLF001 - around it on purpose
 
 
 def looked_through(body: str) -> Any:
     """A text read with a look at everything in it."""
     from holdfast.domain import strict_json as strict  # noqa: PLC0415 - after the environment
 
-    long = strict._has_digits(body, strict._INTEGER_DIGITS + 1)  # noqa: SLF001
+    long = strict._has_digits(body, strict._INTEGER_DIGITS + 1)  # noqa: SLF001 - its own checks are what is measured
     value = json.loads(
         body,
-        object_pairs_hook=strict._unique_keys,  # noqa: SLF001
-        parse_int=strict._finite_integer if long else None,  # noqa: SLF001
-        parse_float=strict._finite_float,  # noqa: SLF001
+        object_pairs_hook=strict._unique_keys,  # noqa: SLF001 - its own checks are what is measured
+        parse_int=strict._finite_integer if long else None,  # noqa: SLF001 - its own checks are what is measured
+        parse_float=strict._finite_float,  # noqa: SLF001 - its own checks are what is measured
     )
     if body.count("[") + body.count("{") > strict.NESTING_LIMIT:
-        strict._depth(value)  # noqa: SLF001
+        strict._depth(value)  # noqa: SLF001 - its own checks are what is measured
     return value
 
 

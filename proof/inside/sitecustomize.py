@@ -96,4 +96,4 @@ def _urlopen(self: Any, method: str, url: str, body: Any = None, headers: Any = 
         _strike(operation, "after")
 
 
-urllib3.HTTPConnectionPool.urlopen = _urlopen  # type: ignore[method-assign]  # on purpose
+urllib3.HTTPConnectionPool.urlopen = _urlopen  # type: ignore[method-assign]  # this is the hook

@@ -162,6 +162,15 @@ def test_a_plain_text_is_never_looked_through(monkeypatch: pytest.MonkeyPatch) -
     assert parse(text)["words"] == words
 
 
+@pytest.mark.parametrize("text", ['{"a":"b"}', '{"said": "he said \\"no\\" twice"}', '{\n "a": 1}'])
+def test_a_text_is_parsed_once_unless_its_proof_fails(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    parsed: list[str] = []
+    plain = json.JSONDecoder.decode
+    monkeypatch.setattr(json.JSONDecoder, "decode", lambda self, body: parsed.append(body) or plain(self, body))
+    assert parse(text) == json.loads(text)
+    assert parsed == [text, text], "once by us, once by the line above"
+
+
 def test_infinity_may_pass_where_only_an_identity_is_wanted() -> None:
     assert parse('{"id":"x","n":1e400}', finite=False)["id"] == "x"
     with pytest.raises(MalformedBody):

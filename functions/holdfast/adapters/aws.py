@@ -18,10 +18,9 @@ from holdfast.domain.errors import HoldfastError, Misconfigured, Rejected, Throt
 T = TypeVar("T")
 
 CONNECT_SECONDS = 2
-READ_SECONDS = 10
 _CONFIG = Config(
     connect_timeout=CONNECT_SECONDS,
-    read_timeout=READ_SECONDS,
+    read_timeout=10,
     retries={"mode": "standard", "total_max_attempts": 3},
 )
 

@@ -27,6 +27,7 @@ _DIGITS_AS_ZEROS = bytes(b"0"[0] if chr(byte).isdecimal() else b" "[0] for byte 
 #: Everything but what nests and what hides it.
 _NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
 _CONTAINERS = frozenset({dict, list})
+_END_OF_KEY = '":'
 _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -51,11 +52,13 @@ def parse(body: str, *, finite: bool = True) -> Any:
         sizes.append(len(parsed))
         return parsed
 
-    value = _decoded(body, json.JSONDecoder(object_hook=counted, **settings))
-    if not _names_as_many_keys(body, sum(sizes)):
+    countable = _keys_can_be_counted(body)
+    if countable:
+        value = _decoded(body, json.JSONDecoder(object_hook=counted, **settings))
+    if not countable or body.count(_END_OF_KEY) != sum(sizes):
         value = _decoded(body, json.JSONDecoder(object_pairs_hook=_unique_keys, **settings))
     # Few bodies hold so many brackets that they could be nested too deeply.
-    many = len(sizes) + body.count("[") > NESTING_LIMIT
+    many = body.count("{") + body.count("[") > NESTING_LIMIT
     if many and not _is_shallow(body) and _depth(value) > NESTING_LIMIT:
         raise MalformedBody("the body is nested too deeply")
     return value
@@ -118,14 +121,13 @@ def _has_digits(text: str, number: int) -> bool:
     return b"0" * number in text.encode("utf-8", "surrogatepass").translate(_DIGITS_AS_ZEROS)
 
 
-def _names_as_many_keys(body: str, keys: int) -> bool:
-    """True proves that no key stands twice: the text names no more of them than the parsed objects have.
+def _keys_can_be_counted(body: str) -> bool:
+    """Whether every key is followed by its colon at once.
 
-    Each key ends in a quote and a colon, and strings can only make these look more. Indented texts, and those with a
-    space behind a quote, prove nothing: a key could have a space before its colon.
+    Then no key stands twice if the text has no more ends of keys than the parsed objects have keys; strings can only
+    make them look more. In indented texts, and with a space behind a quote, a key may have a space before its colon.
     """
-    spaced = "\n" in body or "\r" in body or "\t" in body or (" " in body and '" ' in body)
-    return not spaced and body.count('":') == keys
+    return not ("\n" in body or "\r" in body or "\t" in body or (" " in body and '" ' in body))
 
 
 def _is_shallow(body: str) -> bool:
