@@ -31,11 +31,11 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.domain.envelope import identify
-from local.balance import Sent, balance, look
 from local.engine import concurrency
 from local.environment import LocalStack
 from local.errors import LocalError
 from local.genesys import GenesysStandIn
+from local.reconciliation import Sent, balance, look
 from local.send import example
 from local.sending import ENTRIES_PER_CALL
 from local.stack import Stack

@@ -33,8 +33,8 @@ from typing import Any, Protocol
 
 import boto3
 
-from holdfast.domain.identity import letter_id
-from holdfast.domain.letters import EVIDENCE_PREFIX
+from holdfast.domain.identity import to_event_id
+from holdfast.domain.letters import SNAPSHOT_PREFIX
 from holdfast.domain.replay import ARCHIVE_PREFIX
 from local.background import running
 from local.errors import LocalError
@@ -46,7 +46,7 @@ SHOWN = 20
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
 _READS_PER_CALL = 100
 _READERS = 8
-_LETTER_ID = re.compile(r"sha256-[0-9a-f]{64}")
+_EVENT_ID = re.compile(r"sha256-[0-9a-f]{64}")
 #: What an execution's name says of its letter: :mod:`holdfast.domain.identity` and :mod:`holdfast.domain.replay`.
 _EXECUTION = re.compile(r"(?:replay-[0-9a-f]{16}-([0-9a-f]{32})|.*-([0-9a-f]{16})-[0-9A-Za-z]{1,32})(?:-g\d+)?")
 _QUEUED = (
@@ -97,7 +97,7 @@ class Place(StrEnum):
 class Found:
     """One event. ``at`` names the archive object or the evidence, ``execution`` who works on it."""
 
-    letter_id: str
+    event_id: str
     place: Place
     at: str | None = None
     execution: str | None = None
@@ -136,7 +136,7 @@ class Auditor:
     deployed: Deployed
     _archived: dict[str, str] = field(default_factory=dict)
 
-    def locate(self, letter_ids: Collection[str]) -> dict[str, Found]:
+    def locate(self, event_ids: Collection[str]) -> dict[str, Found]:
         """Find letters in the stores.
 
         The places are read in the order in which an event goes through them, so that one that moves meanwhile is seen
@@ -146,8 +146,8 @@ class Auditor:
         archive = _by_digest(
             keys(self.deployed, ARCHIVE_PREFIX), lambda key: key.rsplit("/", 1)[-1].removesuffix(".json")
         )
-        stored = self._stored(letter_ids)
-        rest = [letter for letter in letter_ids if letter not in stored]
+        stored = self._stored(event_ids)
+        rest = [letter for letter in event_ids if letter not in stored]
         archived = self._confirmed(rest, archive)
         workers = _by_digest(self._running(), str) if evidence.keys() & set(rest) - archived.keys() else {}
         found = {letter: Found(letter, Place.STORED) for letter in stored}
@@ -173,13 +173,13 @@ class Auditor:
         )
 
     def of_events(
-        self, letter_ids: Collection[str], again: float = AGAIN_SECONDS, sleep: Callable[[float], None] = time.sleep
+        self, event_ids: Collection[str], again: float = AGAIN_SECONDS, sleep: Callable[[float], None] = time.sleep
     ) -> Audit:
         """Audit these letters: a second look, ``again`` seconds later, decides on what the first one misses."""
-        audit = self._look(letter_ids)
+        audit = self._look(event_ids)
         if audit.lost:
             sleep(again)
-            missed = self._look([one.letter_id for one in audit.at(Place.UNLOCATED)])
+            missed = self._look([one.event_id for one in audit.at(Place.UNLOCATED)])
             located = tuple(one for one in audit.found if one.place is not Place.UNLOCATED)
             audit = Audit(located + missed.found, missed.queued, missed.lost)
         return audit
@@ -187,20 +187,20 @@ class Auditor:
     def of_range(self, begin: datetime, end: datetime) -> Audit:
         """Audit the letters whose triage began in a range of time, and hold its outcomes against the stores."""
         told = self._told(begin, end)
-        found = self.locate({one["letterId"] for one in told})
+        found = self.locate({one["eventId"] for one in told})
         objects = set(keys(self.deployed, ARCHIVE_PREFIX))
-        faults = [fault for one in told if (fault := _contradiction(one, found[one["letterId"]], objects))]
+        faults = [fault for one in told if (fault := _contradiction(one, found[one["eventId"]], objects))]
         return Audit(tuple(found.values()), self.queued(), faults=tuple(faults))
 
-    def _look(self, letter_ids: Collection[str]) -> Audit:
+    def _look(self, event_ids: Collection[str]) -> Audit:
         # What is in no store now was in a queue when these were counted: nothing moves back into a queue alone.
         queued = self.queued()
-        found = self.locate(letter_ids)
+        found = self.locate(event_ids)
         unlocated = sum(one.place is Place.UNLOCATED for one in found.values())
         return Audit(tuple(found.values()), queued, max(0, unlocated - queued))
 
     def _told(self, begin: datetime, end: datetime) -> list[dict[str, Any]]:
-        """What the executions of a range tell of their letters: ``name``, ``status``, ``letterId``, ``output``."""
+        """What the executions of a range tell of their letters: ``name``, ``status``, ``eventId``, ``output``."""
         arns = []
         for execution in executions(self.deployed):  # the newest first
             if execution["startDate"] < begin:
@@ -213,20 +213,20 @@ class Auditor:
     def _describe(self, arn: str) -> dict[str, Any]:
         told = self.deployed.client("stepfunctions").describe_execution(executionArn=arn)
         output = json.loads(told.get("output") or "{}")
-        letter = json.loads(told["input"])["letterId"]
-        return {"name": told["name"], "status": told["status"], "letterId": letter, "output": output}
+        letter = json.loads(told["input"])["eventId"]
+        return {"name": told["name"], "status": told["status"], "eventId": letter, "output": output}
 
     # -- stores --------------------------------------------------------------------------------------------------
 
-    def _stored(self, letter_ids: Collection[str]) -> set[str]:
+    def _stored(self, event_ids: Collection[str]) -> set[str]:
         """Which of them the events table holds (strongly consistent)."""
-        chunks = _chunks(sorted(letter_ids), _READS_PER_CALL)
+        chunks = _chunks(sorted(event_ids), _READS_PER_CALL)
         with ThreadPoolExecutor(_READERS) as pool:
             return set().union(*pool.map(self._stored_chunk, chunks))
 
-    def _stored_chunk(self, letter_ids: Collection[str]) -> set[str]:
+    def _stored_chunk(self, event_ids: Collection[str]) -> set[str]:
         table, dynamodb = self.deployed.outputs["EventsTableName"], self.deployed.client("dynamodb")
-        asked = {"Keys": [{"eventId": {"S": letter}} for letter in letter_ids], "ConsistentRead": True}
+        asked = {"Keys": [{"eventId": {"S": letter}} for letter in event_ids], "ConsistentRead": True}
         pending: dict[str, Any] = {table: asked | {"ProjectionExpression": "eventId"}}
         held: set[str] = set()
         while pending:
@@ -237,13 +237,13 @@ class Auditor:
 
     def _evidence(self) -> dict[str, str]:
         """The newest key of each letter's evidence."""
-        return {key.split("/")[1]: key for key in keys(self.deployed, EVIDENCE_PREFIX)}
+        return {key.split("/")[1]: key for key in keys(self.deployed, SNAPSHOT_PREFIX)}
 
-    def _confirmed(self, letter_ids: Iterable[str], archive: Mapping[str, list[str]]) -> dict[str, str]:
+    def _confirmed(self, event_ids: Iterable[str], archive: Mapping[str, list[str]]) -> dict[str, str]:
         """The archive's object of each letter that has one. A name holds a part of a hash only: the object decides."""
         places = {
             letter: key
-            for letter in letter_ids
+            for letter in event_ids
             for digest in _digests(letter)
             for key in archive.get(digest, ())
             if self._letter_in(key) == letter
@@ -254,7 +254,7 @@ class Auditor:
         if key not in self._archived:
             bucket = self.deployed.outputs["ArchiveBucketName"]
             body = self.deployed.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-            self._archived[key] = json.loads(body)["letterId"]
+            self._archived[key] = json.loads(body)["eventId"]
         return self._archived[key]
 
     def _running(self) -> list[str]:
@@ -328,7 +328,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.begin:
         audit = auditor.of_range(options.begin, options.end or datetime.now(UTC))
     else:
-        audit = auditor.of_events(_letter_ids(options.ids), options.again)
+        audit = auditor.of_events(_event_ids(options.ids), options.again)
     print(json.dumps(asdict(audit) | {"right": audit.right}, indent=2) if options.json else told(audit))
     return 0 if audit.right else 1
 
@@ -342,18 +342,18 @@ def told(audit: Audit) -> str:
     if unlocated and not audit.lost:
         lines.append("What is in no store is not more than the queues hold.")
     for one in audit.at(Place.IN_TRIAGE)[:SHOWN]:
-        lines.append(f"in triage: {one.letter_id} ({one.execution or 'no execution: the daily sweep adopts it'})")
+        lines.append(f"in triage: {one.event_id} ({one.execution or 'no execution: the daily sweep adopts it'})")
     for one in unlocated[:SHOWN]:
-        lines.append(f"in no store: {one.letter_id}")
+        lines.append(f"in no store: {one.event_id}")
     lines += [f"wrong: {fault}" for fault in audit.faults[:SHOWN]]
     lines.append(f"LOST: at least {audit.lost}" if audit.lost else "Nothing is lost.")
     return "\n".join(lines)
 
 
-def _letter_ids(name: str) -> set[str]:
+def _event_ids(name: str) -> set[str]:
     lines = sys.stdin if name == "-" else Path(name).read_text().splitlines()
     ids = {line.strip() for line in lines} - {""}
-    return {event if _LETTER_ID.fullmatch(event) else letter_id(event) for event in ids}
+    return {event if _EVENT_ID.fullmatch(event) else to_event_id(event) for event in ids}
 
 
 def _moment(text: str) -> datetime:

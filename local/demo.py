@@ -22,16 +22,16 @@ from rich.console import Console
 from rich.table import Table
 
 from holdfast.domain.fan_out import SOURCE
-from holdfast.domain.letters import EVIDENCE_PREFIX
+from holdfast.domain.letters import SNAPSHOT_PREFIX
 from local.audit import Audit, Auditor, Place, executions, keys
-from local.balance import Balance, Holdings, balance, look, messages, shortened
 from local.engine import ACCOUNT, REGION
 from local.environment import LocalStack
 from local.errors import LocalError
+from local.execution_report import history, steps, story
 from local.genesys import GenesysStandIn
+from local.reconciliation import Balance, Holdings, balance, look, messages, shortened
 from local.sending import ENTRIES_PER_CALL, Sender
 from local.stack import Stack
-from local.story import history, steps, story
 from local.traffic import OUTAGE_FROM, OUTAGE_TO, Item, burst
 from local.watch import Counts, Watch, count, queue_length
 
@@ -101,7 +101,7 @@ def _plain_width() -> int:
     return int(columns) if columns.isdecimal() else WIDTH
 
 
-def _run(console: Console, events: int, chance: random.Random) -> int:
+def _run(console: Console, events: int, rng: random.Random) -> int:
     start = time.monotonic()
     console.print("[bold]Holdfast[/]: a burst of Genesys Cloud events, with an outage of Genesys in the middle\n")
     stand_in = GenesysStandIn(requests_per_minute=100_000)
@@ -112,7 +112,7 @@ def _run(console: Console, events: int, chance: random.Random) -> int:
         say=lambda line: console.print(line, style="dim"),
     ) as local:
         console.print(f"[dim]Ready after {time.monotonic() - start:.0f} s[/]\n")
-        demo = Demo(console, local, burst(events, chance, datetime.now(UTC)))
+        demo = Demo(console, local, burst(events, rng, datetime.now(UTC)))
         demo.play()
         right = demo.report()
     console.print(f"\n{NEXT_STEPS}")
@@ -202,12 +202,12 @@ class Demo:
 
     def _died_again(self) -> bool:
         """A letter that died again has the evidence of both deaths, and so has one that was sent twice."""
-        deaths = Counter(key.split("/")[1] for key in keys(self._stack, EVIDENCE_PREFIX))
+        deaths = Counter(key.split("/")[1] for key in keys(self._stack, SNAPSHOT_PREFIX))
         return sum(times > 1 for letter, times in deaths.items() if letter not in self._sender.copied) >= DEAD_AGAIN
 
     def _at_rest(self) -> bool:
         counts = self._count()
-        waiting = counts.buffer or counts.triage or keys(self._stack, EVIDENCE_PREFIX)
+        waiting = counts.buffer or counts.triage or keys(self._stack, SNAPSHOT_PREFIX)
         return not waiting and queue_length(self._stack, self._published) >= counts.stored
 
     def _where(self) -> str:
@@ -261,7 +261,7 @@ class Demo:
         outputs = {execution["executionArn"]: self._output(execution["executionArn"]) for execution in ended}
         recovered = [arn for arn, output in outputs.items() if output["outcome"] == "RECOVERED"]
         archived = [arn for arn, output in outputs.items() if output["outcome"] == "ARCHIVED"]
-        patient = sorted(recovered, key=lambda arn: -outputs[arn]["attempts"])
+        patient = sorted(recovered, key=lambda arn: -outputs[arn]["redrives"])
         for kind, arns in (("recovered", patient), ("archived", archived)):
             for arn in arns[:1]:
                 title = f"The execution of one {kind} letter"

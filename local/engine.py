@@ -48,7 +48,7 @@ class Engine:
         wait_scale: Factor on every Wait and retry pause of a state machine (``0.001`` turns an hour into 3.6 s).
         callback_floor_seconds: A callback's time-out is scaled too, but never below this: the pipeline has to answer.
         directory: Where log and scratch files go; by default a temporary directory that is removed at the end.
-        bridged: Whether the bridges of ``local.bridges`` are installed; tests compare with the plain engine.
+        bridged: Whether the bridges of ``local.engine_patches`` are installed; tests compare with the plain engine.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Engine:
         try:
             with self.log.open("wb") as log:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "local.bridges"],
+                    [sys.executable, "-m", "local.engine_patches"],
                     cwd=ROOT,
                     env=_child_environment(self.port, scratch) | self._settings | {"LOCAL_PASSING": str(self._passing)},
                     stdin=subprocess.PIPE,

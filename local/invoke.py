@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from local.background import FOLDER, State, demand
-from local.emulator import Emulator, Function
 from local.engine import ROOT
 from local.errors import exit_code
+from local.fixture_setup import Givens, expected, read_event
 from local.genesys import faults
-from local.given import Givens, expected, read_event
+from local.runtime_emulator import Emulator, Function
 from local.stack import build, describe
 
 DIRECTORY = FOLDER / "invoke"

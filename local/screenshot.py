@@ -27,10 +27,10 @@ from local.console import console
 from local.engine import HOST, ROOT
 from local.environment import LocalStack
 from local.errors import LocalError
+from local.execution_report import history
 from local.send import example
 from local.sending import Sender
 from local.stack import Stack
-from local.story import history
 from local.traffic import BusEvent
 
 PICTURES = ROOT / "docs" / "img"

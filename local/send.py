@@ -12,7 +12,7 @@ from typing import Any
 from local.background import demand
 from local.engine import client
 from local.errors import LocalError, exit_code
-from local.given import read_event
+from local.fixture_setup import read_event
 
 
 def main() -> int:

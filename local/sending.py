@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from holdfast.domain.envelope import identify
-from local.balance import Sent
 from local.errors import LocalError
+from local.reconciliation import Sent
 from local.stack import Stack
 from local.traffic import BusEvent, Expected, Item, QueueBody, SecondCopy, envelope
 
@@ -74,8 +74,8 @@ class Sender:
 
     def _remember(self, event: BusEvent, event_id: str) -> None:
         text = json.dumps(envelope(event_id, event.detail_type, event.detail, datetime.now(UTC)))
-        letter_id = identify(text)[0]
-        self.sent[letter_id] = Sent(letter_id, event.expected, detail=event.detail, names_user=event.names_user)
+        event_id = identify(text)[0]
+        self.sent[event_id] = Sent(event_id, event.expected, detail=event.detail, names_user=event.names_user)
         if event.expected is Expected.STORED:
             self._envelopes.append(text)
 
@@ -85,8 +85,8 @@ class Sender:
             self.copies += 1
             self.copied.add(identify(text)[0])
             return text
-        letter_id = identify(item.text)[0]
-        self.sent[letter_id] = Sent(letter_id, item.expected, body=item.text)
+        event_id = identify(item.text)[0]
+        self.sent[event_id] = Sent(event_id, item.expected, body=item.text)
         return item.text
 
     def _queue(self, bodies: Sequence[str]) -> None:

@@ -70,7 +70,7 @@ class SecondCopy:
 Item = BusEvent | QueueBody | SecondCopy
 
 
-def burst(count: int, chance: random.Random, now: datetime) -> list[Item]:
+def burst(count: int, rng: random.Random, now: datetime) -> list[Item]:
     """Plan a burst of ``count`` deliveries.
 
     During the outage a few agents come who were not seen before it. Theirs are the events that it hits: an agent whom
@@ -81,23 +81,23 @@ def burst(count: int, chance: random.Random, now: datetime) -> list[Item]:
         chance: The only source of randomness.
         now: The time of the first event.
     """
-    nonsense: list[Item] = [*_bodies(chance), *_invalid_events(chance, now)]
+    nonsense: list[Item] = [*_bodies(rng), *_invalid_events(rng, now)]
     copies = count // 18
     valid = count - len(nonsense) - copies
-    maker = _Maker(chance, now)
+    maker = _Maker(rng, now)
     plan: list[Item] = [maker.event(number / valid) for number in range(valid)]
     for item in nonsense:
-        plan.insert(chance.randrange(len(plan) + 1), item)
+        plan.insert(rng.randrange(len(plan) + 1), item)
     for _ in range(copies):
-        plan.insert(chance.randrange(len(plan) // 10, len(plan) + 1), SecondCopy(chance.randrange(1, 30)))
+        plan.insert(rng.randrange(len(plan) // 10, len(plan) + 1), SecondCopy(rng.randrange(1, 30)))
     return plan
 
 
 class _Maker:
     """Makes events one after the other, at the pace of the clock that it carries."""
 
-    def __init__(self, chance: random.Random, now: datetime) -> None:
-        self._chance = chance
+    def __init__(self, rng: random.Random, now: datetime) -> None:
+        self._rng = rng
         self._now = now
         self._number = 0
         self._early_shift = [self._id() for _ in range(12)]
@@ -118,17 +118,17 @@ class _Maker:
 
     def event(self, progress: float) -> BusEvent:
         """The next event; ``progress`` says how much of the burst is over."""
-        self._now += timedelta(milliseconds=self._chance.randrange(1, 12))
+        self._now += timedelta(milliseconds=self._rng.randrange(1, 12))
         self._number += 1
         newcomer = OUTAGE_FROM <= progress < OUTAGE_TO and self._number % _NEWCOMER_EVERY == 0
         self._agents = self._late_shift if newcomer or progress >= OUTAGE_TO else self._early_shift
-        maker = self._chance.choices(list(self._makers), list(self._makers.values()))[0]
+        maker = self._rng.choices(list(self._makers), list(self._makers.values()))[0]
         return self._user() if newcomer else maker()
 
     # -- topics ------------------------------------------------------------------------------------------------
 
     def _customer(self) -> BusEvent:
-        end = self._chance.random() < 0.5  # noqa: PLR2004 - heads or tails
+        end = self._rng.random() < 0.5  # noqa: PLR2004 - heads or tails
         body = self._conversation() | {
             "externalContactId": self._id(),
             "externalOrganizationId": self._id(),
@@ -145,13 +145,13 @@ class _Maker:
             "acdOutcome": "ANSWERED",
             "answeredUserId": self._agent(),
             "usedRouting": "STANDARD",
-            "connectedDurationMs": self._chance.randrange(60_000),
+            "connectedDurationMs": self._rng.randrange(60_000),
             "flowType": "INBOUNDCALL",
         }
         return self._detail_event("acd.end", self._queued() | ended)
 
     def _user(self) -> BusEvent:
-        end = self._chance.random() < 0.5  # noqa: PLR2004 - heads or tails
+        end = self._rng.random() < 0.5  # noqa: PLR2004 - heads or tails
         body = self._conversation() | {"userId": self._agent(), "queueId": self._id(), "divisionId": self._id()}
         if end:
             body |= {"disconnectType": "PEER", "heldDurationMs": 0, "alertingDurationMs": 2_140}
@@ -165,8 +165,8 @@ class _Maker:
             "conversationId": conversation,
             "communicationId": self._id(),
             "sessionStartTimeMs": self._milliseconds(),
-            "transcripts": [self._utterance() for _ in range(self._chance.randrange(1, 4))],
-            "status": {"offsetMs": self._chance.randrange(90_000), "status": "SESSION_ONGOING"},
+            "transcripts": [self._utterance() for _ in range(self._rng.randrange(1, 4))],
+            "status": {"offsetMs": self._rng.randrange(90_000), "status": "SESSION_ONGOING"},
         }
         return self._genesys("v2.conversations.{id}.transcription", conversation, body)
 
@@ -175,7 +175,7 @@ class _Maker:
         body = {
             "id": self._id(),
             "userId": self._agent(),
-            "username": {"name": self._chance.choice(_FIRST)},
+            "username": {"name": self._rng.choice(_FIRST)},
             "clientId": {},
             "serviceName": "Routing",
             "eventTime": self._iso(),
@@ -189,7 +189,7 @@ class _Maker:
     def _presence(self) -> BusEvent:
         body = {
             "source": "PURECLOUD",
-            "presenceDefinition": {"id": self._id(), "systemPresence": self._chance.choice(("ON_QUEUE", "AWAY"))},
+            "presenceDefinition": {"id": self._id(), "systemPresence": self._rng.choice(("ON_QUEUE", "AWAY"))},
             "primary": True,
             "message": "",
             "modifiedDate": self._iso(),
@@ -211,8 +211,8 @@ class _Maker:
         return self._genesys("v2.operations.events.{operationalEventId}", self._id(), body)
 
     def _plain(self) -> BusEvent:
-        attributes = {"conversationId": self._id(), "status": "closed", "score": self._chance.randrange(11)}
-        if self._chance.random() < 0.3:  # noqa: PLR2004 - a share of made-up traffic
+        attributes = {"conversationId": self._id(), "status": "closed", "score": self._rng.randrange(11)}
+        if self._rng.random() < 0.3:  # noqa: PLR2004 - a share of made-up traffic
             attributes["userId"] = self._agent()
         return BusEvent("Conversation Survey", {"id": self._id(), "attributes": attributes})
 
@@ -233,9 +233,9 @@ class _Maker:
             "conversationId": self._id(),
             "participantId": self._id(),
             "sessionId": self._id(),
-            "mediaType": self._chance.choice(("VOICE", "VOICE", "CHAT", "EMAIL")),
+            "mediaType": self._rng.choice(("VOICE", "VOICE", "CHAT", "EMAIL")),
             "provider": "Edge",
-            "direction": self._chance.choice(("INBOUND", "OUTBOUND")),
+            "direction": self._rng.choice(("INBOUND", "OUTBOUND")),
         }
 
     def _queued(self) -> Json:
@@ -249,11 +249,11 @@ class _Maker:
         }
 
     def _lasted(self, end: bool) -> Json:
-        return {"interactingDurationMs": self._chance.randrange(1, 600_000)} if end else {}
+        return {"interactingDurationMs": self._rng.randrange(1, 600_000)} if end else {}
 
     def _utterance(self) -> Json:
         """One object per word, and the same words once more as they are shown: the largest events of all."""
-        words = self._chance.choices(_WORDS, k=self._chance.randrange(4, 20))
+        words = self._rng.choices(_WORDS, k=self._rng.randrange(4, 20))
         timed = [
             {"confidence": 0.93, "offsetMs": 210 * number, "durationMs": 190, "word": word}
             for number, word in enumerate(words)
@@ -263,19 +263,19 @@ class _Maker:
         return {
             "utteranceId": self._id(),
             "isFinal": True,
-            "channel": self._chance.choice(("EXTERNAL", "INTERNAL")),
+            "channel": self._rng.choice(("EXTERNAL", "INTERNAL")),
             "alternatives": [alternative | shown],
             "dialect": "en-US",
         }
 
     def _agent(self) -> str:
-        return self._chance.choice(self._agents)
+        return self._rng.choice(self._agents)
 
     def _id(self) -> str:
-        return new_id(self._chance)
+        return new_id(self._rng)
 
     def _phone(self) -> str:
-        return f"tel:+1317555{self._chance.randrange(100, 200):04}"
+        return f"tel:+1317555{self._rng.randrange(100, 200):04}"
 
     def _iso(self) -> str:
         return self._now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -284,43 +284,43 @@ class _Maker:
         return int(self._now.timestamp() * 1000)
 
 
-def _invalid_events(chance: random.Random, now: datetime) -> list[Item]:
+def _invalid_events(rng: random.Random, now: datetime) -> list[Item]:
     """Readable, routed by the rule, and no events all the same."""
     stamp = now.astimezone(UTC).isoformat(timespec="milliseconds")
     details: list[Json] = [
         {},
-        {"nothing": new_id(chance)},
-        {"topicName": f"v2.users.{new_id(chance)}.presence", "version": "2", "timestamp": stamp},
+        {"nothing": new_id(rng)},
+        {"topicName": f"v2.users.{new_id(rng)}.presence", "version": "2", "timestamp": stamp},
         {"eventBody": None},
-        {"eventBody": [new_id(chance)]},
-        {"id": new_id(chance), "attributes": "status=closed"},
-        {"eventbody": {"conversationId": new_id(chance)}},
+        {"eventBody": [new_id(rng)]},
+        {"id": new_id(rng), "attributes": "status=closed"},
+        {"eventbody": {"conversationId": new_id(rng)}},
         {"attributes": 7},
     ]
     return [BusEvent(f"{CONVERSATION}.user.start", detail, Expected.INVALID) for detail in details]
 
 
-def _bodies(chance: random.Random) -> list[Item]:
+def _bodies(rng: random.Random) -> list[Item]:
     """Bodies that EventBridge would not make. Each is unlike the others, so that each is an identity of its own."""
     broken = (
         " ",
         "this is not JSON",
         '{"id": "cut off in the mid',
-        _envelope(chance).replace('"detail":', '"source": "genesys.cloud", "detail":'),  # a key that stands twice
-        _envelope(chance).replace('"score": 7', '"score": 1e400'),
-        _envelope(chance).replace('"score": 7', '"score": NaN'),
-        _envelope(chance).replace('"score": 7', '"score": "\\ud800"'),  # half of a surrogate pair
+        _envelope(rng).replace('"detail":', '"source": "genesys.cloud", "detail":'),  # a key that stands twice
+        _envelope(rng).replace('"score": 7', '"score": 1e400'),
+        _envelope(rng).replace('"score": 7', '"score": NaN'),
+        _envelope(rng).replace('"score": 7', '"score": "\\ud800"'),  # half of a surrogate pair
         "[" * _TOO_DEEP + "]" * _TOO_DEEP,
     )
-    strange = ("null", "[]", '"an event"', "42", json.dumps({"id": new_id(chance), "source": "genesys.cloud"}))
+    strange = ("null", "[]", '"an event"', "42", json.dumps({"id": new_id(rng), "source": "genesys.cloud"}))
     items: list[Item] = [QueueBody(text, Expected.MALFORMED) for text in broken]
     return items + [QueueBody(text, Expected.INVALID) for text in strange]
 
 
-def _envelope(chance: random.Random) -> str:
+def _envelope(rng: random.Random) -> str:
     """A sound envelope, for one fault to be put into."""
-    detail = {"id": new_id(chance), "attributes": {"conversationId": new_id(chance), "score": 7}}
-    return json.dumps(envelope(new_id(chance), "Conversation Survey", detail, datetime.fromtimestamp(0, UTC)))
+    detail = {"id": new_id(rng), "attributes": {"conversationId": new_id(rng), "score": 7}}
+    return json.dumps(envelope(new_id(rng), "Conversation Survey", detail, datetime.fromtimestamp(0, UTC)))
 
 
 def envelope(event_id: str, detail_type: str, detail: Json, time: datetime) -> Json:
@@ -338,6 +338,6 @@ def envelope(event_id: str, detail_type: str, detail: Json, time: datetime) -> J
     }
 
 
-def new_id(chance: random.Random) -> str:
+def new_id(rng: random.Random) -> str:
     """A random UUID."""
-    return str(uuid.UUID(int=chance.getrandbits(128), version=4))
+    return str(uuid.UUID(int=rng.getrandbits(128), version=4))

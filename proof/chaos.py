@@ -27,15 +27,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from holdfast.domain.envelope import identify
 from local.audit import Auditor, Place, executions, keys
-from local.balance import Balance, balance, look, messages, shortened
 from local.environment import LocalStack
 from local.errors import LocalError
 from local.genesys import GenesysStandIn
+from local.reconciliation import Balance, balance, look, messages, shortened
 from local.sending import ENTRIES_PER_CALL, Sender
 from local.traffic import BusEvent, Expected, burst
 from proof.effects import Effects
+from proof.fault_injector import FUNCTIONS, WAYS, Saboteur
 from proof.network import FAULTS, SERVICES, Fault, actions
-from proof.saboteur import FUNCTIONS, WAYS, Saboteur
 
 EVENTS_PER_SECOND = 13.0
 #: One piece of the stream; each has its own nonsense.
@@ -155,10 +155,10 @@ class Chaos:
             time.sleep(0.5)
 
     def _send(self, until: float) -> None:
-        chance = random.Random(self._seed)
+        rng = random.Random(self._seed)
         due = time.monotonic()
         while time.monotonic() < until:
-            piece = burst(PIECE, chance, datetime.now(UTC))
+            piece = burst(PIECE, rng, datetime.now(UTC))
             for first in range(0, len(piece), ENTRIES_PER_CALL):
                 items = piece[first : first + ENTRIES_PER_CALL]
                 self._sender.send(items)
@@ -169,7 +169,7 @@ class Chaos:
 
     def _weather(self, until: float) -> None:
         """What the network and the services are like, for a few seconds each."""
-        chance = random.Random(f"weather {self._seed}")
+        rng = random.Random(f"weather {self._seed}")
         kinds = {
             self._drizzle: 4,
             self._storm: 3,
@@ -180,20 +180,20 @@ class Chaos:
             self._denied: 1,
         }
         while time.monotonic() < until:
-            kind = chance.choices(list(kinds), list(kinds.values()))[0]
+            kind = rng.choices(list(kinds), list(kinds.values()))[0]
             self.disturbances[kind.__name__.strip("_")] += 1
-            with self._survived(), kind(chance):
+            with self._survived(), kind(rng):
                 time.sleep(WEATHER_SECONDS)
 
     def _strike(self, until: float) -> None:
         """Workers die, executions are stopped, the sweep runs."""
-        chance = random.Random(f"strikes {self._seed}")
+        rng = random.Random(f"strikes {self._seed}")
         kinds = {self._order: 6, self._kill: 2, self._abort: 1, self._sweep: 1}
         while time.monotonic() < until:
-            kind = chance.choices(list(kinds), list(kinds.values()))[0]
+            kind = rng.choices(list(kinds), list(kinds.values()))[0]
             self.disturbances[kind.__name__.strip("_")] += 1
             with self._survived():
-                kind(chance)
+                kind(rng)
             time.sleep(STRIKE_SECONDS)
 
     def _long_outages(self, until: float) -> None:
@@ -229,37 +229,37 @@ class Chaos:
             self._current[source] = faults
             self._saboteur.network.set_faults([fault for some in self._current.values() for fault in some])
 
-    def _drizzle(self, chance: random.Random) -> contextlib.AbstractContextManager[None]:
+    def _drizzle(self, rng: random.Random) -> contextlib.AbstractContextManager[None]:
         """A few calls of every service fail."""
-        names = chance.sample(("throttled", "broken", "reset", "lost", "slow"), 3)
+        names = rng.sample(("throttled", "broken", "reset", "lost", "slow"), 3)
         return self._faults([Fault(name, service, share=0.08) for service in SERVICES for name in names])
 
-    def _storm(self, chance: random.Random) -> contextlib.AbstractContextManager[None]:
+    def _storm(self, rng: random.Random) -> contextlib.AbstractContextManager[None]:
         """Many calls of some services fail, in several ways."""
-        hit = chance.sample(SERVICES, 3)
+        hit = rng.sample(SERVICES, 3)
         return self._faults(
-            [Fault(name, service, share=0.25) for service in hit for name in chance.sample((*FAULTS, "slow"), 3)]
+            [Fault(name, service, share=0.25) for service in hit for name in rng.sample((*FAULTS, "slow"), 3)]
         )
 
-    def _outage(self, chance: random.Random) -> contextlib.AbstractContextManager[None]:
+    def _outage(self, rng: random.Random) -> contextlib.AbstractContextManager[None]:
         """One service is not there at all."""
-        return self._faults([Fault(chance.choice(("broken", "reset", "throttled")), chance.choice(SERVICES))])
+        return self._faults([Fault(rng.choice(("broken", "reset", "throttled")), rng.choice(SERVICES))])
 
-    def _lost_answers(self, chance: random.Random) -> contextlib.AbstractContextManager[None]:
+    def _lost_answers(self, rng: random.Random) -> contextlib.AbstractContextManager[None]:
         """What was asked for is done, and nobody is told."""
-        return self._faults([Fault("lost", service, share=0.5) for service in chance.sample(SERVICES, 3)])
+        return self._faults([Fault("lost", service, share=0.5) for service in rng.sample(SERVICES, 3)])
 
     @contextlib.contextmanager
-    def _genesys_fails(self, chance: random.Random) -> Iterator[None]:
-        self._local.genesys.set_faults(dict(chance.choice(GENESYS)))
+    def _genesys_fails(self, rng: random.Random) -> Iterator[None]:
+        self._local.genesys.set_faults(dict(rng.choice(GENESYS)))
         try:
             yield
         finally:
             self._local.genesys.set_faults()
 
     @contextlib.contextmanager
-    def _throttled_function(self, chance: random.Random) -> Iterator[None]:
-        function = chance.choice(FUNCTIONS)
+    def _throttled_function(self, rng: random.Random) -> Iterator[None]:
+        function = rng.choice(FUNCTIONS)
         self._saboteur.throttle(function)
         try:
             yield
@@ -267,9 +267,9 @@ class Chaos:
             self._saboteur.throttle(function, at=None)
 
     @contextlib.contextmanager
-    def _denied(self, chance: random.Random) -> Iterator[None]:
-        role = chance.choice(tuple(DENIABLE))
-        self._saboteur.deny(role, chance.choice(DENIABLE[role]))
+    def _denied(self, rng: random.Random) -> Iterator[None]:
+        role = rng.choice(tuple(DENIABLE))
+        self._saboteur.deny(role, rng.choice(DENIABLE[role]))
         try:
             yield
         finally:
@@ -277,21 +277,21 @@ class Chaos:
 
     # -- strikes -------------------------------------------------------------------------------------------------
 
-    def _order(self, chance: random.Random) -> None:
+    def _order(self, rng: random.Random) -> None:
         self._saboteur.withdraw()
-        way = chance.choices(WAYS, (4, 4, 2, 1))[0]
-        self._saboteur.order(chance.choice(FUNCTIONS), "Any", chance.choice(("before", "after")), way)
+        way = rng.choices(WAYS, (4, 4, 2, 1))[0]
+        self._saboteur.order(rng.choice(FUNCTIONS), "Any", rng.choice(("before", "after")), way)
 
-    def _kill(self, chance: random.Random) -> None:
-        self._saboteur.kill(chance.choice(FUNCTIONS))
+    def _kill(self, rng: random.Random) -> None:
+        self._saboteur.kill(rng.choice(FUNCTIONS))
 
-    def _abort(self, chance: random.Random) -> None:
+    def _abort(self, rng: random.Random) -> None:
         """Somebody stops an execution by hand."""
         running = sorted(one["executionArn"] for one in executions(self._stack, statusFilter="RUNNING"))
         if running:
-            self._local.client("stepfunctions").stop_execution(executionArn=chance.choice(running))
+            self._local.client("stepfunctions").stop_execution(executionArn=rng.choice(running))
 
-    def _sweep(self, _chance: random.Random) -> None:
+    def _sweep(self, _rng: random.Random) -> None:
         self._saboteur.invoke("EvidenceSweepFunction", {"olderThanHours": 30 / 3600})
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -334,7 +334,7 @@ class Chaos:
         queued = [identify(body)[0] for url in queues for body in messages(self._stack, url)]
         found = self._auditor.locate(letters)
         places = Counter(one.place for one in found.values())
-        unlocated = {one.letter_id for one in found.values() if one.place is Place.UNLOCATED}
+        unlocated = {one.event_id for one in found.values() if one.place is Place.UNLOCATED}
         moment = Moment(
             seconds=round(time.monotonic() - self._began, 1),
             sent=len(letters),
@@ -353,7 +353,7 @@ class Chaos:
 
     def _valid_archived(self) -> int:
         """Valid events that triage gave up under faults; each can be replayed."""
-        valid = [one.letter_id for one in self._sender.sent.values() if one.expected is Expected.STORED]
+        valid = [one.event_id for one in self._sender.sent.values() if one.expected is Expected.STORED]
         return sum(one.place is Place.ARCHIVED for one in self._auditor.locate(valid).values())
 
     def verdict(self) -> dict[str, Any]:

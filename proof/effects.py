@@ -74,9 +74,9 @@ class Effects:
                     self._count(record["eventName"], record["dynamodb"]["Keys"]["eventId"]["S"])
                 iterator = page.get("NextShardIterator") if page["Records"] else None
 
-    def _count(self, kind: str, letter_id: str) -> None:
+    def _count(self, kind: str, event_id: str) -> None:
         if kind == "INSERT":
-            self.inserts[letter_id] += 1
+            self.inserts[event_id] += 1
         else:
             self.changes += 1
 

@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.domain.envelope import identify
-from holdfast.domain.letters import EVIDENCE_PREFIX
+from holdfast.domain.letters import SNAPSHOT_PREFIX
 from local.audit import Auditor, Place, executions, keys
-from local.balance import messages
 from local.environment import LocalStack
 from local.genesys import TOKEN_PATH, USERS_PATH, GenesysStandIn
+from local.reconciliation import messages
 from local.traffic import envelope
 from proof.effects import Effects
+from proof.fault_injector import Saboteur
 from proof.network import Fault
-from proof.saboteur import Saboteur
 
 RESULTS = Path(__file__).parent / "results" / "faults.json"
 PARAMETERS = {
@@ -383,7 +383,7 @@ class Stage:
             self._release = None
         if self._release or self._queued() or any(executions(self._local.stack, statusFilter="RUNNING")):
             return False
-        if keys(self._local.stack, EVIDENCE_PREFIX):
+        if keys(self._local.stack, SNAPSHOT_PREFIX):
             self._sweep()
             return False
         found = self._auditor.locate(letters).values()

@@ -20,11 +20,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from holdfast.domain.envelope import examine
 from holdfast.domain.errors import Failure, Misconfigured, PermanentError, Rejected, Throttled, Unavailable
-from holdfast.domain.letters import EVIDENCE_PREFIX, RULE_ATTRIBUTES, TRIAGE_ATTRIBUTE, Letter, Message, TriageStamp
+from holdfast.domain.letters import RULE_ATTRIBUTES, SNAPSHOT_PREFIX, TRIAGE_ATTRIBUTE, DeadLetter, Message, TriageStamp
 from holdfast.domain.policy import Limits
 from holdfast.domain.ports import Execution
 from holdfast.domain.replay import ARCHIVE_PREFIX, Plan, Replayer
-from holdfast.domain.triage import Case, Redriver
+from holdfast.domain.triage import Redriver, TriageInput
 from tests.contract.asl import TaskFailed, Walk
 from tests.fakes import MACHINE, NOW, FakeEventStore, WorkerDied
 from tests.unit.samples import ACD_START, quiet_body, record
@@ -50,8 +50,8 @@ KINDS = {
 
 PROCESSOR = (
     "eventstore.store",
-    "ledger.read",
-    "ledger.write",
+    "attemptlog.read",
+    "attemptlog.write",
     "executions.succeed",
     "queue.set_visibility",
     "queue.delete",
@@ -62,7 +62,7 @@ INTAKE = (
 )  # fmt: skip
 SWEEP = (*INTAKE, "objects.list", "eventstore.holds")
 TRIAGE = (
-    "eventstore.holds", "ledger.of_letter", "queue.send", "announcements.publish",
+    "eventstore.holds", "attemptlog.of_event", "queue.send", "triageevents.publish",
     "objects.create", "objects.read", "objects.delete", "objects.tag",
 )  # fmt: skip
 ERRORS = (Unavailable("down"), Throttled("slow"), Misconfigured("denied"), RuntimeError("a defect"))
@@ -103,7 +103,7 @@ class EventStore(FakeEventStore):
     killers: set[str] = field(default_factory=set)
 
     def store(self, events: Any, deadline: Any) -> Any:
-        if any(event.letter_id in self.killers for event in events):
+        if any(event.event_id in self.killers for event in events):
             raise WorkerDied("store")
         return super().store(events, deadline)
 
@@ -156,13 +156,13 @@ class Running:
     def _end(self, status: Execution) -> None:
         self._world.executions.waiting.discard(self.token or "")
         output = self.data if status is Execution.SUCCEEDED else None
-        self._world.executions.end(self.name, status, output, letter_id=self.data["letterId"])
+        self._world.executions.end(self.name, status, output, event_id=self.data["eventId"])
 
     def _answer(self, state: str, payload: Any) -> Any:
         if state != "Redrive":
             return self._world.retried(state, lambda: self._world.step(self.name, state, payload, NOW))
         if self.token is None:
-            self._world.retried(state, lambda: self._send(Case.read(payload)))
+            self._world.retried(state, lambda: self._send(TriageInput.read(payload)))
         outcome = self._world.outcome_of(self.token or "")
         if outcome is not None:
             return self._world.woken(outcome)
@@ -170,7 +170,7 @@ class Running:
             raise TaskFailed("States.Timeout")
         raise Waiting
 
-    def _send(self, case: Case) -> None:
+    def _send(self, case: TriageInput) -> None:
         """Every attempt has a token of its own, which is dead once the attempt has failed."""
         token = self._world.new_token()
         try:
@@ -182,8 +182,8 @@ class Running:
 
 
 @cache
-def letter_of(text: str) -> Letter:
-    return Letter.of_json(text)
+def letter_of(text: str) -> DeadLetter:
+    return DeadLetter.of_json(text)
 
 
 def own_attributes(message: Message) -> dict[str, dict[str, str]]:
@@ -307,20 +307,20 @@ class Custody(RuleBasedStateMachine):
         for raw in batch:
             if raw["messageId"] in kept:
                 continue
-            letter = Letter.of(Message.of_record(raw))
+            letter = DeadLetter.of(Message.of_record(raw))
             assert self.is_worked_on(letter), f"nobody works on {letter.key}"
             if not again:
                 del self.dead[raw["messageId"]]
 
-    def is_worked_on(self, letter: Letter) -> bool:
+    def is_worked_on(self, letter: DeadLetter) -> bool:
         body = letter.message.body
         return body in self.forged or self.is_settled(body) or letter.key in set(self.held_by_executions())
 
     def held_by_executions(self) -> Iterator[str]:
         for name in self.world.executions.running:
             data = self.running[name].data if name in self.running else self.world.executions.inputs[name]
-            yield from data.get("evidence", ())
-        yield from (answer["cause"]["evidence"] for _, answer in self.world.executions.told if "cause" in answer)
+            yield from data.get("snapshots", ())
+        yield from (answer["cause"]["snapshot"] for _, answer in self.world.executions.told if "cause" in answer)
 
     # -- what triage does ----------------------------------------------------------------------------------------
 
@@ -369,7 +369,7 @@ class Custody(RuleBasedStateMachine):
         if one := self.one_of(data):
             one.abort()
 
-    @precondition(lambda self: self.world.keys(EVIDENCE_PREFIX))
+    @precondition(lambda self: self.world.keys(SNAPSHOT_PREFIX))
     @rule(fault=faults(SWEEP))
     def the_sweep_looks(self, fault: Fault) -> None:
         self.under(fault)
@@ -392,7 +392,9 @@ class Custody(RuleBasedStateMachine):
             self.world.executions.start(made["name"], made["input"])
         return str(made["action"])
 
-    @rule(call=st.sampled_from(["eventstore.store", "ledger.write", "objects.create"]), error=st.sampled_from(ERRORS))
+    @rule(
+        call=st.sampled_from(["eventstore.store", "attemptlog.write", "objects.create"]), error=st.sampled_from(ERRORS)
+    )
     def an_outage_begins(self, call: str, error: Exception) -> None:
         self.outages[call] = error
 
@@ -403,38 +405,38 @@ class Custody(RuleBasedStateMachine):
 
     # -- what has to hold ----------------------------------------------------------------------------------------
 
-    def objects(self, prefix: str) -> list[Letter]:
+    def objects(self, prefix: str) -> list[DeadLetter]:
         return [letter_of(text) for key, text in self.world.objects.texts.items() if key.startswith(prefix)]
 
     def is_settled(self, text: str) -> bool:
         archived = {letter.message.body for letter in self.objects(ARCHIVE_PREFIX)}
-        return text in archived or (is_event(text) and Letter.of(Message("", text)).letter_id in self.store.items)
+        return text in archived or (is_event(text) and DeadLetter.of(Message("", text)).event_id in self.store.items)
 
     @invariant()
     def every_event_has_an_owner(self) -> None:
         queued = {raw["body"] for queue in (self.buffer, self.dead) for raw in queue.values()}
-        owned = queued | {letter.message.body for letter in self.objects(EVIDENCE_PREFIX)}
+        owned = queued | {letter.message.body for letter in self.objects(SNAPSHOT_PREFIX)}
         lost = [text for text in self.received if text not in owned and not self.is_settled(text)]
         assert not lost, f"lost: {lost}"
 
     @invariant()
     def an_event_has_one_effect(self) -> None:
-        effects = {letter_id: event.text for letter_id, event in self.store.items.items()}
+        effects = {event_id: event.text for event_id, event in self.store.items.items()}
         assert self.stored.items() <= effects.items(), "an effect never changes"
-        assert effects.keys() <= {Letter.of(Message("", text)).letter_id for text in self.received if is_event(text)}
+        assert effects.keys() <= {DeadLetter.of(Message("", text)).event_id for text in self.received if is_event(text)}
         self.stored = effects
 
     @invariant()
     def what_is_kept_is_what_was_sent(self) -> None:
-        for letter in (*self.objects(EVIDENCE_PREFIX), *self.objects(ARCHIVE_PREFIX)):
+        for letter in (*self.objects(SNAPSHOT_PREFIX), *self.objects(ARCHIVE_PREFIX)):
             sent = [without_stamp(attributes) for attributes in self.received[letter.message.body]]
             assert own_attributes(letter.message) in sent
 
     @invariant()
     def what_is_announced_is_true(self) -> None:
-        for kind, told in self.world.announcements.published:
+        for kind, told in self.world.triage_events.published:
             if kind == "Dead Letter Recovered":
-                assert told["letterId"] in self.store.items
+                assert told["eventId"] in self.store.items
             else:
                 assert told["archive"]["key"] in self.world.objects.texts
 
@@ -448,7 +450,7 @@ class Custody(RuleBasedStateMachine):
         for key in self.world.keys(ARCHIVE_PREFIX):
             self.replay(key, "all is mended")
             self.come_to_rest()
-        valid = {Letter.of(Message("", text)).letter_id for text in self.received if is_event(text)}
+        valid = {DeadLetter.of(Message("", text)).event_id for text in self.received if is_event(text)}
         assert self.store.items.keys() == valid
         again = [key for key in self.world.keys(ARCHIVE_PREFIX) if self.replay(key, "all is mended") == "start"]
         assert again == [], "a replay does nothing twice"
@@ -463,7 +465,7 @@ class Custody(RuleBasedStateMachine):
                 self.finish(one)
             self.sweep()
             self.every_event_has_an_owner()
-            if not (self.buffer or self.dead or self.world.executions.running or self.world.keys(EVIDENCE_PREFIX)):
+            if not (self.buffer or self.dead or self.world.executions.running or self.world.keys(SNAPSHOT_PREFIX)):
                 return
         raise AssertionError("something stays in custody for ever")
 

@@ -17,19 +17,19 @@ from holdfast.domain.attempts import Attempt, AttemptKey
 from holdfast.domain.errors import Failure
 from holdfast.domain.letters import Outgoing
 from holdfast.domain.ports import (
-    Announcements,
+    AttemptLog,
     Deadline,
-    Directory,
     EventStore,
     Execution,
     ExecutionReport,
     Executions,
-    Ledger,
     Objects,
     Queue,
     StorableEvent,
     Stored,
     StoredObject,
+    TriageEvents,
+    UserDirectory,
 )
 from holdfast.domain.users import User
 
@@ -55,7 +55,7 @@ class Journal:
         self._die_after: int | None = None
 
     def fail(self, call: str, *errors: Exception | None) -> None:
-        """Let the next calls of a name (``"ledger.write"``) fail with these errors, one each; ``None`` lets one pass."""
+        """Let the next calls of a name (``"attemptlog.write"``) fail with these errors, one each; ``None`` lets one pass."""
         self._faults.setdefault(call, []).extend(errors)
 
     def break_down(self, call: str, error: Exception) -> None:
@@ -125,35 +125,35 @@ class FakeDeadline:
 
 @dataclass
 class FakeEventStore(Fake):
-    """The events table. ``refusals`` are per-event failures by letter id."""
+    """The events table. ``refusals`` are per-event failures by event id."""
 
     items: dict[str, StorableEvent] = field(default_factory=dict)
     refusals: dict[str, Failure] = field(default_factory=dict)
 
     @journalled
     def store(self, events: Sequence[StorableEvent], _deadline: Deadline) -> Mapping[str, Stored | Failure]:
-        return {event.letter_id: self._store(event) for event in events}
+        return {event.event_id: self._store(event) for event in events}
 
     def _store(self, event: StorableEvent) -> Stored | Failure:
-        if event.letter_id in self.refusals:
-            return self.refusals[event.letter_id]
-        if event.letter_id in self.items:
+        if event.event_id in self.refusals:
+            return self.refusals[event.event_id]
+        if event.event_id in self.items:
             return Stored.DUPLICATE
-        self.items[event.letter_id] = event
+        self.items[event.event_id] = event
         return Stored.NEW
 
     @journalled
-    def holds(self, letter_id: str) -> bool:
-        return letter_id in self.items
+    def holds(self, event_id: str) -> bool:
+        return event_id in self.items
 
-    def envelope(self, letter_id: str) -> dict[str, Any]:
+    def envelope(self, event_id: str) -> dict[str, Any]:
         """What is stored of an event."""
-        envelope: dict[str, Any] = json.loads(self.items[letter_id].text)
+        envelope: dict[str, Any] = json.loads(self.items[event_id].text)
         return envelope
 
 
 @dataclass
-class FakeLedger(Fake):
+class FakeAttemptLog(Fake):
     """The attempts table. ``lines`` is every line ever written, ``attempts`` what stands."""
 
     attempts: dict[AttemptKey, Attempt] = field(default_factory=dict)
@@ -169,12 +169,12 @@ class FakeLedger(Fake):
         self.attempts |= {attempt.key: attempt for attempt in attempts}
 
     @journalled
-    def of_letter(self, letter_id: str) -> list[Attempt]:
-        return [attempt for key, attempt in self.attempts.items() if key.letter_id == letter_id]
+    def of_event(self, event_id: str) -> list[Attempt]:
+        return [attempt for key, attempt in self.attempts.items() if key.event_id == event_id]
 
 
 @dataclass
-class FakeDirectory(Fake):
+class FakeUserDirectory(Fake):
     """Users by id; who is not among them is not shown by the API."""
 
     users: dict[str, User] = field(default_factory=dict)
@@ -229,7 +229,7 @@ class FakeExecutions(Fake):
     def start(self, name: str, execution_input: Mapping[str, Any]) -> bool:
         if name in self.reports:
             return self.reports[name].status is Execution.RUNNING and self.inputs.get(name) == execution_input
-        self.reports[name] = ExecutionReport(Execution.RUNNING, execution_input["letterId"])
+        self.reports[name] = ExecutionReport(Execution.RUNNING, execution_input["eventId"])
         self.inputs[name] = execution_input
         return True
 
@@ -258,10 +258,10 @@ class FakeExecutions(Fake):
         return True
 
     def end(
-        self, name: str, status: Execution, output: Mapping[str, Any] | None = None, *, letter_id: str = "event-1"
+        self, name: str, status: Execution, output: Mapping[str, Any] | None = None, *, event_id: str = "event-1"
     ) -> None:
         """Let the execution of a letter end."""
-        self.reports[name] = ExecutionReport(status, letter_id, output)
+        self.reports[name] = ExecutionReport(status, event_id, output)
 
     @property
     def running(self) -> list[str]:
@@ -310,7 +310,7 @@ class FakeObjects(Fake):
 
 
 @dataclass
-class FakeAnnouncements(Fake):
+class FakeTriageEvents(Fake):
     """Events about letters."""
 
     published: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
@@ -320,14 +320,14 @@ class FakeAnnouncements(Fake):
         self.published.append((detail_type, detail))
 
 
-def conforming() -> tuple[EventStore, Ledger, Directory, Queue, Executions, Objects, Announcements]:
+def conforming() -> tuple[EventStore, AttemptLog, UserDirectory, Queue, Executions, Objects, TriageEvents]:
     """For the type checker: the fakes have what the ports ask for."""
     return (
         FakeEventStore(),
-        FakeLedger(),
-        FakeDirectory(),
+        FakeAttemptLog(),
+        FakeUserDirectory(),
         FakeQueue(),
         FakeExecutions(),
         FakeObjects(),
-        FakeAnnouncements(),
+        FakeTriageEvents(),
     )

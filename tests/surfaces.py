@@ -23,29 +23,29 @@ import fan_out.app
 import replay.app
 from holdfast.adapters.dynamodb import EventsTable
 from holdfast.adapters.eventbridge import EnrichedBus
-from holdfast.adapters.genesys import GenesysDirectory, Urls
+from holdfast.adapters.genesys import GenesysUserDirectory, Urls
 from holdfast.adapters.secrets import CredentialsSecret
 from holdfast.domain.envelope import decode, identify
 from holdfast.domain.errors import HoldfastError, InvalidInput, PermanentError
 from holdfast.domain.fan_out import MAX_REQUEST_BYTES, failed_records, publication
 from holdfast.domain.intake import Intake
-from holdfast.domain.letters import Letter, Message, TriageStamp
+from holdfast.domain.letters import DeadLetter, Message, TriageStamp
 from holdfast.domain.policy import Evidence, Limits, Policy, PolicyError
 from holdfast.domain.ports import StorableEvent
 from holdfast.domain.replay import Replayer
 from holdfast.domain.strict_json import serialise
 from holdfast.domain.sweep import Sweeper
-from holdfast.domain.triage import Archivist, Case, Classifier, Redriver, Settler
+from holdfast.domain.triage import Archiver, Classifier, Redriver, Settler, TriageInput
 from tests.contract.project import fixtures
 from tests.fakes import (
     NOW,
-    FakeAnnouncements,
+    FakeAttemptLog,
     FakeDeadline,
     FakeEventStore,
     FakeExecutions,
-    FakeLedger,
     FakeObjects,
     FakeQueue,
+    FakeTriageEvents,
 )
 from tests.unit.samples import USER_ID, body, envelope, plain_envelope, record
 from tests.wire import TOKEN, Script, Wire, http
@@ -154,24 +154,24 @@ def messages(batch: list[Any]) -> str:
     world = World()
     failed = world.process(*batch)
     stored = [raw for raw in batch if raw["messageId"] not in failed]
-    assert all(Letter.of(Message.of_record(raw)).letter_id in world.store.items for raw in stored)
+    assert all(DeadLetter.of(Message.of_record(raw)).event_id in world.store.items for raw in stored)
     for event in world.store.items.values():
         event.text.encode()
         json.loads(event.text, parse_constant=_no_constant)
     rest = [dead(raw) for raw in batch if raw["messageId"] in failed]
     assert world.take_in(*rest) == []
     for raw in rest:
-        _archived(world, Letter.of(Message.of_record(raw)))
+        _archived(world, DeadLetter.of(Message.of_record(raw)))
     return f"{len(stored)} stored, {len(rest)} archived"
 
 
-def _archived(world: World, letter: Letter) -> None:
-    case = Case(letter.letter_id, (letter.key,))
-    verdict = Classifier(world.store, world.ledger, world.objects, POLICY, Limits(5, 96)).classify(case, NOW)
+def _archived(world: World, letter: DeadLetter) -> None:
+    case = TriageInput(letter.event_id, (letter.key,))
+    verdict = Classifier(world.store, world.attempt_log, world.objects, POLICY, Limits(5, 96)).classify(case, NOW)
     assert verdict.action == "archive", "what the processor refuses for good is archived at the first look"
     arn = f"arn:aws:states:eu-central-1:123456789012:execution:triage:{letter.message.message_id}"
-    key = Archivist(world.objects, world.ledger).archive(case, verdict.as_json(), arn, "2026-11-24T00:00:00.000Z")
-    assert Letter.of_json(world.objects.texts[key]) == letter
+    key = Archiver(world.objects, world.attempt_log).archive(case, verdict.as_json(), arn, "2026-11-24T00:00:00.000Z")
+    assert DeadLetter.of_json(world.objects.texts[key]) == letter
     if not _can_be_sent(letter.message):
         return
     Redriver(world.objects, world.queue).redrive(case, arn, "token")
@@ -195,16 +195,16 @@ def stamps(text: str) -> str:
 
 def identities(text: str) -> str:
     """An identity is harmless in a key, whatever the body; a readable event can be written."""
-    letter_id, _ = identify(text)
-    assert letter_id.replace("-", "").replace("_", "").isalnum()
-    assert letter_id.isascii()
-    assert len(letter_id) <= 71
+    event_id, _ = identify(text)
+    assert event_id.replace("-", "").replace("_", "").isalnum()
+    assert event_id.isascii()
+    assert len(event_id) <= 71
     try:
         event = decode(text)
         serialise(event.envelope)
     except PermanentError as error:
         return error.category
-    assert event.letter_id == letter_id
+    assert event.event_id == event_id
     return "an event"
 
 
@@ -219,46 +219,46 @@ def policies(text: str) -> str:
         policy = Policy(text)
     except PolicyError:
         return "refused"
-    for evidence in (Evidence(), Evidence(stored=True), Evidence(rounds=9, age_hours=999, last_status="failed")):
+    for evidence in (Evidence(), Evidence(stored=True), Evidence(redrives=9, age_hours=999, last_status="failed")):
         assert policy.judge(evidence, ["UNKNOWN"], Limits(5, 96)).as_json()
     return "taken"
 
 
 KEY = "dead-letters/event-1/message-1.json"
 STATE = {
-    "letterId": "event-1", "evidence": [KEY], "attempts": 1, "history": ["UNKNOWN"], "redrive": "SILENT",
-    "deadSince": 1, "replayOf": None,
+    "eventId": "event-1", "snapshots": [KEY], "redrives": 1, "history": ["UNKNOWN"], "redriveOutcome": "SILENT",
+    "firstSentAt": 1, "replayOf": None,
 }  # fmt: skip
-VERDICT = {"category": "UNKNOWN", "rule": "nobody-knows"}
+VERDICT = {"category": "UNKNOWN", "rule": "unknown-retry-once"}
 
 
 def states(data: Any) -> str:
     """A state's function does its work or refuses its input; nothing else."""
-    objects = FakeObjects(texts={KEY: Letter.of(Message.of_record(record(body()))).as_json()})
-    store, ledger = FakeEventStore(), FakeLedger()
+    objects = FakeObjects(texts={KEY: DeadLetter.of(Message.of_record(record(body()))).as_json()})
+    store, attempt_log = FakeEventStore(), FakeAttemptLog()
     try:
-        case = Case.read(data)
-        Classifier(store, ledger, objects, POLICY, Limits(5, 96)).classify(case, NOW)
+        case = TriageInput.read(data)
+        Classifier(store, attempt_log, objects, POLICY, Limits(5, 96)).classify(case, NOW)
         Redriver(objects, FakeQueue()).redrive(case, "arn:execution", "token")
-        Archivist(objects, ledger).archive(case, VERDICT, "arn:x:execution", "2026-11-24T00:00:00.000Z")
-        Settler(objects, FakeAnnouncements()).settle(case, {"outcome": "ARCHIVED"})
+        Archiver(objects, attempt_log).archive(case, VERDICT, "arn:x:execution", "2026-11-24T00:00:00.000Z")
+        Settler(objects, FakeTriageEvents()).settle(case, {"outcome": "ARCHIVED"})
     except HoldfastError as error:
         return type(error).__name__
     return "worked on"
 
 
-EVIDENCE = json.loads(Letter.of(Message.of_record(record(body()))).as_json())
+EVIDENCE = json.loads(DeadLetter.of(Message.of_record(record(body()))).as_json())
 
 
 def evidence(text: str) -> str:
     """Foreign objects under the evidence stop neither the sweep nor the letter beside them."""
     objects = FakeObjects()
-    sound = Letter.of(Message.of_record(record(body("event-2"), "message-2")))
+    sound = DeadLetter.of(Message.of_record(record(body("event-2"), "message-2")))
     for key, content in ((KEY, text), (sound.key, sound.as_json())):
         objects.create(key, content)
     executions = FakeExecutions()
     report = Sweeper(Intake(objects, executions), FakeEventStore()).sweep(NOW, NOW - NOW, FakeDeadline())
-    assert sound.letter_id in {given["letterId"] for given in executions.inputs.values()}
+    assert sound.event_id in {given["eventId"] for given in executions.inputs.values()}
     return f"{report.failed} failed, {report.adopted} adopted"
 
 
@@ -408,19 +408,19 @@ def genesys(answers: tuple[Script, Script]) -> str:
     wire = _wire()
     login, users = answers
     wire.answer(users, login)
-    directory = GenesysDirectory(
+    user_directory = GenesysUserDirectory(
         Urls("http://unused", "http://unused").of("unused", wire.url, wire.url),
         CredentialsSecret(Vault(), "arn"),
         sleep=lambda _: None,
     )
     try:
-        found = directory.lookup([USER_ID], FakeDeadline(0.15))
+        found = user_directory.lookup([USER_ID], FakeDeadline(0.15))
     except HoldfastError as error:
         return type(error).__name__
     finally:
         wire.answer(users, login)
-        directory._pool.clear()
-        directory._calls.shutdown(wait=False)
+        user_directory._pool.clear()
+        user_directory._calls.shutdown(wait=False)
     for user in filter(None, found.values()):
         f"{user.name}{user.email}".encode()
     return "users"

@@ -11,24 +11,24 @@ from importlib.resources import files
 from typing import Any
 
 from holdfast.domain.intake import Intake, as_response, take_in
-from holdfast.domain.letters import EVIDENCE_PREFIX, Outgoing
+from holdfast.domain.letters import SNAPSHOT_PREFIX, Outgoing
 from holdfast.domain.policy import Limits, Policy
 from holdfast.domain.ports import Execution
 from holdfast.domain.processing import Processing, process_batch
 from holdfast.domain.sweep import Sweeper, SweepReport
-from holdfast.domain.triage import Archivist, Case, Classifier, Redriver, Settler, message_ids
+from holdfast.domain.triage import Archiver, Classifier, Redriver, Settler, TriageInput, message_ids
 from tests.contract.asl import TaskFailed, Walk
 from tests.contract.project import machine
 from tests.fakes import (
     MACHINE,
     NOW,
-    FakeAnnouncements,
+    FakeAttemptLog,
     FakeDeadline,
     FakeEventStore,
     FakeExecutions,
-    FakeLedger,
     FakeObjects,
     FakeQueue,
+    FakeTriageEvents,
     Journal,
     WorkerDied,
 )
@@ -53,11 +53,11 @@ class World:
 
     def __post_init__(self) -> None:
         self.store = FakeEventStore(self.journal)
-        self.ledger = FakeLedger(self.journal)
+        self.attempt_log = FakeAttemptLog(self.journal)
         self.objects = FakeObjects(self.journal)
         self.executions = FakeExecutions(self.journal)
         self.queue = FakeQueue(self.journal)
-        self.announcements = FakeAnnouncements(self.journal)
+        self.triage_events = FakeTriageEvents(self.journal)
         self.tokens = 0
         self.seen = 0
 
@@ -66,9 +66,9 @@ class World:
     def process(self, *records: Raw) -> list[str]:
         """Let the processor work on a batch; the answer is what has to come again."""
         services = Processing(
-            store=self.store, ledger=self.ledger, queue=self.queue, executions=self.executions, directory=None,
+            store=self.store, attempt_log=self.attempt_log, queue=self.queue, executions=self.executions, user_directory=None,
             enrichment_required=False, backoff_base_seconds=1, backoff_cap_seconds=1,
-            clock=lambda: NOW, chance=lambda: 0.5,
+            clock=lambda: NOW, rng=lambda: 0.5,
         )  # fmt: skip
         report = process_batch(records, services, FakeDeadline(), "request")
         return [one["itemIdentifier"] for one in report.as_response()["batchItemFailures"]]
@@ -90,14 +90,14 @@ class World:
 
     # -- triage --------------------------------------------------------------------------------------------------
 
-    def triage(self, name: str, *rounds: Meanwhile, now: datetime = NOW) -> list[str]:
-        """Walk an execution to its end; ``rounds`` are what happens while it waits. The answer: the states entered."""
-        left = list(rounds)
+    def triage(self, name: str, *redrives: Meanwhile, now: datetime = NOW) -> list[str]:
+        """Walk an execution to its end; ``redrives`` are what happens while it waits. The answer: the states entered."""
+        left = list(redrives)
 
         def answer(state: str, payload: Any) -> Any:
             if state == "Redrive":
                 happens = left.pop(0) if left else self.all_goes_well
-                return self.retried(state, lambda: self._redriven(name, Case.read(payload), happens))
+                return self.retried(state, lambda: self._redriven(name, TriageInput.read(payload), happens))
             return self.retried(state, lambda: self.step(name, state, payload, now))
 
         walk = Walk(DEFINITION, answer)
@@ -138,24 +138,24 @@ class World:
 
     def step(self, name: str, state: str, payload: Any, now: datetime) -> Any:
         """Play the function behind a state."""
-        case = Case.read(payload)
+        case = TriageInput.read(payload)
         if state == "Classify":
-            classifier = Classifier(self.store, self.ledger, self.objects, POLICY, self.limits)
+            classifier = Classifier(self.store, self.attempt_log, self.objects, POLICY, self.limits)
             return classifier.classify(case, now).as_json()
         if state == "Archive":
-            archivist = Archivist(self.objects, self.ledger)
+            archivist = Archiver(self.objects, self.attempt_log)
             return {"key": archivist.archive(case, payload["verdict"], MACHINE + name, payload["archivedAt"])}
         output = {
             "outcome": payload["outcome"],
-            "letterId": case.letter_id,
+            "eventId": case.event_id,
             "category": payload["verdict"]["category"],
-            "messageIds": message_ids(case.evidence),
+            "messageIds": message_ids(case.snapshots),
             "archive": payload.get("archive"),
         }
-        Settler(self.objects, self.announcements).settle(case, output)
+        Settler(self.objects, self.triage_events).settle(case, output)
         return output
 
-    def _redriven(self, name: str, case: Case, happens: Meanwhile) -> Any:
+    def _redriven(self, name: str, case: TriageInput, happens: Meanwhile) -> Any:
         """Send, and wait: every attempt has a token of its own, which is dead once the attempt is over."""
         token = self.new_token()
         try:
@@ -193,13 +193,13 @@ class World:
 
     @property
     def announced(self) -> list[str]:
-        return [kind.removeprefix("Dead Letter ") for kind, _ in self.announcements.published]
+        return [kind.removeprefix("Dead Letter ") for kind, _ in self.triage_events.published]
 
     def at_rest(self) -> None:
         """Nothing is in custody any more."""
         assert self.executions.running == []
         assert self.executions.waiting == set()
-        assert self.keys(EVIDENCE_PREFIX) == []
+        assert self.keys(SNAPSHOT_PREFIX) == []
 
 
 def received(sent: Outgoing, message_id: str) -> Raw:

@@ -12,7 +12,7 @@ from holdfast.adapters.dynamodb import AttemptsTable
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.settings import Settings
 from holdfast.adapters.telemetry import emit, logger
-from holdfast.domain.triage import Archivist, Case
+from holdfast.domain.triage import Archiver, TriageInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class ArchiveSettings(Settings):
     archive_bucket_name: str
 
 
-def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Archivist | None = None) -> dict[str, Any]:
+def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Archiver | None = None) -> dict[str, Any]:
     """Write the archive object; a repeated call meets its own object.
 
     Args:
@@ -34,18 +34,18 @@ def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Archivi
     Returns:
         ``bucket`` and ``key``.
     """
-    case = Case.read(event)
+    case = TriageInput.read(event)
     key = (services or production()).archive(case, event["verdict"], event["execution"], event["archivedAt"])
-    logger().info("archived", extra={"letterId": case.letter_id, "key": key})
+    logger().info("archived", extra={"eventId": case.event_id, "key": key})
     emit({"LettersArchived": 1}, dimensions={"Category": event["verdict"]["category"]})
     return {"bucket": ArchiveSettings.from_env().archive_bucket_name, "key": key}
 
 
 @cache
-def production() -> Archivist:
+def production() -> Archiver:
     """The services of this execution environment."""
     settings = ArchiveSettings.from_env()
-    return Archivist(
+    return Archiver(
         ArchiveBucket(client("s3"), settings.archive_bucket_name),
         AttemptsTable(client("dynamodb"), settings.attempts_table_name, 0),
     )

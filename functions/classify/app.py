@@ -15,7 +15,7 @@ from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.settings import Settings
 from holdfast.adapters.telemetry import emit, logger
 from holdfast.domain.policy import Limits, Policy
-from holdfast.domain.triage import Case, Classifier
+from holdfast.domain.triage import Classifier, TriageInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Classif
     """Judge a letter from evidence.
 
     Args:
-        event: ``letterId``, ``evidence`` (keys, the newest last), ``attempts``, ``history``, ``redrive``,
-            ``deadSince``, ``replayOf``.
+        event: ``eventId``, ``snapshots`` (keys, the newest last), ``redrives``, ``history``, ``redriveOutcome``,
+            ``firstSentAt``, ``replayOf``.
         _context: Lambda's.
         services: For tests.
 
@@ -42,10 +42,10 @@ def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Classif
         The verdict: ``category``, ``rule``, ``action``, ``schedule``, ``says``, ``retryAfterSeconds``,
         ``fingerprint``, ``policy``, ``evidence``.
     """
-    case = Case.read(event)
+    case = TriageInput.read(event)
     verdict = (services or production()).classify(case, now()).as_json()
     told = {name: verdict[name] for name in ("category", "rule", "action", "fingerprint")}
-    logger().info("verdict", extra={"letterId": case.letter_id, "rounds": case.rounds, **told})
+    logger().info("verdict", extra={"eventId": case.event_id, "redrives": case.redrives, **told})
     emit({"Verdicts": 1}, dimensions={"Category": verdict["category"]})
     return verdict
 
@@ -57,7 +57,7 @@ def production() -> Classifier:
     bucket = ArchiveBucket(client("s3"), settings.archive_bucket_name)
     return Classifier(
         store=EventsTable(client("dynamodb"), settings.events_table_name, 0, bucket, bucket.name),
-        ledger=AttemptsTable(client("dynamodb"), settings.attempts_table_name, 0),
+        attempt_log=AttemptsTable(client("dynamodb"), settings.attempts_table_name, 0),
         objects=bucket,
         policy=Policy(files("holdfast.domain").joinpath("triage_policy.json").read_text()),
         limits=Limits(settings.max_retries, settings.max_age_hours),

@@ -29,7 +29,7 @@ def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Intake 
     for one in taken:
         logger().info(
             "dead letter",
-            extra={"letterId": one.letter_id, "messageId": one.message_id, "step": one.step, "error": one.error},
+            extra={"eventId": one.event_id, "messageId": one.message_id, "step": one.step, "error": one.error},
         )
     kept = sum(1 for one in taken if one.error)
     emit({"DeadLettersTaken": len(taken) - kept, "DeadLettersLeft": kept})

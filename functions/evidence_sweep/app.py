@@ -50,8 +50,8 @@ def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Sweeper 
     deadline = InvocationDeadline(context, REPORT_SECONDS)
     report = asdict((services or production()).sweep(now(), timedelta(hours=hours), deadline))
     logger().info("swept", extra=report)
-    emit({"EvidenceAdopted": report["adopted"], "EvidenceFailed": report["failed"]})
-    emit({"EvidenceOldestHours": report["oldest_hours"]})
+    emit({"SnapshotsAdopted": report["adopted"], "SnapshotsFailed": report["failed"]})
+    emit({"OldestSnapshotHours": report["oldest_hours"]})
     return report
 
 

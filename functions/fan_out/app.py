@@ -15,7 +15,7 @@ from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.settings import Settings
 from holdfast.adapters.telemetry import emit, logger
 from holdfast.domain.envelope import iso_time
-from holdfast.domain.errors import EvidenceMissing, InvalidInput
+from holdfast.domain.errors import InvalidInput, SnapshotMissing
 from holdfast.domain.fan_out import Publication, failed_records, plain, publication, published
 
 #: A page of the table is published within this time.
@@ -58,7 +58,7 @@ def _publish(made: Sequence[Publication | None], bus: EnrichedBus) -> list[Publi
     wanted = [one for one in made if one]
     refused = bus.publish_all(wanted)
     for one in refused:
-        logger().warning("event not published", extra={"letterId": one.event_id})
+        logger().warning("event not published", extra={"eventId": one.event_id})
     emit({"Published": len(wanted) - len(refused), "PublicationsRefused": len(refused)})
     return refused
 
@@ -80,7 +80,7 @@ def _republish(asked: Any, services: FanOut, deadline: InvocationDeadline) -> di
 def _republish_failure(key: str, services: FanOut) -> dict[str, Any]:
     document = services.bucket.read(key)
     if document is None:
-        raise EvidenceMissing("there is no such object in the archive bucket")
+        raise SnapshotMissing("there is no such object in the archive bucket")
     made = [one for one in map(publication, failed_records(document)) if one]
     refused = _publish(made, services.bus)
     return {"published": len(made) - len(refused), "refused": [one.event_id for one in refused]}

@@ -13,7 +13,7 @@ from typing import Any
 from holdfast.adapters.aws import client
 from holdfast.adapters.direct import DirectStatements
 from holdfast.adapters.dynamodb import AttemptsTable, EventsTable
-from holdfast.adapters.genesys import GenesysDirectory, Urls
+from holdfast.adapters.genesys import GenesysUserDirectory, Urls
 from holdfast.adapters.invocation import InvocationDeadline, now
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.secrets import CredentialsSecret
@@ -54,7 +54,7 @@ def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Processi
     services = services or production()
     deadline = InvocationDeadline(context, REPORT_SECONDS)
     report = process_batch(event["Records"], services, deadline, context.aws_request_id)
-    usage = services.directory.usage() if services.directory else {}
+    usage = services.user_directory.usage() if services.user_directory else {}
     tell(report, usage, milliseconds=(time.perf_counter() - began) * 1000)
     return report.as_response()
 
@@ -67,23 +67,23 @@ def production() -> Processing:
     statements = DirectStatements(client("dynamodb"))
     return Processing(
         store=EventsTable(statements, settings.events_table_name, settings.event_retention_days, bucket, bucket.name),
-        ledger=AttemptsTable(client("dynamodb"), settings.attempts_table_name, settings.attempt_retention_days),
+        attempt_log=AttemptsTable(client("dynamodb"), settings.attempts_table_name, settings.attempt_retention_days),
         queue=BufferQueue(client("sqs"), settings.buffer_queue_url),
         executions=TriageExecutions(client("stepfunctions")),
-        directory=_directory(settings),
+        user_directory=_directory(settings),
         enrichment_required=settings.enrichment_policy == "required",
         backoff_base_seconds=settings.backoff_base_seconds,
         backoff_cap_seconds=settings.backoff_cap_seconds,
         clock=now,
-        chance=random.random,
+        rng=random.random,
     )
 
 
-def _directory(settings: ProcessorSettings) -> GenesysDirectory | None:
+def _directory(settings: ProcessorSettings) -> GenesysUserDirectory | None:
     if settings.enrichment_policy == "off" or not settings.genesys_credentials_secret_arn:
         return None
     urls = Urls.of(settings.genesys_domain, settings.genesys_api_url, settings.genesys_login_url)
-    return GenesysDirectory(
+    return GenesysUserDirectory(
         urls,
         CredentialsSecret(client("secretsmanager"), settings.genesys_credentials_secret_arn),
         breaker_seconds=(settings.backoff_base_seconds, settings.backoff_cap_seconds),
@@ -97,7 +97,7 @@ def tell(report: BatchReport, usage: Mapping[str, int], *, milliseconds: float) 
         logger().warning(
             "record failed",
             extra={
-                "letterId": record.letter_id,
+                "eventId": record.event_id,
                 "messageId": record.message.message_id,
                 "receiveCount": record.message.receive_count,
                 "category": failure.category,
@@ -116,7 +116,7 @@ def tell(report: BatchReport, usage: Mapping[str, int], *, milliseconds: float) 
                 "events": events,
             },
         )
-    for trouble in report.troubles:
+    for trouble in report.bookkeeping_errors:
         logger().error("bookkeeping failed", extra={"trouble": trouble})
     categories = Counter(failure.category for _, failure in failed)
     emit(

@@ -12,7 +12,7 @@ from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.settings import Settings
 from holdfast.adapters.sqs import BufferQueue
 from holdfast.adapters.telemetry import emit, logger
-from holdfast.domain.triage import Case, Redriver
+from holdfast.domain.triage import Redriver, TriageInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Redrive
         _context: Lambda's.
         services: For tests.
     """
-    case = Case.read(event)
+    case = TriageInput.read(event)
     sent = (services or production()).redrive(case, event["execution"], event["taskToken"])
-    logger().info("redriven", extra={"letterId": case.letter_id, "rounds": case.rounds, **sent})
+    logger().info("redriven", extra={"eventId": case.event_id, "redrives": case.redrives, **sent})
     emit({"Redriven": 1})
     return sent
 

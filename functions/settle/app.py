@@ -12,7 +12,7 @@ from holdfast.adapters.eventbridge import EnrichedBus
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.settings import Settings
 from holdfast.adapters.telemetry import emit, logger
-from holdfast.domain.triage import Case, Settler, message_ids
+from holdfast.domain.triage import Settler, TriageInput, message_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +32,22 @@ def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Settler
         services: For tests.
 
     Returns:
-        The execution's output: ``outcome``, ``letterId``, ``category``, ``rule``, ``attempts``, ``messageIds``,
+        The execution's output: ``outcome``, ``eventId``, ``category``, ``rule``, ``redrives``, ``messageIds``,
         ``archive``.
     """
-    case = Case.read(event)
+    case = TriageInput.read(event)
     output = {
         "outcome": event["outcome"],
-        "letterId": case.letter_id,
+        "eventId": case.event_id,
         "category": event["verdict"]["category"],
         "rule": event["verdict"]["rule"],
-        "attempts": case.rounds,
-        "messageIds": message_ids(case.evidence),
+        "redrives": case.redrives,
+        "messageIds": message_ids(case.snapshots),
         "archive": event.get("archive"),
     }
     released = (services or production()).settle(case, output)
-    logger().info("settled", extra={"letterId": case.letter_id, "outcome": event["outcome"], **released})
-    emit({"LettersRecovered": event["outcome"] == "RECOVERED", "EvidenceNotReleased": not released["released"]})
+    logger().info("settled", extra={"eventId": case.event_id, "outcome": event["outcome"], **released})
+    emit({"LettersRecovered": event["outcome"] == "RECOVERED", "SnapshotsNotReleased": not released["released"]})
     return output
 
 

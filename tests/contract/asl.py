@@ -57,15 +57,15 @@ def levels(definition: Mapping[str, Any], where: str = "machine") -> Iterator[Le
                 yield from levels(inner, f"{where}/{name}")
 
 
-def evaluate(template: Any, states: Mapping[str, Any], chance: float = 0.5) -> Any:
+def evaluate(template: Any, states: Mapping[str, Any], rng: float = 0.5) -> Any:
     """Evaluate a field as Step Functions does: text in ``{% %}`` is JSONata, everything else stands for itself."""
     if isinstance(template, dict):
-        return {name: evaluate(value, states, chance) for name, value in template.items()}
+        return {name: evaluate(value, states, rng) for name, value in template.items()}
     if isinstance(template, list):
-        return [evaluate(value, states, chance) for value in template]
+        return [evaluate(value, states, rng) for value in template]
     if isinstance(template, str) and template.startswith("{%"):
         expression = Jsonata.jsonata(template.removeprefix("{%").removesuffix("%}").strip())
-        expression.register_lambda("random", lambda: chance)
+        expression.register_lambda("random", lambda: rng)
         expression.register_lambda("parse", json.loads)
         return expression.evaluate(None, {"states": dict(states)})
     return template

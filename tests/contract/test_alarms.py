@@ -23,28 +23,37 @@ ALARMS = [
     "FanOutAgeAlarm",
     "FanOutFailureAlarm",
     "UndeliverableAlarm",
-    "EvidenceAgeAlarm",
-    "EvidenceAdoptedAlarm",
+    "SnapshotAgeAlarm",
+    "SnapshotsAdoptedAlarm",
     "OpenExecutionsAlarm",
     "RecursionAlarm",
 ]
 #: Each incident: the metric alarms that it raises sooner or later, and the one alarm that rings.
 INCIDENTS = {
-    "the Genesys API is down": ({"DeadLetterSign"}, "DeadLetterAlarm"),
-    "an event kills its worker": ({"DeadLetterSign"}, "DeadLetterAlarm"),
-    "the secret is wrong": ({"MisconfiguredAlarm", "DeadLetterSign", "BufferAgeSign"}, "MisconfiguredAlarm"),
+    "the Genesys API is down": ({"DeadLetterMetricAlarm"}, "DeadLetterAlarm"),
+    "an event kills its worker": ({"DeadLetterMetricAlarm"}, "DeadLetterAlarm"),
+    "the secret is wrong": (
+        {"MisconfiguredAlarm", "DeadLetterMetricAlarm", "BufferAgeMetricAlarm"},
+        "MisconfiguredAlarm",
+    ),
     "the processor is throttled": (
-        {"ProcessorThrottlesAlarm", "DeadLetterSign", "BufferAgeSign"},
+        {"ProcessorThrottlesAlarm", "DeadLetterMetricAlarm", "BufferAgeMetricAlarm"},
         "ProcessorThrottlesAlarm",
     ),
-    "a deployment is broken": ({"ProcessorErrorsAlarm", "DeadLetterSign", "BufferAgeSign"}, "ProcessorErrorsAlarm"),
-    "the API hangs": ({"ProcessorDurationAlarm", "BufferAgeSign", "DeadLetterSign"}, "ProcessorDurationAlarm"),
-    "a launch is too large": ({"BufferAgeSign"}, "BufferAgeAlarm"),
-    "the enriched bus refuses": ({"FanOutAgeSign", "FanOutFailureAlarm"}, "FanOutFailureAlarm"),
-    "the fan-out hangs": ({"FanOutAgeSign"}, "FanOutAgeAlarm"),
-    "an execution was aborted long ago": ({"EvidenceAgeSign", "EvidenceAdoptedAlarm"}, "EvidenceAdoptedAlarm"),
-    "a letter is in triage for days": ({"EvidenceAgeSign"}, "EvidenceAgeAlarm"),
-    "the sweep fails": ({"SweepErrorsSign"}, "EvidenceAgeAlarm"),
+    "a deployment is broken": (
+        {"ProcessorErrorsAlarm", "DeadLetterMetricAlarm", "BufferAgeMetricAlarm"},
+        "ProcessorErrorsAlarm",
+    ),
+    "the API hangs": (
+        {"ProcessorDurationAlarm", "BufferAgeMetricAlarm", "DeadLetterMetricAlarm"},
+        "ProcessorDurationAlarm",
+    ),
+    "a launch is too large": ({"BufferAgeMetricAlarm"}, "BufferAgeAlarm"),
+    "the enriched bus refuses": ({"FanOutAgeMetricAlarm", "FanOutFailureAlarm"}, "FanOutFailureAlarm"),
+    "the fan-out hangs": ({"FanOutAgeMetricAlarm"}, "FanOutAgeAlarm"),
+    "an execution was aborted long ago": ({"SnapshotAgeMetricAlarm", "SnapshotsAdoptedAlarm"}, "SnapshotsAdoptedAlarm"),
+    "a letter is in triage for days": ({"SnapshotAgeMetricAlarm"}, "SnapshotAgeAlarm"),
+    "the sweep fails": ({"SweepErrorsMetricAlarm"}, "SnapshotAgeAlarm"),
 }
 #: What triage archives at first sight, and DeadLetterAlarm has told.
 AT_FIRST_SIGHT = {"MALFORMED", "INVALID", "REJECTED"}

@@ -12,7 +12,7 @@ import pytest
 
 from holdfast.domain.errors import HoldfastError, TransientError
 from holdfast.domain.policy import ACTIONS, SCHEDULES
-from holdfast.domain.triage import Case
+from holdfast.domain.triage import TriageInput
 from tests.contract.asl import Level, TaskFailed, Walk, evaluate, levels
 from tests.contract.project import FUNCTIONS, MACHINES, machine, machine_text, template, values
 
@@ -38,7 +38,7 @@ STEP_FUNCTIONS_OWN = {
 #: another state can take over it is caught; Archive and Settle end there, visibly and ready to be redriven.
 HELPED_BY_A_PERSON = {"Misconfigured"}
 #: What the intake tells a waiting execution.
-TOLD = {"DeadAgain"}
+TOLD = {"DeadLetteredAgain"}
 BASE, CAP = 120, 21_600
 
 
@@ -153,7 +153,7 @@ def test_where_custody_moves_an_error_ends_the_execution_at_that_very_task_and_i
 
 def test_redrive_is_retried_for_errors_of_sending_only_and_twice_at_most() -> None:
     state = triage("Redrive")
-    assert not retry_names(state) & {"States.ALL", "States.TaskFailed", "States.Timeout", "DeadAgain"}
+    assert not retry_names(state) & {"States.ALL", "States.TaskFailed", "States.Timeout", "DeadLetteredAgain"}
     assert sum(retry["MaxAttempts"] for retry in state["Retry"]) <= 2
 
 
@@ -205,21 +205,21 @@ def test_decide_knows_every_action_and_every_schedule_of_the_policy() -> None:
 
 def test_the_outcomes_of_a_redrive_are_those_that_the_policy_knows() -> None:
     text = (FUNCTIONS / "holdfast/domain/policy.py").read_text()
-    outcomes = set(re.findall(r"'redrive': '(\w+)'", json.dumps(triage("Redrive"))))
-    assert outcomes == {"STORED", "DEAD_AGAIN", "SILENT", "NOT_SENT"}
+    outcomes = set(re.findall(r"'redriveOutcome': '(\w+)'", json.dumps(triage("Redrive"))))
+    assert outcomes == {"STORED", "DEAD_LETTERED_AGAIN", "SILENT", "NOT_SENT"}
     assert all(f"``{outcome}``" in text for outcome in outcomes)
 
 
 # ------------------------------------------------------------------ the arithmetic of the wait
 
 
-def wait(attempts: int, *, chance: float = 0.5, schedule: str = "standard", **more: Any) -> int:
+def wait(attempts: int, *, rng: float = 0.5, schedule: str = "standard", **more: Any) -> int:
     """The seconds that Decide computes."""
     (retry,) = [choice for choice in triage("Decide")["Choices"] if choice["Next"] == "BackOff"]
     verdict = {"action": "retry", "category": "UNAVAILABLE", "schedule": schedule, "retryAfterSeconds": 0, **more}
-    states = {"input": {"letterId": "a", "evidence": ["k"], "attempts": attempts, "verdict": verdict}}
-    output = evaluate(retry["Output"], states, chance)
-    assert output["attempts"] == attempts + 1
+    states = {"input": {"eventId": "a", "snapshots": ["k"], "redrives": attempts, "verdict": verdict}}
+    output = evaluate(retry["Output"], states, rng)
+    assert output["redrives"] == attempts + 1
     seconds = output["delaySeconds"]
     assert isinstance(seconds, int), "Step Functions takes whole seconds"
     return seconds
@@ -230,66 +230,66 @@ CHANCES = (0.0, 0.25, 0.5, 0.75, 0.999999)
 
 @pytest.mark.parametrize("chance", CHANCES)
 @pytest.mark.parametrize("attempts", range(9))
-def test_the_wait_grows_fourfold_up_to_the_cap_half_of_it_fixed_and_half_random(attempts: int, chance: float) -> None:
+def test_the_wait_grows_fourfold_up_to_the_cap_half_of_it_fixed_and_half_random(attempts: int, rng: float) -> None:
     step = min(CAP, BASE * 4**attempts)
-    assert step / 2 <= wait(attempts, chance=chance) <= step
-    assert wait(attempts, chance=chance) == pytest.approx(step / 2 * (1 + chance), abs=1)
+    assert step / 2 <= wait(attempts, rng=rng) <= step
+    assert wait(attempts, rng=rng) == pytest.approx(step / 2 * (1 + rng), abs=1)
 
 
 def test_the_first_waits_are_those_of_the_documentation() -> None:
-    assert [wait(attempts, chance=0.0) for attempts in range(6)] == [60, 240, 960, 3840, 10_800, 10_800]
+    assert [wait(attempts, rng=0.0) for attempts in range(6)] == [60, 240, 960, 3840, 10_800, 10_800]
 
 
 def test_the_five_rounds_of_the_default_are_patient_for_four_hours_at_least() -> None:
     assert template()["Parameters"]["MaxRetries"]["Default"] == 5
     assert template()["Parameters"]["RetryBaseSeconds"]["Default"] == BASE
     assert template()["Parameters"]["RetryCapSeconds"]["Default"] == CAP
-    assert sum(wait(attempts, chance=0.0) for attempts in range(5)) >= 4 * 3600
+    assert sum(wait(attempts, rng=0.0) for attempts in range(5)) >= 4 * 3600
 
 
 @pytest.mark.parametrize("chance", CHANCES)
 @pytest.mark.parametrize("asked", [1, 59.5, 3600, CAP, 5 * CAP])
 @pytest.mark.parametrize("attempts", [0, 4, 8])
-def test_what_the_upstream_asked_for_is_a_floor_that_beats_the_cap(attempts: int, asked: float, chance: float) -> None:
-    usual, step = wait(attempts, chance=chance), min(CAP, BASE * 4**attempts)
-    found = wait(attempts, chance=chance, retryAfterSeconds=asked)
+def test_what_the_upstream_asked_for_is_a_floor_that_beats_the_cap(attempts: int, asked: float, rng: float) -> None:
+    usual, step = wait(attempts, rng=rng), min(CAP, BASE * 4**attempts)
+    found = wait(attempts, rng=rng, retryAfterSeconds=asked)
     assert found >= asked
     assert found >= usual
     assert found <= max(usual, asked + step / 2 + 1)
 
 
 def test_letters_that_were_told_the_same_time_do_not_come_back_as_one_wave() -> None:
-    assert len({wait(0, chance=chance, retryAfterSeconds=7200) for chance in CHANCES}) == len(CHANCES)
+    assert len({wait(0, rng=rng, retryAfterSeconds=7200) for rng in CHANCES}) == len(CHANCES)
 
 
 @pytest.mark.parametrize("asked", [10**9, 10**12, 1e300])
 def test_no_upstream_can_ask_for_a_wait_that_step_functions_refuses(asked: float) -> None:
     # https://docs.aws.amazon.com/step-functions/latest/dg/state-wait.html
-    assert 0 < wait(0, chance=0.999999, retryAfterSeconds=asked) <= 99_999_999
+    assert 0 < wait(0, rng=0.999999, retryAfterSeconds=asked) <= 99_999_999
 
 
 @pytest.mark.parametrize("attempts", range(9))
 def test_the_slow_schedule_waits_around_the_cap_from_the_first_round_on(attempts: int) -> None:
-    assert wait(attempts, chance=0.0, schedule="slow") == CAP / 2
-    assert wait(attempts, chance=0.999999, schedule="slow") == CAP
+    assert wait(attempts, rng=0.0, schedule="slow") == CAP / 2
+    assert wait(attempts, rng=0.999999, schedule="slow") == CAP
 
 
 @pytest.mark.parametrize("chance", CHANCES)
-def test_a_replay_does_not_wait(chance: float) -> None:
-    assert wait(0, chance=chance, schedule="now") == 0
+def test_a_replay_does_not_wait(rng: float) -> None:
+    assert wait(0, rng=rng, schedule="now") == 0
 
 
 def test_a_verdict_of_an_older_policy_without_schedule_or_retry_after_waits_as_usual() -> None:
     (retry,) = [choice for choice in triage("Decide")["Choices"] if choice["Next"] == "BackOff"]
-    states = {"input": {"attempts": 1, "verdict": {"action": "retry", "category": "UNKNOWN"}}}
+    states = {"input": {"redrives": 1, "verdict": {"action": "retry", "category": "UNKNOWN"}}}
     assert evaluate(retry["Output"], states, 0.0)["delaySeconds"] == 240
 
 
 def test_the_smallest_parameters_still_give_whole_seconds() -> None:
     definition = machine("triage", {"RetryBaseSeconds": "1", "RetryCapSeconds": "1"})
     (retry,) = [choice for choice in definition["States"]["Decide"]["Choices"] if choice["Next"] == "BackOff"]
-    states = {"input": {"attempts": 0, "verdict": {"action": "retry", "category": "UNKNOWN"}}}
-    assert [evaluate(retry["Output"], states, chance)["delaySeconds"] for chance in (0.0, 0.9)] == [1, 1]
+    states = {"input": {"redrives": 0, "verdict": {"action": "retry", "category": "UNKNOWN"}}}
+    assert [evaluate(retry["Output"], states, rng)["delaySeconds"] for rng in (0.0, 0.9)] == [1, 1]
 
 
 # ------------------------------------------------------------------ lists stay lists
@@ -298,46 +298,46 @@ def test_the_smallest_parameters_still_give_whole_seconds() -> None:
 @pytest.mark.parametrize("before", [None, [], ["A"], ["A", "B"]], ids=["missing", "none", "one", "two"])
 def test_the_history_is_a_list_however_many_rounds_there_were(before: list[str] | None) -> None:
     (retry,) = [choice for choice in triage("Decide")["Choices"] if choice["Next"] == "BackOff"]
-    data = {"attempts": 0, "evidence": ["k"], "verdict": {"action": "retry", "category": "C"}}
+    data = {"redrives": 0, "snapshots": ["k"], "verdict": {"action": "retry", "category": "C"}}
     data |= {} if before is None else {"history": before}
     output = evaluate(retry["Output"], {"input": data})
     assert output["history"] == [*(before or []), "C"]
-    assert output["evidence"] == ["k"]
+    assert output["snapshots"] == ["k"]
 
 
 @pytest.mark.parametrize("before", [["k1"], ["k1", "k2"], ["k1", "k2", "k3"]], ids=["one", "two", "three"])
 def test_the_evidence_is_a_list_and_a_newer_death_comes_last(before: list[str]) -> None:
-    (catcher,) = [one for one in triage("Redrive")["Catch"] if one["ErrorEquals"] == ["DeadAgain"]]
+    (catcher,) = [one for one in triage("Redrive")["Catch"] if one["ErrorEquals"] == ["DeadLetteredAgain"]]
     states = {
-        "input": {"letterId": "a", "evidence": before},
-        "errorOutput": {"Error": "DeadAgain", "Cause": json.dumps({"letterId": "a", "evidence": "new"})},
+        "input": {"eventId": "a", "snapshot": before},
+        "errorOutput": {"Error": "DeadLetteredAgain", "Cause": json.dumps({"eventId": "a", "snapshot": "new"})},
     }
     output = evaluate(catcher["Output"], states)
-    assert output["evidence"] == [*before, "new"]
-    assert output["redrive"] == "DEAD_AGAIN"
+    assert output["snapshots"] == [*before, "new"]
+    assert output["redriveOutcome"] == "DEAD_LETTERED_AGAIN"
 
 
 def test_a_death_that_is_told_of_another_letter_is_not_believed() -> None:
-    (catcher,) = [one for one in triage("Redrive")["Catch"] if one["ErrorEquals"] == ["DeadAgain"]]
+    (catcher,) = [one for one in triage("Redrive")["Catch"] if one["ErrorEquals"] == ["DeadLetteredAgain"]]
     states = {
-        "input": {"letterId": "a", "evidence": ["k1"]},
-        "errorOutput": {"Error": "DeadAgain", "Cause": json.dumps({"letterId": "b", "evidence": "k2"})},
+        "input": {"eventId": "a", "snapshots": ["k1"]},
+        "errorOutput": {"Error": "DeadLetteredAgain", "Cause": json.dumps({"eventId": "b", "snapshot": "k2"})},
     }
-    assert evaluate(catcher["Output"], states) == {"letterId": "a", "evidence": ["k1"], "redrive": "SILENT"}
+    assert evaluate(catcher["Output"], states) == {"eventId": "a", "snapshots": ["k1"], "redriveOutcome": "SILENT"}
 
 
 # ------------------------------------------------------------------ the ways through triage
 
 LETTER = {
-    "schemaVersion": 1,
-    "letterId": "a",
+    "schemaVersion": 2,
+    "eventId": "a",
     "detailType": "v2.detail.events.conversation.{id}.acd.start",
     "messageId": "m1",
-    "evidence": ["dead-letters/a/m1.json"],
-    "attempts": 0,
-    "deadSince": 1_795_426_200_640,
+    "snapshots": ["dead-letters/a/m1.json"],
+    "redrives": 0,
+    "firstSentAt": 1_795_426_200_640,
 }
-SENDS_BACK = {"action": "retry", "category": "UNAVAILABLE", "rule": "upstream-down", "schedule": "standard"}
+SENDS_BACK = {"action": "retry", "category": "UNAVAILABLE", "rule": "upstream-unavailable", "schedule": "standard"}
 SETTLES = {"action": "settle", "category": "ALREADY_STORED", "rule": "already-stored"}
 GIVES_UP = {"action": "archive", "category": "MALFORMED", "rule": "malformed-body"}
 
@@ -347,7 +347,7 @@ def walked(answers: Mapping[str, list[Any]], data: Mapping[str, Any] = LETTER) -
     left = {name: list(given) for name, given in answers.items()}
 
     def answer(state: str, payload: Any) -> Any:
-        Case.read(payload)  # what the function behind every state does first
+        TriageInput.read(payload)  # what the function behind every state does first
         given = left.get(state, [{}])
         value = given.pop(0) if len(given) > 1 else given[0]
         if isinstance(value, Exception):
@@ -385,7 +385,7 @@ def test_archive_is_told_one_time_and_settle_where_the_letter_now_is() -> None:
     assert output["payload"]["archive"] == {"bucket": "b", "key": "k"}
 
 
-@pytest.mark.parametrize("failure", ["EvidenceMissing", "Misconfigured", "States.Timeout", "Runtime.HandlerError"])
+@pytest.mark.parametrize("failure", ["SnapshotMissing", "Misconfigured", "States.Timeout", "Runtime.HandlerError"])
 def test_a_letter_that_cannot_be_classified_is_archived_for_a_person(failure: str) -> None:
     walk, _ = walked({"Classify": [TaskFailed(failure)], "Archive": [{"bucket": "b", "key": "k"}]})
     assert walk.entered == ["Classify", "Archive", "SettleArchived", "Archived"]
@@ -403,9 +403,12 @@ def test_an_action_that_decide_does_not_know_ends_in_the_archive() -> None:
 @pytest.mark.parametrize(
     ("failure", "redrive"),
     [
-        (TaskFailed("DeadAgain", json.dumps({"letterId": "a", "evidence": "dead-letters/a/m2.json"})), "DEAD_AGAIN"),
+        (
+            TaskFailed("DeadLetteredAgain", json.dumps({"eventId": "a", "snapshot": "dead-letters/a/m2.json"})),
+            "DEAD_LETTERED_AGAIN",
+        ),
         (TaskFailed("States.Timeout"), "SILENT"),
-        (TaskFailed("EvidenceMissing"), "NOT_SENT"),
+        (TaskFailed("SnapshotMissing"), "NOT_SENT"),
         (TaskFailed("Unavailable"), "NOT_SENT"),
     ],
     ids=["dead again", "silence", "no evidence", "not sent"],
@@ -413,20 +416,20 @@ def test_an_action_that_decide_does_not_know_ends_in_the_archive() -> None:
 def test_whatever_a_redrive_comes_to_classify_is_asked_next(failure: TaskFailed, redrive: str) -> None:
     walk, _ = walked({"Classify": [SENDS_BACK, GIVES_UP], "Redrive": [failure], "Archive": [{"key": "k"}]})
     assert walk.entered[3:5] == ["Redrive", "Classify"]
-    assert walk.inputs[4]["redrive"] == redrive
-    assert walk.inputs[4]["attempts"] == 1
+    assert walk.inputs[4]["redriveOutcome"] == redrive
+    assert walk.inputs[4]["redrives"] == 1
 
 
 def test_a_letter_that_dies_in_every_round_holds_all_its_evidence_and_every_category() -> None:
     deaths = [
-        TaskFailed("DeadAgain", json.dumps({"letterId": "a", "evidence": f"dead-letters/a/m{n}.json"}))
+        TaskFailed("DeadLetteredAgain", json.dumps({"eventId": "a", "snapshot": f"dead-letters/a/m{n}.json"}))
         for n in range(2, 7)
     ]
     walk, output = walked({"Classify": [*[SENDS_BACK] * 5, GIVES_UP], "Redrive": deaths, "Archive": [{"key": "k"}]})
-    case = Case.read(output["payload"])
-    assert case.evidence == tuple(f"dead-letters/a/m{n}.json" for n in range(1, 7))
+    case = TriageInput.read(output["payload"])
+    assert case.snapshots == tuple(f"dead-letters/a/m{n}.json" for n in range(1, 7))
     assert case.history == ("UNAVAILABLE",) * 5
-    assert case.rounds == 5
+    assert case.redrives == 5
     assert walk.entered.count("Redrive") == 5
 
 

@@ -23,4 +23,4 @@ def test_every_category_that_a_letter_can_be_archived_under_is_a_partition(table
 
 def test_the_message_is_not_among_the_columns(table: Any) -> None:
     columns = {column["Name"] for column in table["StorageDescriptor"]["Columns"]}
-    assert columns == {"letterid", "verdict", "attempts", "event", "executionarn", "archivedat"}
+    assert columns == {"eventid", "verdict", "attempts", "event", "executionarn", "archivedat"}

@@ -18,13 +18,13 @@ import pytest
 
 from holdfast.domain.attempts import Attempt, AttemptKey, Status
 from holdfast.domain.errors import Failure, Unavailable
-from holdfast.domain.letters import Letter, Message
+from holdfast.domain.letters import DeadLetter, Message
 from holdfast.domain.policy import CATEGORIES, Limits, Policy, Verdict
 from holdfast.domain.ports import StorableEvent
-from holdfast.domain.triage import Case, Classifier
+from holdfast.domain.triage import Classifier, TriageInput
 from tests.contract.confusion import MATRIX, told
 from tests.contract.project import FUNCTIONS, ROOT
-from tests.fakes import NOW, FakeEventStore, FakeLedger, FakeObjects, Journal
+from tests.fakes import NOW, FakeAttemptLog, FakeEventStore, FakeObjects, Journal
 
 CORPUS = ROOT / "tests" / "corpus"
 POLICY = Policy((FUNCTIONS / "holdfast" / "domain" / "triage_policy.json").read_text())
@@ -53,36 +53,36 @@ class Labelled:
     def judged(self) -> Verdict:
         """Build the world that the file describes, and ask the classifier."""
         data, journal = self.data, Journal()
-        letter = Letter.of(Message.of_json(data["message"]))
+        letter = DeadLetter.of(Message.of_json(data["message"]))
         known = data["case"]
         objects = FakeObjects(journal)
         key = f"archive/category=UNKNOWN/dt=2026-11-20/{self.path.stem}.json" if known["replay"] else letter.key
         objects.create(key, letter.as_json())
-        ledger = FakeLedger(journal)
-        ledger.write([_attempt(letter, line) for line in data["attempts"]])
-        if data["ledger"] == "unreadable":
-            journal.break_down("ledger.of_letter", Unavailable("down"))
+        attempt_log = FakeAttemptLog(journal)
+        attempt_log.write([_attempt(letter, line) for line in data["attempts"]])
+        if data["attemptLog"] == "unreadable":
+            journal.break_down("attemptlog.of_event", Unavailable("down"))
         store = FakeEventStore(journal)
         store.items |= {held: _stored(held) for held in data["stored"]}
         limits = Limits(data["limits"]["maxRetries"], data["limits"]["maxAgeHours"])
-        case = Case.read(
+        case = TriageInput.read(
             {
                 "schemaVersion": 1,
-                "letterId": letter.letter_id,
-                "evidence": [key],
-                "attempts": known["rounds"],
+                "eventId": letter.event_id,
+                "snapshots": [key],
+                "redrives": known["redrives"],
                 "history": known["history"],
-                "redrive": known["redrive"],
-                "deadSince": int((NOW - timedelta(hours=known["ageHours"])).timestamp() * 1000),
+                "redriveOutcome": known["redriveOutcome"],
+                "firstSentAt": int((NOW - timedelta(hours=known["ageHours"])).timestamp() * 1000),
                 "replayOf": {"key": key} if known["replay"] else None,
             }
         )
-        return Classifier(store, ledger, objects, POLICY, limits).classify(case, NOW)
+        return Classifier(store, attempt_log, objects, POLICY, limits).classify(case, NOW)
 
 
-def _attempt(letter: Letter, line: Mapping[str, Any]) -> Attempt:
-    """A line of the ledger: of this very message, unless it names another one."""
-    key = AttemptKey(letter.letter_id, line.get("messageId", letter.message.message_id), line["receiveCount"])
+def _attempt(letter: DeadLetter, line: Mapping[str, Any]) -> Attempt:
+    """A line of the attempt log: of this very message, unless it names another one."""
+    key = AttemptKey(letter.event_id, line.get("messageId", letter.message.message_id), line["receiveCount"])
     failure = line.get("failure")
     made = failure and Failure(
         failure["category"], failure["errorType"], failure["message"], failure["permanent"], failure["retryAfter"]
@@ -90,8 +90,8 @@ def _attempt(letter: Letter, line: Mapping[str, Any]) -> Attempt:
     return Attempt(key, Status(line["status"]), "2026-11-23T11:00:00.000Z", "request", made)
 
 
-def _stored(letter_id: str) -> StorableEvent:
-    return StorableEvent(letter_id, "genesys.cloud", "Agent Event", None, None, NOW, "{}")
+def _stored(event_id: str) -> StorableEvent:
+    return StorableEvent(event_id, "genesys.cloud", "Agent Event", None, None, NOW, "{}")
 
 
 LETTERS = [Labelled(path) for path in sorted(CORPUS.rglob("*.json"))]

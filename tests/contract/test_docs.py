@@ -80,7 +80,7 @@ def picture() -> dict[Edge, str]:
     (chart,) = fenced(ROOT / "README.md", "mermaid")
     node = r"(\w+)(?:[\[({]+([^\])}]+)[\])}]+)?"
     arrow = r" (?:-->|-\.->|-- (.+?) -->|-\. (.+?) \.->) "
-    says: dict[str, str] = {}
+    explanation: dict[str, str] = {}
     edges: dict[Edge, str] = {}
     for line in chart.text.splitlines()[1:]:
         parts = re.split(arrow, line.strip())
@@ -89,12 +89,12 @@ def picture() -> dict[Edge, str]:
             found = re.fullmatch(node, part)
             assert found, f"no node: {part}"
             if found[2]:
-                says[found[1]] = found[2].partition("<br/>")[0]
+                explanation[found[1]] = found[2].partition("<br/>")[0]
             keys.append(found[1])
         for number, (source, target) in enumerate(pairwise(keys)):
             label = parts[3 * number + 1] or parts[3 * number + 2] or ""
             edges[source, target] = label
-    return {(says[source], says[target]): label for (source, target), label in edges.items()}
+    return {(explanation[source], explanation[target]): label for (source, target), label in edges.items()}
 
 
 def references(node: Any) -> set[str]:

@@ -24,12 +24,12 @@ from tests.contract.project import MACHINES, machine
 
 CHILD = "replay/ReplayLetters"
 LETTER = {
-    "schemaVersion": 1,
-    "letterId": "a",
-    "evidence": ["dead-letters/a/m1.json"],
-    "attempts": 1,
+    "schemaVersion": 2,
+    "eventId": "a",
+    "snapshots": ["dead-letters/a/m1.json"],
+    "redrives": 1,
     "history": ["UNAVAILABLE"],
-    "verdict": {"category": "UNAVAILABLE", "rule": "upstream-down", "action": "retry"},
+    "verdict": {"category": "UNAVAILABLE", "rule": "upstream-unavailable", "action": "retry"},
 }
 REPLAYED = {"plan": {"run": "r"}, "key": "archive/category=UNKNOWN/dt=2026-11-20/x.json", "name": "n", "input": {}}
 INPUTS: Mapping[str, dict[str, Any]] = {"triage": LETTER, "replay": {"prefix": "archive/"}, CHILD: REPLAYED}
@@ -38,7 +38,7 @@ CLASSIFY_FAILED = {
     "category": "UNKNOWN",
     "rule": "classify-failed",
     "action": "archive",
-    "says": "Triage could not classify this letter; a person has to look.",
+    "explanation": "Triage could not classify this letter; a person has to look.",
     "fingerprint": "classify-failed",
 }
 
@@ -94,37 +94,37 @@ def caught(where: str, state: str, told: str | None, leads_to: str, **changes: A
 
 
 def death_of(letter: str) -> str:
-    return json.dumps({"letterId": letter, "evidence": f"dead-letters/{letter}/m2.json"})
+    return json.dumps({"eventId": letter, "snapshot": f"dead-letters/{letter}/m2.json"})
 
 
 #: Each Catch edge and what it has to do. A new one that is not named here is reported as left out.
 CATCHES = [
     caught(
-        "triage", "Classify", "EvidenceMissing", "Archive", edge="States.ALL",
-        verdict={**CLASSIFY_FAILED, "evidence": {"error": "EvidenceMissing"}},
+        "triage", "Classify", "SnapshotMissing", "Archive", edge="States.ALL",
+        verdict={**CLASSIFY_FAILED, "evidence": {"error": "SnapshotMissing"}},
     ),
     caught(
         "triage", "Classify", "Runtime.HandlerError", "Archive", edge="States.ALL", note="a defect of the function",
         verdict={**CLASSIFY_FAILED, "evidence": {"error": "Runtime.HandlerError"}},
     ),
     caught(
-        "triage", "Redrive", "DeadAgain", "Classify", cause=death_of("a"), note="this letter",
-        redrive="DEAD_AGAIN", evidence=["dead-letters/a/m1.json", "dead-letters/a/m2.json"],
+        "triage", "Redrive", "DeadLetteredAgain", "Classify", cause=death_of("a"), note="this letter",
+        redriveOutcome="DEAD_LETTERED_AGAIN", snapshots=["dead-letters/a/m1.json", "dead-letters/a/m2.json"],
     ),
-    caught("triage", "Redrive", "DeadAgain", "Classify", cause=death_of("b"), note="another letter", redrive="SILENT"),
-    caught("triage", "Redrive", "DeadAgain", "Classify", cause="{}", note="no letter", redrive="SILENT"),
-    caught("triage", "Redrive", None, "Classify", edge="States.Timeout", redrive="SILENT"),
+    caught("triage", "Redrive", "DeadLetteredAgain", "Classify", cause=death_of("b"), note="another letter", redriveOutcome="SILENT"),
+    caught("triage", "Redrive", "DeadLetteredAgain", "Classify", cause="{}", note="no letter", redriveOutcome="SILENT"),
+    caught("triage", "Redrive", None, "Classify", edge="States.Timeout", redriveOutcome="SILENT"),
     caught(
-        "triage", "Redrive", "EvidenceMissing", "Classify", edge="States.ALL",
-        redrive="NOT_SENT", redriveError="EvidenceMissing",
+        "triage", "Redrive", "SnapshotMissing", "Classify", edge="States.ALL",
+        redriveOutcome="NOT_SENT", redriveError="SnapshotMissing",
     ),
     caught(
         "triage", "Redrive", "Misconfigured", "Classify", edge="States.ALL", note="no permission to send",
-        redrive="NOT_SENT", redriveError="Misconfigured",
+        redriveOutcome="NOT_SENT", redriveError="Misconfigured",
     ),
     caught(
-        CHILD, "Prepare", "EvidenceMissing", "Note", edge="States.ALL",
-        result={"outcome": "FAILED", "why": "EvidenceMissing"},
+        CHILD, "Prepare", "SnapshotMissing", "Note", edge="States.ALL",
+        result={"outcome": "FAILED", "why": "SnapshotMissing"},
     ),
     *(
         caught(CHILD, "Triage", name, "Note", result={"outcome": "SKIPPED", "why": "this replay has done it before"})

@@ -15,11 +15,11 @@ from holdfast.adapters.dynamodb import PACK_FROM_BYTES
 from holdfast.domain.envelope import Event
 from holdfast.domain.errors import Failure
 from holdfast.domain.fan_out import publication
-from holdfast.domain.letters import EVIDENCE_PREFIX, Letter, Message
+from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter, Message
 from holdfast.domain.processing import Record
 from holdfast.domain.replay import ARCHIVE_PREFIX, Plan
 from holdfast.domain.strict_json import serialise
-from holdfast.domain.triage import Case
+from holdfast.domain.triage import TriageInput
 from tests.contract.project import EVENTS, FUNCTION_IDS, fixtures
 
 STATES = ("classify", "redrive", "archive", "settle")
@@ -38,8 +38,8 @@ def records(fixture: str) -> list[Record]:
     return [Record.of(raw) for raw in load(EVENTS / f"{fixture}.json")["Records"]]
 
 
-def letters(fixture: str) -> list[Letter]:
-    return [Letter.of(Message.of_record(raw)) for raw in load(EVENTS / f"{fixture}.json")["Records"]]
+def letters(fixture: str) -> list[DeadLetter]:
+    return [DeadLetter.of(Message.of_record(raw)) for raw in load(EVENTS / f"{fixture}.json")["Records"]]
 
 
 def texts(node: Any) -> Iterator[str]:
@@ -146,16 +146,16 @@ def test_the_mixed_batch_holds_one_malformed_and_one_invalid_record() -> None:
 
 def test_the_duplicate_in_a_batch_is_one_letter_in_two_messages() -> None:
     first, other, again = records("processor/duplicate-in-batch")
-    assert first.letter_id == again.letter_id != other.letter_id
+    assert first.event_id == again.event_id != other.event_id
     assert first.message.message_id != again.message.message_id
 
 
 def test_the_redriven_record_is_stamped_with_its_own_letter_and_the_forged_one_with_another() -> None:
     (redriven,), (forged,) = records("processor/redriven"), records("processor/forged-triage")
     assert redriven.message.triage is not None
-    assert redriven.message.triage.letter_id == redriven.letter_id
+    assert redriven.message.triage.event_id == redriven.event_id
     assert forged.message.triage is not None
-    assert forged.message.triage.letter_id != forged.letter_id
+    assert forged.message.triage.event_id != forged.event_id
 
 
 def test_the_throttled_record_names_a_user_to_look_up() -> None:
@@ -175,14 +175,14 @@ def test_the_attributes_in_the_way_are_as_many_as_sqs_allows() -> None:
 
 def test_the_id_that_is_no_key_is_known_by_its_hash() -> None:
     (record,) = records("processor/id-that-is-no-key")
-    assert re.fullmatch(r"sha256-[0-9a-f]{64}", record.letter_id)
+    assert re.fullmatch(r"sha256-[0-9a-f]{64}", record.event_id)
 
 
 def test_the_plain_shape_is_known_by_the_id_in_its_detail() -> None:
     (record,) = records("processor/plain-shape")
     assert isinstance(record.event, Event)
     assert "id" not in record.event.envelope
-    assert record.letter_id == record.event.envelope["detail"]["id"]
+    assert record.event_id == record.event.envelope["detail"]["id"]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_the_plain_shape_is_known_by_the_id_in_its_detail() -> None:
         ("malformed", True, None, False),
         ("invalid", True, None, False),
         ("rule-target-dead-letter", False, "NO_PERMISSIONS", False),
-        ("redriven-dead-again", True, None, True),
+        ("redriven-dead-lettered-again", True, None, True),
         ("binary-attribute", True, None, False),
         ("delivered-twice", True, None, False),
     ],
@@ -204,7 +204,7 @@ def test_the_intake_reads_off_a_dead_letter_how_it_died(
         assert letter.message.dead_lettered is dead_lettered
         assert letter.message.rule_error == rule_error
         assert (letter.message.triage is not None) is stamped
-        assert letter.key == f"{EVIDENCE_PREFIX}{letter.letter_id}/{letter.message.message_id}.json"
+        assert letter.key == f"{SNAPSHOT_PREFIX}{letter.event_id}/{letter.message.message_id}.json"
 
 
 def test_what_was_delivered_twice_is_the_same_message() -> None:
@@ -232,10 +232,10 @@ def test_the_fan_out_makes_a_publication_of_every_new_item(fixture: str, content
 )
 def test_every_state_reads_its_case_and_the_evidence_is_that_letters_own(path: Path) -> None:
     payload = load(path)
-    case = Case.read(payload)
+    case = TriageInput.read(payload)
     assert len(json.dumps(payload)) < 262_144
-    for key in case.evidence:
-        assert key.startswith(ARCHIVE_PREFIX if case.replay else f"{EVIDENCE_PREFIX}{case.letter_id}/")
+    for key in case.snapshots:
+        assert key.startswith(ARCHIVE_PREFIX if case.replay else f"{SNAPSHOT_PREFIX}{case.event_id}/")
 
 
 @pytest.mark.parametrize("path", fixtures("redrive", "archive", "settle"), ids=named)

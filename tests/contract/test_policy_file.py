@@ -22,8 +22,8 @@ def test_every_category_and_every_action_has_a_rule() -> None:
 
 def test_every_rule_says_in_one_sentence_what_it_means() -> None:
     for rule in Policy(TEXT).rules:
-        assert rule.says.endswith(".")
-        assert len(rule.says) < 120
+        assert rule.explanation.endswith(".")
+        assert len(rule.explanation) < 120
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_no_letter_is_retried_more_often_than_the_parameter_allows() -> None:
     policy, limits = Policy(TEXT), Limits(max_retries=5, max_age_hours=168)
     for status in (None, "started", "failed", "deferred"):
         for category in (None, *CATEGORIES):
-            evidence = Evidence(last_status=status, last_category=category, rounds=5)
+            evidence = Evidence(last_status=status, last_category=category, redrives=5)
             assert policy.judge(evidence, [], limits).action != "retry"
 
 

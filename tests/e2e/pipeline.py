@@ -150,29 +150,29 @@ class Pipeline:
 
     # -- where it is ---------------------------------------------------------------------------------------------
 
-    def item(self, letter_id: str) -> dict[str, Any] | None:
+    def item(self, event_id: str) -> dict[str, Any] | None:
         """The table's item of an event."""
-        key = {"eventId": {"S": letter_id}}
+        key = {"eventId": {"S": event_id}}
         answer = self.client("dynamodb").get_item(TableName=self.outputs["EventsTableName"], Key=key)
         found: dict[str, Any] | None = answer.get("Item")
         return found
 
-    def event(self, letter_id: str) -> dict[str, Any]:
+    def event(self, event_id: str) -> dict[str, Any]:
         """The enriched event in the table."""
-        item = self.item(letter_id)
-        assert item, f"{letter_id} is not stored"
+        item = self.item(event_id)
+        assert item, f"{event_id} is not stored"
         if "eventPointer" in item:
             return self.document(item["eventPointer"]["M"]["key"]["S"])
         packed = item.get("eventPacked", {}).get("B")
         event: dict[str, Any] = json.loads(zlib.decompress(packed) if packed else item["event"]["S"])
         return event
 
-    def attempts(self, letter_id: str) -> list[dict[str, Any]]:
-        """The ledger's lines on an event."""
+    def attempts(self, event_id: str) -> list[dict[str, Any]]:
+        """The attempt log's lines on an event."""
         answer = self.client("dynamodb").query(
             TableName=self.outputs["AttemptsTableName"],
-            KeyConditionExpression="letterId = :letter",
-            ExpressionAttributeValues={":letter": {"S": letter_id}},
+            KeyConditionExpression="eventId = :letter",
+            ExpressionAttributeValues={":letter": {"S": event_id}},
         )
         items: list[dict[str, Any]] = answer["Items"]
         return items
@@ -189,12 +189,12 @@ class Pipeline:
         document: dict[str, Any] = json.loads(body)
         return document
 
-    def executions(self, letter_id: str | None = None) -> list[Execution]:
+    def executions(self, event_id: str | None = None) -> list[Execution]:
         """The triage executions of a letter, or all."""
         pages = self.client("stepfunctions").get_paginator("list_executions")
         found = pages.paginate(stateMachineArn=self.outputs["TriageStateMachineArn"])
         every = [self._execution(entry) for page in found for entry in page["executions"]]
-        return [one for one in every if letter_id is None or one.input.get("letterId") == letter_id]
+        return [one for one in every if event_id is None or one.input.get("eventId") == event_id]
 
     def _execution(self, entry: dict[str, Any]) -> Execution:
         arn = entry["executionArn"]
@@ -225,22 +225,22 @@ class Pipeline:
             time.sleep(0.3)
         return answer
 
-    def stored(self, letter_ids: Iterable[str]) -> None:
+    def stored(self, event_ids: Iterable[str]) -> None:
         """Wait until the table holds these events."""
-        for letter_id in letter_ids:
-            self.eventually(lambda letter=letter_id: self.item(letter), f"{letter_id} is stored")
+        for event_id in event_ids:
+            self.eventually(lambda letter=event_id: self.item(letter), f"{event_id} is stored")
 
-    def settled(self, letter_id: str, seconds: float = PATIENCE_SECONDS) -> Execution:
+    def settled(self, event_id: str, seconds: float = PATIENCE_SECONDS) -> Execution:
         """Wait until the letter's one execution has ended."""
 
         def ended() -> list[Execution]:
-            return [one for one in self.executions(letter_id) if one.status != "RUNNING"]
+            return [one for one in self.executions(event_id) if one.status != "RUNNING"]
 
-        return self.eventually(ended, f"the execution of {letter_id} has ended", seconds)[0]
+        return self.eventually(ended, f"the execution of {event_id} has ended", seconds)[0]
 
-    def archived(self, letter_id: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
+    def archived(self, event_id: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """Wait until the letter is archived; answers the archive object."""
-        execution = self.settled(letter_id, seconds)
+        execution = self.settled(event_id, seconds)
         assert execution.output, f"{execution.name} {execution.status}"
         assert execution.output["outcome"] == "ARCHIVED"
         return self.document(execution.output["archive"]["key"])

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
-from proof.saboteur import kill_workers
+from proof.fault_injector import kill_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,8 +9,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from local.emulator import Function
-from local.given import Givens
+from local.fixture_setup import Givens
+from local.runtime_emulator import Function
 from tests.e2e.consumer import Consumer
 from tests.e2e.pipeline import Pipeline
 
@@ -63,7 +63,7 @@ class StillStack:
             "executions": [one.name for one in self._pipeline.executions() if one.status == "RUNNING"],
             "sent": [f"{name} with {attributes}".removesuffix(" with ") for name, attributes in self._sent()],
             "published": [
-                f"{event['detail-type']} {event['detail'].get('eventId') or event['detail']['letterId']}"
+                f"{event['detail-type']} {event['detail'].get('eventId') or event['detail']['eventId']}"
                 for consumer in self._consumers
                 for event in consumer.take()
             ],
@@ -72,10 +72,10 @@ class StillStack:
 
     def _stored(self, item: Mapping[str, Any]) -> str:
         """The event's id, whether it is packed, and what enrichment added."""
-        letter_id = item["eventId"]["S"]
-        added = sorted(set(re.findall(r'"(\w*[uU]ser(?:Name|Email))"', json.dumps(self._pipeline.event(letter_id)))))
+        event_id = item["eventId"]["S"]
+        added = sorted(set(re.findall(r'"(\w*[uU]ser(?:Name|Email))"', json.dumps(self._pipeline.event(event_id)))))
         packed = " packed" if "eventPacked" in item else ""
-        return f"{letter_id}{packed}{' with ' if added else ''}{', '.join(added)}"
+        return f"{event_id}{packed}{' with ' if added else ''}{', '.join(added)}"
 
     def _tags(self, key: str) -> str:
         bucket = self._stack.outputs["ArchiveBucketName"]
@@ -98,7 +98,7 @@ class StillStack:
         s3, dynamodb, workflows = map(self._stack.client, ("s3", "dynamodb", "stepfunctions"))
         for key in self._pipeline.objects(""):
             s3.delete_object(Bucket=self._stack.outputs["ArchiveBucketName"], Key=key)
-        for table, names in (("EventsTableName", ("eventId",)), ("AttemptsTableName", ("letterId", "attempt"))):
+        for table, names in (("EventsTableName", ("eventId",)), ("AttemptsTableName", ("eventId", "attempt"))):
             for item in self._items(table):
                 key = {name: item[name] for name in names}
                 dynamodb.delete_item(TableName=self._stack.outputs[table], Key=key)

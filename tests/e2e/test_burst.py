@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks.burst import drain, invocations, log_group, mixed_events, most_at_once, processor, sent
-from local.balance import balance, look
+from local.reconciliation import balance, look
 from tests.e2e.conftest import PARAMETERS
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from samcli.yamlhelper import yaml_dump, yaml_parse  # type: ignore[import-untyp
 
 from local.engine import HOST
 from local.environment import LocalStack
-from local.given import expected
+from local.fixture_setup import expected
 from local.stack import build
 from tests.contract.project import EVENTS, FUNCTION_IDS, ROOT
 from tests.e2e.expectation import known

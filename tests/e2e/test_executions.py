@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.given import Givens, expected
+from local.fixture_setup import Givens, expected
 from tests.contract.project import fixtures
 from tests.e2e.expectation import known
 
@@ -24,8 +24,8 @@ LETTER = "8cd6fe94-365b-425f-bbc1-eb210ffb78f3"
 @pytest.mark.parametrize("path", fixtures("executions"), ids=lambda path: path.stem)
 def test_an_input_by_hand_ends_as_the_file_beside_it_tells(path: Path, pipeline: Pipeline) -> None:
     asked, told = json.loads(path.read_text()), expected(path)
-    if asked.get("deadSince"):  # or it would be too old one day
-        asked["deadSince"] = int(datetime.now(UTC).timestamp() * 1000)
+    if asked.get("firstSentAt"):  # or it would be too old one day
+        asked["firstSentAt"] = int(datetime.now(UTC).timestamp() * 1000)
     key = {"eventId": {"S": LETTER}}
     pipeline.client("dynamodb").delete_item(TableName=pipeline.outputs["EventsTableName"], Key=key)
     Givens(pipeline.stack.stack).put(told["given"])

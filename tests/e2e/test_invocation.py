@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.emulator import Emulator
 from local.environment import LocalStack
-from local.given import expected
+from local.fixture_setup import expected
+from local.runtime_emulator import Emulator
 from local.stack import build
 from tests.contract.project import FUNCTION_IDS, ROOT, fixtures
 from tests.e2e.expectation import known

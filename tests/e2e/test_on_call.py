@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 #: What the daily sweep says holds for a day, a quarter of an hour here: other tests sweep.
-DAILY = {"EvidenceAdoptedAlarm", "EvidenceAgeAlarm", "EvidenceAgeSign", "SweepErrorsSign"}
+DAILY = {"SnapshotsAdoptedAlarm", "SnapshotAgeAlarm", "SnapshotAgeMetricAlarm", "SweepErrorsMetricAlarm"}
 
 
 @pytest.fixture

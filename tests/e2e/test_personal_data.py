@@ -29,21 +29,21 @@ MARKS = ["+15550100042", "Zoë", "Zo\\u00eb", "4111-2222", "zoe.mark", "Mark Per
 def test_a_person_is_in_no_log_no_history_no_metric_and_no_notification_whatever_became_of_the_event(
     pipeline: Pipeline,
 ) -> None:
-    on_call, announcements, processor = OnCall(pipeline), Consumer(pipeline, "holdfast.triage"), Processor(pipeline)
+    on_call, triage_events, processor = OnCall(pipeline), Consumer(pipeline, "holdfast.triage"), Processor(pipeline)
     try:
         letters, known = drive_every_path(pipeline, processor)
         for letter in letters:
-            pipeline.eventually(lambda one=letter: announcements.of(one, "letterId"), "its end is announced")
+            pipeline.eventually(lambda one=letter: triage_events.of(one, "eventId"), "its end is announced")
         pipeline.eventually(on_call.hears, "an alarm rings")
         written = {
             "logs": every_log(pipeline),
             "histories": every_history(pipeline),
             "metrics": every_metric(pipeline),
-            "notifications": text_of([on_call.heard, announcements.seen]),
+            "notifications": text_of([on_call.heard, triage_events.seen]),
         }
     finally:
         processor.restore()
-        announcements.leave()
+        triage_events.leave()
         on_call.hangs_up()
     kept = text_of(pipeline.event(letters[0]))
     assert all(mark in kept for mark in (PERSON["ani"], PERSON["note"], known["email"])), "the table has it all"

@@ -67,9 +67,9 @@ def lookups(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, see: Callable[[
     monkeypatch.setattr(pipeline.genesys, "answer", answer)
 
 
-def lines(pipeline: Pipeline, letter_id: str) -> list[tuple[int, str]]:
-    """The ledger on an event: receive count and status."""
-    found = pipeline.attempts(letter_id)
+def lines(pipeline: Pipeline, event_id: str) -> list[tuple[int, str]]:
+    """The attempt log on an event: receive count and status."""
+    found = pipeline.attempts(event_id)
     return sorted((int(line["attempt"]["S"].rpartition("#")[2]), line["status"]["S"]) for line in found)
 
 
@@ -92,13 +92,13 @@ def test_a_valid_event_is_stored_once_and_published_once(
 def test_copies_of_one_event_in_a_batch_are_one_item_and_no_failure(pipeline: Pipeline, processor: Processor) -> None:
     event = with_user()
     with processor.paused():
-        letter_id, *_ = pipeline.enqueue(event, event, event)
-    pipeline.stored([letter_id])
+        event_id, *_ = pipeline.enqueue(event, event, event)
+    pipeline.stored([event_id])
     pipeline.eventually(processor.quiet, "all copies are gone")
     pipeline.eventually(lambda: processor.total("Received") == 3, "the processor tells of all three")
     assert len(processor.batches()) == 1
     assert processor.total("Failed") == 0
-    assert not pipeline.attempts(letter_id)
+    assert not pipeline.attempts(event_id)
 
 
 def test_copies_of_one_event_in_two_batches_at_once_are_one_item_and_no_failure(
@@ -117,28 +117,28 @@ def test_copies_of_one_event_in_two_batches_at_once_are_one_item_and_no_failure(
 
     lookups(pipeline, monkeypatch, hold)
     with processor.paused():
-        letter_id, _ = pipeline.enqueue(event, event)
-    pipeline.stored([letter_id])
+        event_id, _ = pipeline.enqueue(event, event)
+    pipeline.stored([event_id])
     assert both.is_set()
     pipeline.eventually(processor.quiet, "both copies are gone")
     pipeline.eventually(lambda: processor.total("Received") == 2, "the processor tells of both")
     assert (processor.total("Stored"), processor.total("Duplicate")) == (1, 1)
-    assert not pipeline.attempts(letter_id)
+    assert not pipeline.attempts(event_id)
     (marker,) = pipeline.enqueue(genesys_event())
     pipeline.eventually(lambda: consumer.of(marker), "a later event is published")
-    assert len(consumer.of(letter_id)) == 1
+    assert len(consumer.of(event_id)) == 1
 
 
 def test_a_copy_that_comes_long_after_changes_nothing(pipeline: Pipeline, processor: Processor) -> None:
     event = with_user()
-    (letter_id,) = pipeline.enqueue(event)
-    pipeline.stored([letter_id])
-    first = pipeline.item(letter_id)
+    (event_id,) = pipeline.enqueue(event)
+    pipeline.stored([event_id])
+    first = pipeline.item(event_id)
     processor.configure()  # whatever an execution environment remembered is forgotten
     pipeline.enqueue(event)
     pipeline.eventually(lambda: processor.total("Duplicate") == 1, "the copy was seen")
     pipeline.eventually(processor.quiet, "the copy is gone")
-    assert pipeline.item(letter_id) == first
+    assert pipeline.item(event_id) == first
     assert processor.total("Failed") == 0
 
 
@@ -166,7 +166,7 @@ def test_ten_that_all_fail_are_each_reported_and_each_come_again(pipeline: Pipel
     # Only a record that was reported by its id, and whose time-out was set, comes again before eight minutes have gone.
     pipeline.stored(letters)
     told = [line for line in processor.logged() if line.get("message") == "record failed" and line["receiveCount"] == 1]
-    assert sorted(line["letterId"] for line in told) == sorted(letters)
+    assert sorted(line["eventId"] for line in told) == sorted(letters)
     assert (processor.batches()[0]["Received"], processor.batches()[0]["Failed"]) == (10, 10)
 
 
@@ -186,15 +186,15 @@ def test_a_worker_that_dies_after_storing_leaves_a_silent_success(pipeline: Pipe
     processor.set_visibility_timeout(5)
     processor.tap(die_once)
     event = genesys_event()
-    (letter_id,) = pipeline.enqueue(event)
-    pipeline.stored([letter_id])
-    first = pipeline.item(letter_id)
+    (event_id,) = pipeline.enqueue(event)
+    pipeline.stored([event_id])
+    first = pipeline.item(event_id)
     assert not processor.quiet()
     pipeline.eventually(processor.quiet, "the redelivery is gone")
     assert killed[0]
-    assert pipeline.item(letter_id) == first
-    assert lines(pipeline, letter_id) == [(2, "stored")]
-    assert not pipeline.executions(letter_id)
+    assert pipeline.item(event_id) == first
+    assert lines(pipeline, event_id) == [(2, "stored")]
+    assert not pipeline.executions(event_id)
 
 
 def test_a_timeout_in_the_middle_of_a_batch_redoes_nothing_and_loses_nothing(
@@ -261,7 +261,7 @@ def test_a_record_that_kills_its_worker_takes_nobody_with_it(
     pipeline.stored(mates)
     document = pipeline.archived(deadly, seconds=240)
     assert document["verdict"]["category"] == "CRASHED"
-    assert document["verdict"]["rule"] == "worker-dies-every-time"
+    assert document["verdict"]["rule"] == "worker-crashes-repeatedly"
     assert all(deaths)
     pipeline.eventually(processor.quiet, "nothing is left")
     assert [one.output for mate in mates for one in pipeline.executions(mate)] == []
@@ -274,8 +274,8 @@ def test_a_record_that_kills_its_worker_takes_nobody_with_it(
 def test_an_envelope_without_a_detail_is_archived_with_the_exact_reason(pipeline: Pipeline) -> None:
     event = genesys_event()
     del event["detail"]
-    (letter_id,) = pipeline.enqueue(event)
-    document = pipeline.archived(letter_id)
+    (event_id,) = pipeline.enqueue(event)
+    document = pipeline.archived(event_id)
     assert document["verdict"]["category"] == "INVALID"
     assert {line["errorMessage"] for line in document["attempts"]} == {"the envelope has no detail object"}
 
@@ -289,19 +289,19 @@ def test_an_envelope_without_a_detail_is_archived_with_the_exact_reason(pipeline
     ],
 )
 def test_any_form_of_event_time_is_processed(pipeline: Pipeline, given: float | str, read: str) -> None:
-    (letter_id,) = pipeline.put(genesys_event(eventTime=given))
-    pipeline.stored([letter_id])
-    item = pipeline.item(letter_id)
+    (event_id,) = pipeline.put(genesys_event(eventTime=given))
+    pipeline.stored([event_id])
+    item = pipeline.item(event_id)
     assert item
     assert item["eventTime"]["S"] == read
-    assert pipeline.event(letter_id)["detail"]["eventBody"]["eventTime"] == given
+    assert pipeline.event(event_id)["detail"]["eventBody"]["eventTime"] == given
 
 
 def test_an_unknown_detail_type_and_any_text_are_processed_as_they_are(pipeline: Pipeline) -> None:
     event = genesys_event(note="Zoë 東京 🎧 \u202e \x00", Ключ="значение") | {"detail-type": "v9.nobody.knows.это"}
-    (letter_id,) = pipeline.enqueue(event)
-    pipeline.stored([letter_id])
-    assert pipeline.event(letter_id) == event
+    (event_id,) = pipeline.enqueue(event)
+    pipeline.stored([event_id])
+    assert pipeline.event(event_id) == event
 
 
 # -- the Genesys API -----------------------------------------------------------------------------------------------
@@ -412,7 +412,7 @@ def test_best_effort_lets_every_event_go_on_after_one_try_for_the_batch(
     assert not [letter for letter in letters if pipeline.attempts(letter)]
 
 
-# -- large, and without a ledger -----------------------------------------------------------------------------------
+# -- large, and without an attempt log -----------------------------------------------------------------------------------
 
 
 def ten_attributes() -> dict[str, dict[str, Any]]:
@@ -436,27 +436,27 @@ def test_a_large_event_with_ten_attributes_is_stored_whole(pipeline: Pipeline, p
     event = with_user(transcript="")
     room = size - len(json.dumps(event)) - attribute_bytes(attributes)
     event["detail"]["eventBody"]["transcript"] = secrets.token_hex(room)[:room]
-    (letter_id,) = pipeline.enqueue(event, MessageAttributes=attributes)
-    pipeline.stored([letter_id])
-    item = pipeline.item(letter_id)
+    (event_id,) = pipeline.enqueue(event, MessageAttributes=attributes)
+    pipeline.stored([event_id])
+    item = pipeline.item(event_id)
     assert item
     beside = "eventPointer" in item
-    stored = pipeline.event(letter_id)
+    stored = pipeline.event(event_id)
     body = stored["detail"]["eventBody"]
     assert body.pop("userName")
     assert body.pop("userEmail")
     assert stored == event
     assert beside == (size > 409_600)
     pipeline.eventually(processor.quiet, "it has left the queue")
-    assert not pipeline.attempts(letter_id)
+    assert not pipeline.attempts(event_id)
 
 
 def test_a_large_dead_letter_with_ten_attributes_is_archived_byte_for_byte(pipeline: Pipeline) -> None:
     attributes = ten_attributes()
     head = f"no JSON, {uuid.uuid4()} "
     body = head + secrets.token_hex(600_000)[: 1_048_576 - len(head) - attribute_bytes(attributes)]
-    (letter_id,) = pipeline.enqueue(body, MessageAttributes=attributes)
-    message = pipeline.archived(letter_id)["message"]
+    (event_id,) = pipeline.enqueue(body, MessageAttributes=attributes)
+    message = pipeline.archived(event_id)["message"]
     assert message["body"] == body
     kept = {
         name: (one["dataType"], base64.b64decode(one["binaryValue"]) if "binaryValue" in one else one["stringValue"])
@@ -468,9 +468,9 @@ def test_a_large_dead_letter_with_ten_attributes_is_archived_byte_for_byte(pipel
 
 
 def test_without_the_ledger_events_still_die_and_are_still_triaged(pipeline: Pipeline, processor: Processor) -> None:
-    ledger = f"arn:aws:dynamodb:*:*:table/{pipeline.outputs['AttemptsTableName']}"
+    attempt_log = f"arn:aws:dynamodb:*:*:table/{pipeline.outputs['AttemptsTableName']}"
     for role in ("ProcessorRole", "ClassifyRole", "ArchiveRole"):
-        processor.deny(role, "dynamodb:*", ledger)
+        processor.deny(role, "dynamodb:*", attempt_log)
     pipeline.genesys.set_faults({"status": 503})
     failing, broken, fine = pipeline.enqueue(with_user(), f"no event {uuid.uuid4()}", genesys_event())
     pipeline.stored([fine])

@@ -25,16 +25,16 @@ def consumer(pipeline: Pipeline) -> Iterator[Consumer]:
 
 
 def test_a_stored_event_is_published_whole_with_a_stable_id(pipeline: Pipeline, consumer: Consumer) -> None:
-    (letter_id,) = pipeline.put(genesys_event(note="hello"))
-    (published,) = pipeline.eventually(lambda: consumer.of(letter_id), "it is published")
-    assert published["detail"]["event"] == pipeline.event(letter_id)
+    (event_id,) = pipeline.put(genesys_event(note="hello"))
+    (published,) = pipeline.eventually(lambda: consumer.of(event_id), "it is published")
+    assert published["detail"]["event"] == pipeline.event(event_id)
     assert published["detail-type"] == published["detail"]["event"]["detail-type"]
 
 
 def test_a_range_of_the_table_is_published_again_on_demand(pipeline: Pipeline, consumer: Consumer) -> None:
     begin = datetime.now(UTC)
-    (letter_id,) = pipeline.put(genesys_event())
-    pipeline.eventually(lambda: consumer.of(letter_id), "it is published")
+    (event_id,) = pipeline.put(genesys_event())
+    pipeline.eventually(lambda: consumer.of(event_id), "it is published")
     end = datetime.now(UTC) + timedelta(seconds=1)
     asked = {"republish": {"from": begin.isoformat(), "to": end.isoformat()}}
     name = pipeline.stack.stack.resources["FanOutFunction"]
@@ -42,16 +42,16 @@ def test_a_range_of_the_table_is_published_again_on_demand(pipeline: Pipeline, c
         pipeline.client("lambda").invoke(FunctionName=name, Payload=json.dumps(asked))["Payload"].read()
     )
     assert answer == {"published": 1, "refused": [], "startAt": None}
-    first, second = pipeline.eventually(lambda: consumer.of(letter_id)[1:] and consumer.of(letter_id), "it comes again")
+    first, second = pipeline.eventually(lambda: consumer.of(event_id)[1:] and consumer.of(event_id), "it comes again")
     assert first["detail"] == second["detail"]
 
 
 def test_the_outcome_of_triage_is_announced(pipeline: Pipeline) -> None:
     consumer = Consumer(pipeline, "holdfast.triage")
     try:
-        (letter_id,) = pipeline.enqueue("{ no event")
-        told = pipeline.eventually(lambda: consumer.of(letter_id, "letterId"), "its outcome is announced")[0]
+        (event_id,) = pipeline.enqueue("{ no event")
+        told = pipeline.eventually(lambda: consumer.of(event_id, "eventId"), "its outcome is announced")[0]
     finally:
         consumer.leave()
     assert told["detail-type"] == "Dead Letter Archived"
-    assert told["detail"] == pipeline.settled(letter_id).output
+    assert told["detail"] == pipeline.settled(event_id).output

@@ -15,7 +15,7 @@ import pytest
 
 from holdfast.domain.envelope import identify
 from holdfast.domain.intake import Carried, execution_input
-from holdfast.domain.letters import MAX_MESSAGE_BYTES, RULE_ATTRIBUTES, Letter, Message, message_bytes
+from holdfast.domain.letters import MAX_MESSAGE_BYTES, RULE_ATTRIBUTES, DeadLetter, Message, message_bytes
 from tests.e2e.conftest import PARAMETERS, WAIT_SCALE
 from tests.e2e.pipeline import genesys_event, with_user
 from tests.e2e.processor import Processor
@@ -74,12 +74,12 @@ class Triage(Processor):
         self.pipeline.client("sqs").send_message(**sent)
         return identify(body)[0]
 
-    def stories(self, letter_ids: Collection[str]) -> dict[str, list[Execution]]:
+    def stories(self, event_ids: Collection[str]) -> dict[str, list[Execution]]:
         """The executions of these letters."""
-        found: dict[str, list[Execution]] = {letter_id: [] for letter_id in letter_ids}
+        found: dict[str, list[Execution]] = {event_id: [] for event_id in event_ids}
         for execution in self.pipeline.executions():
-            if execution.input.get("letterId") in found:
-                found[execution.input["letterId"]].append(execution)
+            if execution.input.get("eventId") in found:
+                found[execution.input["eventId"]].append(execution)
         return found
 
     def started(self) -> int:
@@ -88,15 +88,15 @@ class Triage(Processor):
         found = pages.paginate(stateMachineArn=self.pipeline.outputs["TriageStateMachineArn"])
         return sum(len(page["executions"]) for page in found)
 
-    def all_ended(self, letter_ids: Collection[str], seconds: float = 120) -> dict[str, list[Execution]]:
+    def all_ended(self, event_ids: Collection[str], seconds: float = 120) -> dict[str, list[Execution]]:
         """Wait until each letter has an execution and none of them runs."""
 
         def ended() -> dict[str, list[Execution]] | None:
-            found = self.stories(letter_ids)
+            found = self.stories(event_ids)
             done = all(ones and all(one.status != "RUNNING" for one in ones) for ones in found.values())
             return found if done else None
 
-        found = self.pipeline.eventually(ended, f"{len(letter_ids)} letters have ended", seconds)
+        found = self.pipeline.eventually(ended, f"{len(event_ids)} letters have ended", seconds)
         assert found
         return found
 
@@ -147,16 +147,16 @@ def refused_event() -> dict[str, Any]:
 def test_an_item_that_the_table_refuses_is_archived_at_the_first_triage(pipeline: Pipeline, triage: Triage) -> None:
     event = refused_event()
     with triage.paused():
-        mate_id, letter_id = pipeline.enqueue(genesys_event(), event)
-    document = pipeline.archived(letter_id)
-    (execution,) = pipeline.executions(letter_id)
+        mate_id, event_id = pipeline.enqueue(genesys_event(), event)
+    document = pipeline.archived(event_id)
+    (execution,) = pipeline.executions(event_id)
     assert execution.path == ["Classify", "Decide", "Archive", "SettleArchived", "Archived"]
     assert document["verdict"]["category"] == "REJECTED"
-    assert output(execution)["attempts"] == 0
+    assert output(execution)["redrives"] == 0
     assert {attempt["errorType"] for attempt in document["attempts"]} == {"Rejected"}
     assert document["message"]["body"] == json.dumps(event)
     assert pipeline.item(mate_id)
-    assert not pipeline.item(letter_id)
+    assert not pipeline.item(event_id)
 
 
 def test_another_error_in_the_next_round_is_another_verdict_and_the_rounds_are_carried_over(
@@ -166,24 +166,24 @@ def test_another_error_in_the_next_round_is_another_verdict_and_the_rounds_are_c
     triage.hurry()
     triage.configure()  # no token is left from before
     pipeline.genesys.set_faults({"status": 503})
-    (letter_id,) = pipeline.enqueue(with_user())
-    pipeline.eventually(lambda: pipeline.executions(letter_id), "the outage makes a dead letter")
+    (event_id,) = pipeline.enqueue(with_user())
+    pipeline.eventually(lambda: pipeline.executions(event_id), "the outage makes a dead letter")
     pipeline.genesys.set_faults({"rejectCredentials": True})
 
     def reclassified() -> bool:
-        (execution,) = pipeline.executions(letter_id)
+        (execution,) = pipeline.executions(event_id)
         return "MISCONFIGURED" in [verdict["category"] for verdict in execution.verdicts]
 
     pipeline.eventually(reclassified, "the error is another one now")
     pipeline.genesys.set_faults(None)
-    execution = pipeline.settled(letter_id)
+    execution = pipeline.settled(event_id)
     categories = [verdict["category"] for verdict in execution.verdicts]
     assert categories[0] == "UNAVAILABLE"
     assert categories[-2:] == ["MISCONFIGURED", "ALREADY_STORED"]
-    assert output(execution)["attempts"] == execution.path.count("Redrive") == len(categories) - 1
+    assert output(execution)["redrives"] == execution.path.count("Redrive") == len(categories) - 1
     assert len(execution.delays) == len(categories) - 1
-    assert len(pipeline.executions(letter_id)) == 1
-    assert pipeline.item(letter_id)
+    assert len(pipeline.executions(event_id)) == 1
+    assert pipeline.item(event_id)
 
 
 def test_a_redrive_that_is_never_heard_of_is_unconfirmed_and_its_late_success_is_no_harm(
@@ -191,51 +191,51 @@ def test_a_redrive_that_is_never_heard_of_is_unconfirmed_and_its_late_success_is
 ) -> None:
     triage.hurry()
     with triage.paused():
-        letter_id = triage.bury(json.dumps(genesys_event()), UNDELIVERED)
-        execution = pipeline.settled(letter_id)
+        event_id = triage.bury(json.dumps(genesys_event()), UNDELIVERED)
+        execution = pipeline.settled(event_id)
         assert output(execution)["category"] == "UNCONFIRMED"
         archive = output(execution)["archive"]["key"]
-        assert pipeline.document(archive)["letterId"] == letter_id
-        assert not pipeline.item(letter_id)
-    pipeline.stored([letter_id])
+        assert pipeline.document(archive)["eventId"] == event_id
+        assert not pipeline.item(event_id)
+    pipeline.stored([event_id])
     pipeline.eventually(triage.quiet, "the late message is gone")
-    pipeline.eventually(lambda: consumer.of(letter_id), "it is published")
-    stored = pipeline.item(letter_id)
+    pipeline.eventually(lambda: consumer.of(event_id), "it is published")
+    stored = pipeline.item(event_id)
     assert pipeline.replay({"prefix": archive, "reason": "was it lost?"})["counts"] == {"UNCONFIRMED RECOVERED": 1}
-    (again,) = [one for one in pipeline.executions(letter_id) if one.arn != execution.arn]
+    (again,) = [one for one in pipeline.executions(event_id) if one.arn != execution.arn]
     assert again.path == ["Classify", "Decide", "SettleRecovered", "Recovered"]
-    assert pipeline.item(letter_id) == stored
+    assert pipeline.item(event_id) == stored
     (marker,) = pipeline.enqueue(genesys_event())
     pipeline.eventually(lambda: consumer.of(marker), "a later event is published")
-    assert len(consumer.of(letter_id)) == 1
+    assert len(consumer.of(event_id)) == 1
 
 
 def test_a_letter_that_is_too_old_is_archived_as_expired_and_not_retried(pipeline: Pipeline) -> None:
     """Nobody can send an old message, so its execution is started by hand, as an operator may."""
-    letter = Letter.of(Message(str(uuid.uuid4()), json.dumps(genesys_event())))
+    letter = DeadLetter.of(Message(str(uuid.uuid4()), json.dumps(genesys_event())))
     bucket = pipeline.outputs["ArchiveBucketName"]
     pipeline.client("s3").put_object(Bucket=bucket, Key=letter.key, Body=letter.as_json().encode())
     began = int((time.time() - (MAX_AGE_HOURS + 1) * 3600) * 1000)
-    given = execution_input(letter, Carried((letter.key,), dead_since=began))
+    given = execution_input(letter, Carried((letter.key,), first_sent_at=began))
     arn = pipeline.outputs["TriageStateMachineArn"]
     pipeline.client("stepfunctions").start_execution(stateMachineArn=arn, input=json.dumps(given))
-    execution = pipeline.settled(letter.letter_id)
+    execution = pipeline.settled(letter.event_id)
     assert (output(execution)["outcome"], output(execution)["category"]) == ("ARCHIVED", "EXPIRED")
     assert execution.delays == []
     assert pipeline.document(output(execution)["archive"]["key"])["message"]["body"] == letter.message.body
-    assert not pipeline.objects(f"dead-letters/{letter.letter_id}/")
+    assert not pipeline.objects(f"dead-letters/{letter.event_id}/")
 
 
 def test_what_eventbridge_cannot_deliver_to_the_buffer_comes_to_triage_and_is_redriven(
     pipeline: Pipeline, triage: Triage
 ) -> None:
     triage.set_queue("BufferQueueUrl", Policy="")
-    (letter_id,) = pipeline.put(genesys_event())
-    execution = pipeline.settled(letter_id)
+    (event_id,) = pipeline.put(genesys_event())
+    execution = pipeline.settled(event_id)
     assert [verdict["category"] for verdict in execution.verdicts] == ["UNDELIVERED", "ALREADY_STORED"]
     assert execution.verdicts[0]["evidence"]["errorCode"] == "NO_PERMISSIONS"
     assert output(execution)["outcome"] == "RECOVERED"
-    pipeline.stored([letter_id])
+    pipeline.stored([event_id])
 
 
 # -- what triage itself needs is down ------------------------------------------------------------------------------
@@ -246,20 +246,20 @@ def test_letters_that_cannot_be_started_stay_in_their_queue_and_are_taken_in_lat
 ) -> None:
     triage.set_queue("DeadLetterQueueUrl", VisibilityTimeout="3")
     bodies = [json.dumps(genesys_event()) for _ in range(12)]
-    letter_ids = [identify(body)[0] for body in bodies]
+    event_ids = [identify(body)[0] for body in bodies]
     before = [triage.bury(body, UNDELIVERED) for body in bodies[:4]]
     triage.all_ended(before)
     with triage.denied("DeadLetterIntakeRole", "states:StartExecution", "*"):
         for body in bodies[4:]:
             triage.bury(body, UNDELIVERED)
-        evidence = [f"dead-letters/{letter_id}/" for letter_id in letter_ids[4:]]
+        evidence = [f"dead-letters/{event_id}/" for event_id in event_ids[4:]]
         pipeline.eventually(lambda: all(map(pipeline.objects, evidence)), "the intake has seen every letter")
         assert len(triage.messages("DeadLetterQueueUrl")) == 8
-        assert not any(triage.stories(letter_ids[4:]).values())
-    assert ends(triage.all_ended(letter_ids)) == {"RECOVERED": 12}
+        assert not any(triage.stories(event_ids[4:]).values())
+    assert ends(triage.all_ended(event_ids)) == {"RECOVERED": 12}
     pipeline.eventually(triage.quiet, "the dead-letter queue is empty")
     assert not any(map(pipeline.objects, evidence))
-    assert all(map(pipeline.item, letter_ids))
+    assert all(map(pipeline.item, event_ids))
 
 
 def test_a_letter_that_cannot_be_archived_keeps_its_evidence_until_the_sweep_archives_it(
@@ -268,30 +268,30 @@ def test_a_letter_that_cannot_be_archived_keeps_its_evidence_until_the_sweep_arc
     body = f"not an event {uuid.uuid4()}"
     bucket = f"arn:aws:s3:::{pipeline.outputs['ArchiveBucketName']}"
     with triage.denied("ArchiveRole", "s3:PutObject", f"{bucket}/archive/*"):
-        (letter_id,) = pipeline.enqueue(body)
-        failed = pipeline.settled(letter_id)
+        (event_id,) = pipeline.enqueue(body)
+        failed = pipeline.settled(event_id)
     assert (failed.status, failed.path[-1]) == ("FAILED", "Archive")
-    (evidence,) = pipeline.objects(f"dead-letters/{letter_id}/")
+    (evidence,) = pipeline.objects(f"dead-letters/{event_id}/")
     assert pipeline.document(evidence)["message"]["body"] == body
     assert pipeline.sweep()["adopted"] >= 1
-    (adopted,) = [one for one in triage.all_ended([letter_id])[letter_id] if one.arn != failed.arn]
+    (adopted,) = [one for one in triage.all_ended([event_id])[event_id] if one.arn != failed.arn]
     assert adopted.name == f"{failed.name}-g1"
     document = pipeline.document(output(adopted)["archive"]["key"])
     assert (document["verdict"]["category"], document["message"]["body"]) == ("MALFORMED", body)
-    assert not pipeline.objects(f"dead-letters/{letter_id}/")
+    assert not pipeline.objects(f"dead-letters/{event_id}/")
 
 
 def test_a_letter_that_cannot_be_classified_is_archived_as_unknown_and_can_be_replayed(
     pipeline: Pipeline, triage: Triage
 ) -> None:
     with triage.denied("ClassifyRole", "dynamodb:GetItem", "*"):
-        letter_id = triage.bury(json.dumps(genesys_event()), UNDELIVERED)
-        execution = pipeline.settled(letter_id)
+        event_id = triage.bury(json.dumps(genesys_event()), UNDELIVERED)
+        execution = pipeline.settled(event_id)
     assert execution.path == ["Classify", "Archive", "SettleArchived", "Archived"]
     assert (output(execution)["category"], output(execution)["rule"]) == ("UNKNOWN", "classify-failed")
     counts = pipeline.replay({"prefix": output(execution)["archive"]["key"], "reason": "healed"})["counts"]
     assert counts == {"UNKNOWN RECOVERED": 1}
-    assert pipeline.item(letter_id)
+    assert pipeline.item(event_id)
 
 
 # -- many ----------------------------------------------------------------------------------------------------------
@@ -302,16 +302,16 @@ def test_two_copies_of_one_event_that_die_at_once_have_one_effect(
 ) -> None:
     body = json.dumps(with_user())
     with triage.paused():
-        letter_id, _ = triage.bury(body, UNDELIVERED), triage.bury(body, UNDELIVERED)
+        event_id, _ = triage.bury(body, UNDELIVERED), triage.bury(body, UNDELIVERED)
         pipeline.eventually(lambda: len(triage.messages()) == 2, "both are redriven")
-    both = triage.all_ended([letter_id])[letter_id]
+    both = triage.all_ended([event_id])[event_id]
     assert [output(one)["outcome"] for one in both] == ["RECOVERED"] * 2
     pipeline.eventually(triage.quiet, "both copies are gone")
     (marker,) = pipeline.enqueue(genesys_event())
-    pipeline.eventually(lambda: consumer.of(marker) and consumer.of(letter_id), "both are published")
-    assert len(consumer.of(letter_id)) == 1
-    assert len(pipeline.executions(letter_id)) == 2
-    assert not pipeline.objects(f"dead-letters/{letter_id}/")
+    pipeline.eventually(lambda: consumer.of(marker) and consumer.of(event_id), "both are published")
+    assert len(consumer.of(event_id)) == 1
+    assert len(pipeline.executions(event_id)) == 2
+    assert not pipeline.objects(f"dead-letters/{event_id}/")
 
 
 def test_a_thousand_letters_of_one_cause_have_one_story_each_at_a_bounded_concurrency_and_live_traffic_goes_on(
@@ -321,17 +321,17 @@ def test_a_thousand_letters_of_one_cause_have_one_story_each_at_a_bounded_concur
     pipeline.stack.engine.reset_concurrency()
     pipeline.genesys.set_faults({"status": 503})
     before = triage.started()
-    letter_ids = set(pipeline.enqueue(*(with_user() for _ in range(1_000))))
+    event_ids = set(pipeline.enqueue(*(with_user() for _ in range(1_000))))
     live = pipeline.enqueue(*(genesys_event() for _ in range(20)))
     pipeline.eventually(lambda: triage.started() >= before + 1_000, "the outage makes dead letters", 240)
     pipeline.stored(live)
     more = pipeline.enqueue(*(genesys_event() for _ in range(20)))
     pipeline.genesys.set_faults(None)
     pipeline.eventually(triage.quiet, "all letters have ended", 240)
-    stories = triage.stories(letter_ids)
+    stories = triage.stories(event_ids)
     assert ends(stories) == {"RECOVERED": 1_000}
     assert {executions[0].verdicts[0]["category"] for executions in stories.values()} == {"UNAVAILABLE"}
-    pipeline.stored([*letter_ids, *more])
+    pipeline.stored([*event_ids, *more])
     assert not any(triage.stories([*live, *more]).values())
     peak = pipeline.stack.engine.concurrency()["peak"]
     assert peak[pipeline.outputs["ProcessorFunctionName"]] <= int(PARAMETERS["MaxConcurrency"])
@@ -345,9 +345,9 @@ def test_a_replay_whose_letters_fail_again_in_part_agrees_with_the_archive(pipel
     named = {"detail-type": topic("failing.part")}
     events = [*(genesys_event() for _ in range(7)), *(refused_event() for _ in range(3))]
     with triage.denied("ClassifyRole", "dynamodb:GetItem", "*"):
-        letter_ids = [triage.bury(json.dumps(event | named)) for event in events]
-        stories = triage.all_ended(letter_ids)
-    good, bad = letter_ids[:7], letter_ids[7:]
+        event_ids = [triage.bury(json.dumps(event | named)) for event in events]
+        stories = triage.all_ended(event_ids)
+    good, bad = event_ids[:7], event_ids[7:]
     keys = [output(executions[0])["archive"]["key"] for executions in stories.values()]
     prefix = f"{keys[0].rpartition('/')[0]}/failing-part-"
     before = set(pipeline.objects("archive/"))
@@ -362,12 +362,12 @@ def test_a_replay_whose_letters_fail_again_in_part_agrees_with_the_archive(pipel
     assert not any(map(pipeline.item, bad))
     again = set(pipeline.objects("archive/")) - before
     documents = [pipeline.document(key) for key in again]
-    assert sorted(document["letterId"] for document in documents) == sorted(bad)
+    assert sorted(document["eventId"] for document in documents) == sorted(bad)
     assert {document["verdict"]["category"] for document in documents} == {"REJECTED"}
     folder = str(done["report"]).rpartition("/")[0]
     lines = [pipeline.document(key) for key in pipeline.objects(f"{folder}/letters/")]
     assert {line["archive"]["key"] for line in lines if line["outcome"] == "ARCHIVED"} == again
-    assert not [key for letter_id in letter_ids for key in pipeline.objects(f"dead-letters/{letter_id}/")]
+    assert not [key for event_id in event_ids for key in pipeline.objects(f"dead-letters/{event_id}/")]
 
     assert pipeline.replay(asked)["counts"] == {"UNKNOWN SKIPPED": 10}
     assert pipeline.replay({**asked, "dryRun": True})["counts"] == {"SKIPPED": 7, "UNKNOWN": 3}
@@ -378,11 +378,11 @@ def test_a_replay_whose_letters_fail_again_in_part_agrees_with_the_archive(pipel
 
 def test_a_stopped_replay_that_is_started_again_does_the_rest_only(pipeline: Pipeline, triage: Triage) -> None:
     with triage.denied("ClassifyRole", "dynamodb:GetItem", "*"):
-        letter_ids = [triage.bury(json.dumps(genesys_event() | {"detail-type": topic("stopped")})) for _ in range(23)]
-        stories = triage.all_ended(letter_ids)
-    first = output(stories[letter_ids[0]][0])["archive"]["key"]
+        event_ids = [triage.bury(json.dumps(genesys_event() | {"detail-type": topic("stopped")})) for _ in range(23)]
+        stories = triage.all_ended(event_ids)
+    first = output(stories[event_ids[0]][0])["archive"]["key"]
     asked: dict[str, object] = {"prefix": f"{first.rpartition('/')[0]}/stopped-", "reason": "stopped"}
-    assert len(pipeline.objects(str(asked["prefix"]))) == len(letter_ids)
+    assert len(pipeline.objects(str(asked["prefix"]))) == len(event_ids)
     workflows = pipeline.client("stepfunctions")
     with triage.paused():
         arn = workflows.start_execution(
@@ -391,15 +391,15 @@ def test_a_stopped_replay_that_is_started_again_does_the_rest_only(pipeline: Pip
         pipeline.eventually(lambda: len(triage.messages()) == REPLAYED_AT_ONCE, "the first letters are redriven")
         workflows.stop_execution(executionArn=arn)
     again = pipeline.replay(asked)
-    assert again["letters"] == len(letter_ids)
+    assert again["letters"] == len(event_ids)
     counts = again["counts"]
     assert isinstance(counts, dict)
     assert set(counts) == {"UNKNOWN RECOVERED", "UNKNOWN SKIPPED"}
     assert counts["UNKNOWN SKIPPED"] >= REPLAYED_AT_ONCE
-    triage.all_ended(letter_ids)
-    pipeline.stored(letter_ids)
-    replays = [one for ones in triage.stories(letter_ids).values() for one in ones if "replayOf" in one.input]
-    assert len(replays) == len(letter_ids)
+    triage.all_ended(event_ids)
+    pipeline.stored(event_ids)
+    replays = [one for ones in triage.stories(event_ids).values() for one in ones if "replayOf" in one.input]
+    assert len(replays) == len(event_ids)
     assert {output(one)["outcome"] for one in replays} == {"RECOVERED"}
 
 
@@ -512,9 +512,9 @@ def test_what_is_redriven_and_what_is_replayed_is_what_was_sent_byte_for_byte(
             optional = {"MessageGroupId": group} if group else {}
             letters[triage.bury(body, attributes | rule, **optional)] = (body, attributes, group)
         redriven = received(pipeline, letters)
-        assert {letter_id: seen_by_a_consumer(message) for letter_id, message in redriven.items()} == letters
+        assert {event_id: seen_by_a_consumer(message) for event_id, message in redriven.items()} == letters
         stamped = [
-            letter_id for letter_id, message in redriven.items() if "Triage" in message.get("MessageAttributes", {})
+            event_id for event_id, message in redriven.items() if "Triage" in message.get("MessageAttributes", {})
         ]
         assert len(stamped) == len(letters) - 3
         stories = triage.all_ended(letters)
@@ -526,7 +526,7 @@ def test_what_is_redriven_and_what_is_replayed_is_what_was_sent_byte_for_byte(
             input=json.dumps({"prefix": f"{keys[0].rpartition('/')[0]}/round-trip-"}),
         )["executionArn"]
         replayed = received(pipeline, letters)
-        assert {letter_id: seen_by_a_consumer(message) for letter_id, message in replayed.items()} == letters
+        assert {event_id: seen_by_a_consumer(message) for event_id, message in replayed.items()} == letters
         assert not RULE_ATTRIBUTES & {name for one in replayed.values() for name in one.get("MessageAttributes", {})}
         workflows = pipeline.client("stepfunctions")
         pipeline.eventually(
@@ -547,8 +547,8 @@ def test_what_is_archived_without_a_retry_is_what_was_sent_byte_for_byte(pipelin
     }
     letters = {triage.bury(body, attributes): (body, attributes) for body, attributes in sent.items()}
     stories = triage.all_ended(letters)
-    for letter_id, (body, attributes) in letters.items():
-        document = pipeline.document(output(stories[letter_id][0])["archive"]["key"])
+    for event_id, (body, attributes) in letters.items():
+        document = pipeline.document(output(stories[event_id][0])["archive"]["key"])
         assert document["message"]["body"] == body
         kept = document["message"]["messageAttributes"]
         assert {name: (value["dataType"], plain(value)) for name, value in kept.items()} == {

@@ -20,7 +20,7 @@ from tests.iam.world import Broken, accepted, dead_letter, eventually, letter_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from holdfast.domain.letters import Letter
+    from holdfast.domain.letters import DeadLetter
     from tests.iam.world import World
 
 DAY = {"from": "2026-01-01T00:00:00Z", "to": "2099-01-01T00:00:00Z"}
@@ -47,12 +47,12 @@ def processor(world: World) -> None:
     answer = world.done("ProcessorFunction", {"Records": records}, "a batch is answered")
 
     failed = [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
-    item = world.item(letter_of(new).letter_id)
+    item = world.item(letter_of(new).event_id)
     promise(item and "userName" in json.dumps(item), "an event is stored with its user's name")
     promise(redriven["messageId"] not in failed, "a redriven event's execution is answered")
     promise(large["messageId"] not in failed, "an event too large for the table is stored")
     promise(failed == [unreadable["messageId"]], "what fails is what cannot be read")
-    promise(world.attempts(letter_of(unreadable).letter_id), "a failure is noted")
+    promise(world.attempts(letter_of(unreadable).event_id), "a failure is noted")
     promise(world.held("BufferQueue") == 1, "finished messages are deleted before a suspect is worked on")
     promise(world.received("BufferQueue"), "a message that no retry can help comes back at once")
     world.map_again("ProcessorFunction")
@@ -96,7 +96,7 @@ def classify(world: World) -> None:
     name, letter = "ClassifyFunction", letter_of(dead_letter(json.dumps(genesys_event())))
     for key in (world.evidence(letter), world.archived(letter, str(uuid.uuid4()))):
         verdict = world.done(name, _case(letter, key), f"a letter in {key.partition('/')[0]} is judged")
-        promise(verdict["evidence"]["ledger"] == "read", "a letter's attempts are known")
+        promise(verdict["evidence"]["attemptLog"] == "read", "a letter's attempts are known")
     _told_of_missing(world, name, _case(letter, "dead-letters/none"))
     world.logs(name)
 
@@ -146,8 +146,8 @@ def evidence_sweep(world: World) -> None:
         letter_of(dead_letter()),
         letter_of(dead_letter()),
     )
-    world.store(stored.letter_id)
-    world.archived(archived, execution_name(archived.detail_type, archived.letter_id, archived.message.message_id))
+    world.store(stored.event_id)
+    world.archived(archived, execution_name(archived.detail_type, archived.event_id, archived.message.message_id))
     _ended_unsettled(world, aborted)
     for letter in (stored, archived, aborted):
         world.evidence(letter)
@@ -181,7 +181,7 @@ def triage_machine(world: World) -> None:
     sent = eventually(lambda: world.received("BufferQueue") or world.ended(execution), "a letter is sent back")
     promise(isinstance(sent, list), "a letter is sent back")
     token = json.loads(sent[0]["MessageAttributes"]["Triage"]["StringValue"])["taskToken"]
-    world.client("stepfunctions").send_task_failure(taskToken=token, error="DeadAgain", cause="{}")
+    world.client("stepfunctions").send_task_failure(taskToken=token, error="DeadLetteredAgain", cause="{}")
     output = world.output(execution, "a letter that fails again is archived")
     promise(output["outcome"] == "ARCHIVED", "a letter that fails again is archived")
 
@@ -269,7 +269,7 @@ def broken(world: World, who: str) -> str | None:
 # -- helpers ---------------------------------------------------------------------------------------------------------
 
 
-def _case(letter: Letter, *evidence: str) -> dict[str, Any]:
+def _case(letter: DeadLetter, *evidence: str) -> dict[str, Any]:
     """The input of an execution, and of every function behind it."""
     return execution_input(letter, Carried(evidence))
 
@@ -277,7 +277,7 @@ def _case(letter: Letter, *evidence: str) -> dict[str, Any]:
 def _told_of_missing(world: World, function: str, payload: dict[str, Any]) -> None:
     """Without the permission to list, S3 does not say that an object is missing, and the story would be a wrong one."""
     error = world.invoke(function, payload).get("errorType")
-    promise(error == "EvidenceMissing", f"an object that is gone is told from one that may not be read ({error})")
+    promise(error == "SnapshotMissing", f"an object that is gone is told from one that may not be read ({error})")
 
 
 def _start_anew(world: World, function: str) -> None:
@@ -292,14 +292,14 @@ def _settled(world: World) -> dict[str, Any]:
     record = dead_letter()
     letter = letter_of(record)
     given = _case(letter, world.evidence(letter))
-    name = execution_name(letter.detail_type, letter.letter_id, letter.message.message_id)
+    name = execution_name(letter.detail_type, letter.event_id, letter.message.message_id)
     world.output(world.start("TriageStateMachine", name, given), "a dead letter is settled")
     return record
 
 
-def _ended_unsettled(world: World, letter: Letter) -> None:
+def _ended_unsettled(world: World, letter: DeadLetter) -> None:
     """The letter's execution, aborted before it did anything."""
-    name = execution_name(letter.detail_type, letter.letter_id, letter.message.message_id)
+    name = execution_name(letter.detail_type, letter.event_id, letter.message.message_id)
     execution = world.start("TriageStateMachine", name, {})
     world.client("stepfunctions").stop_execution(executionArn=execution)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from holdfast.domain.letters import Letter, Message, TriageStamp
+from holdfast.domain.letters import DeadLetter, Message, TriageStamp
 from tests.iam.grants import as_list
 
 if TYPE_CHECKING:
@@ -60,12 +60,12 @@ def dead_letter(body: str = "", **attributes: str) -> dict[str, Any]:
 
 def stamped(record: dict[str, Any], execution: str) -> dict[str, Any]:
     """The record as a redrive of this execution would have sent it; nobody waits for its token."""
-    stamp = TriageStamp(letter_of(record).letter_id, execution, 0, str(uuid.uuid4()))
+    stamp = TriageStamp(letter_of(record).event_id, execution, 0, str(uuid.uuid4()))
     return record | {"messageAttributes": {"Triage": {"dataType": "String", "stringValue": stamp.write()}}}
 
 
-def letter_of(record: dict[str, Any]) -> Letter:
-    return Letter.of(Message.of_record(record))
+def letter_of(record: dict[str, Any]) -> DeadLetter:
+    return DeadLetter.of(Message.of_record(record))
 
 
 @dataclass
@@ -139,10 +139,10 @@ class World:
         found = self.client("s3").list_objects_v2(**self.bucket, Prefix=prefix)
         return [entry["Key"] for entry in found.get("Contents", [])]
 
-    def evidence(self, letter: Letter) -> str:
+    def evidence(self, letter: DeadLetter) -> str:
         return self.put(letter.key, letter.as_json())
 
-    def archived(self, letter: Letter, name: str) -> str:
+    def archived(self, letter: DeadLetter, name: str) -> str:
         """Put a letter into today's archive."""
         day = time.strftime("%Y-%m-%d", time.gmtime())
         document = json.loads(letter.as_json()) | {"archivedAt": f"{day}T00:00:00.000Z", "executionArn": f"arn:{name}"}
@@ -150,22 +150,22 @@ class World:
 
     # -- the tables ----------------------------------------------------------------------------------------------
 
-    def item(self, letter_id: str) -> dict[str, Any] | None:
-        key = {"eventId": {"S": letter_id}}
+    def item(self, event_id: str) -> dict[str, Any] | None:
+        key = {"eventId": {"S": event_id}}
         found: dict[str, Any] | None = (
             self.client("dynamodb").get_item(TableName=self.name("EventsTable"), Key=key).get("Item")
         )
         return found
 
-    def store(self, letter_id: str) -> None:
+    def store(self, event_id: str) -> None:
         """Put an event into the table as if it had been processed."""
         received = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
-        texts = {"eventId": letter_id, "detailType": "t", "source": "s", "receivedAt": received, "event": "{}"}
+        texts = {"eventId": event_id, "detailType": "t", "source": "s", "receivedAt": received, "event": "{}"}
         item = {name: {"S": value} for name, value in texts.items()}
         self.client("dynamodb").put_item(TableName=self.name("EventsTable"), Item=item)
 
-    def attempts(self, letter_id: str) -> list[dict[str, Any]]:
-        asked = {"KeyConditionExpression": "letterId = :l", "ExpressionAttributeValues": {":l": {"S": letter_id}}}
+    def attempts(self, event_id: str) -> list[dict[str, Any]]:
+        asked = {"KeyConditionExpression": "eventId = :l", "ExpressionAttributeValues": {":l": {"S": event_id}}}
         found: list[dict[str, Any]] = self.client("dynamodb").query(TableName=self.name("AttemptsTable"), **asked)[
             "Items"
         ]
@@ -174,7 +174,7 @@ class World:
     def attempted(self, record: dict[str, Any]) -> None:
         """Note that a worker started on this record's first receive and never closed it."""
         texts = {
-            "letterId": letter_of(record).letter_id,
+            "eventId": letter_of(record).event_id,
             "attempt": f"{record['messageId']}#1",
             "status": "started",
             "at": "2026-11-24T00:00:00.000Z",

@@ -77,14 +77,14 @@ def record(
     }
 
 
-def stamp(letter_id: str = "event-1", *, execution: str = "execution-1", attempt: int = 1) -> TriageStamp:
+def stamp(event_id: str = "event-1", *, execution: str = "execution-1", redrives: int = 1) -> TriageStamp:
     """The bookkeeping of a redrive; its token is ``token-1``."""
-    return TriageStamp(letter_id, execution, attempt, "token-1")
+    return TriageStamp(event_id, execution, redrives, "token-1")
 
 
-def stamped(letter_id: str = "event-1", **changes: Any) -> dict[str, dict[str, Any]]:
+def stamped(event_id: str = "event-1", **changes: Any) -> dict[str, dict[str, Any]]:
     """Message attributes of a redriven message."""
-    return {"Triage": {"dataType": "String", "stringValue": stamp(letter_id, **changes).write()}}
+    return {"Triage": {"dataType": "String", "stringValue": stamp(event_id, **changes).write()}}
 
 
 def message(text: str, message_id: str = "message-1", **changes: Any) -> Message:

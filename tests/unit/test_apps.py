@@ -25,41 +25,41 @@ from holdfast.adapters import aws
 from holdfast.adapters.settings import SettingsError
 from holdfast.adapters.telemetry import logger
 from holdfast.domain.errors import (
-    EvidenceMissing,
     Failure,
     InvalidInput,
     Misconfigured,
     Rejected,
+    SnapshotMissing,
     Throttled,
     Unavailable,
 )
 from holdfast.domain.fan_out import Publication
 from holdfast.domain.intake import Intake
-from holdfast.domain.letters import Letter
+from holdfast.domain.letters import DeadLetter
 from holdfast.domain.policy import Limits, Policy
 from holdfast.domain.processing import Processing
 from holdfast.domain.replay import Replayer
 from holdfast.domain.sweep import Sweeper
-from holdfast.domain.triage import Archivist, Classifier, Redriver, Settler
+from holdfast.domain.triage import Archiver, Classifier, Redriver, Settler
 from holdfast.domain.users import User
 from tests.fakes import (
     MACHINE,
     NOW,
-    FakeAnnouncements,
-    FakeDirectory,
+    FakeAttemptLog,
     FakeEventStore,
     FakeExecutions,
-    FakeLedger,
     FakeObjects,
     FakeQueue,
+    FakeTriageEvents,
+    FakeUserDirectory,
 )
 from tests.unit.samples import PERSONAL, USER_ID, body, message, record
 
 #: Marks of everything personal that a test sends through a handler; none may be in its output.
 MARKS = (*PERSONAL.split(), json.dumps(PERSONAL)[1:-1], "Anna Ito", "anna@example.com", "secret-attribute")
 KEY = "dead-letters/event-1/message-1.json"
-STATE = {"letterId": "event-1", "evidence": [KEY], "attempts": 1, "history": ["UNKNOWN"], "deadSince": 1}
-VERDICT = {"category": "UNKNOWN", "rule": "nobody-knows", "action": "archive", "evidence": {}}
+STATE = {"eventId": "event-1", "snapshots": [KEY], "redrives": 1, "history": ["UNKNOWN"], "firstSentAt": 1}
+VERDICT = {"category": "UNKNOWN", "rule": "unknown-retry-once", "action": "archive", "evidence": {}}
 
 
 class Context:
@@ -111,7 +111,7 @@ def metrics(output: str) -> dict[str, Any]:
 def in_custody(text: str | None = None, **changes: Any) -> FakeObjects:
     objects = FakeObjects()
     own = {"Own": {"dataType": "String", "stringValue": "secret-attribute"}}
-    letter = Letter.of(message(text or body(), attributes=own, **changes))
+    letter = DeadLetter.of(message(text or body(), attributes=own, **changes))
     objects.create(letter.key, letter.as_json())
     return objects
 
@@ -119,27 +119,27 @@ def in_custody(text: str | None = None, **changes: Any) -> FakeObjects:
 # -- processor -----------------------------------------------------------------------------------------------------
 
 
-def processing(store: FakeEventStore, directory: FakeDirectory | None = None) -> Processing:
+def processing(store: FakeEventStore, user_directory: FakeUserDirectory | None = None) -> Processing:
     return Processing(
         store=store,
-        ledger=FakeLedger(),
+        attempt_log=FakeAttemptLog(),
         queue=FakeQueue(),
         executions=FakeExecutions(),
-        directory=directory,
+        user_directory=user_directory,
         enrichment_required=False,
         backoff_base_seconds=2,
         backoff_cap_seconds=60,
         clock=lambda: NOW,
-        chance=lambda: 0.5,
+        rng=lambda: 0.5,
     )
 
 
 def test_the_processor_answers_the_failed_records_and_counts_the_rest(told: Callable[[], str]) -> None:
     store = FakeEventStore(refusals={"event-2": Failure.of(Throttled("store the event: ThrottlingError"))})
     store.journal.fail("eventstore.store", None)
-    directory = FakeDirectory(users={USER_ID: User("Anna Ito", "anna@example.com")})
+    user_directory = FakeUserDirectory(users={USER_ID: User("Anna Ito", "anna@example.com")})
     records = [record(body("event-1"), "m-1"), record(body("event-2"), "m-2"), record(f'oops "{PERSONAL}"', "m-3")]
-    answer = processor.app.lambda_handler({"Records": records}, Context(), services=processing(store, directory))
+    answer = processor.app.lambda_handler({"Records": records}, Context(), services=processing(store, user_directory))
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m-2"}, {"itemIdentifier": "m-3"}]}
     assert "anna@example.com" in store.items["event-1"].text
     output = told()
@@ -150,11 +150,11 @@ def test_the_processor_answers_the_failed_records_and_counts_the_rest(told: Call
 
 
 def test_the_processor_tells_nothing_of_a_payload_even_when_everything_breaks(told: Callable[[], str]) -> None:
-    store, directory = FakeEventStore(), FakeDirectory()
-    services = processing(store, directory)
+    store, user_directory = FakeEventStore(), FakeUserDirectory()
+    services = processing(store, user_directory)
     store.journal.break_down("eventstore.store", RuntimeError(PERSONAL))
-    directory.journal.break_down("directory.lookup", ValueError(PERSONAL))
-    for fake, call in ((services.ledger, "ledger.write"), (services.queue, "queue.set_visibility")):
+    user_directory.journal.break_down("userdirectory.lookup", ValueError(PERSONAL))
+    for fake, call in ((services.attempt_log, "attemptlog.write"), (services.queue, "queue.set_visibility")):
         fake.journal.break_down(call, RuntimeError(PERSONAL))  # type: ignore[attr-defined]
     answer = processor.app.lambda_handler({"Records": [record(body())]}, Context(), services=services)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
@@ -162,12 +162,12 @@ def test_the_processor_tells_nothing_of_a_payload_even_when_everything_breaks(to
 
 
 def test_a_wrong_setting_is_told_although_best_effort_lets_the_events_go_on(told: Callable[[], str]) -> None:
-    store, directory = FakeEventStore(), FakeDirectory()
-    directory.journal.break_down(
-        "directory.lookup", Misconfigured("the Genesys login refuses the client's credentials")
+    store, user_directory = FakeEventStore(), FakeUserDirectory()
+    user_directory.journal.break_down(
+        "userdirectory.lookup", Misconfigured("the Genesys login refuses the client's credentials")
     )
     records = [record(body("event-1"), "m-1"), record(body("event-2"), "m-2")]
-    answer = processor.app.lambda_handler({"Records": records}, Context(), services=processing(store, directory))
+    answer = processor.app.lambda_handler({"Records": records}, Context(), services=processing(store, user_directory))
     assert answer == {"batchItemFailures": []}
     output = told()
     assert (metrics(output)["Misconfigured"], metrics(output)["EnrichmentErrors"]) == (1, 2)
@@ -207,12 +207,12 @@ def test_the_intake_answers_what_has_to_stay_and_logs_what_became_of_each(told: 
 
 def classifier(objects: FakeObjects) -> Classifier:
     policy = Policy(files("holdfast.domain").joinpath("triage_policy.json").read_text())
-    return Classifier(FakeEventStore(), FakeLedger(), objects, policy, Limits(5, 96))
+    return Classifier(FakeEventStore(), FakeAttemptLog(), objects, policy, Limits(5, 96))
 
 
 def test_classify_answers_a_verdict_that_a_state_can_hold(told: Callable[[], str]) -> None:
     verdict = classify.app.lambda_handler(
-        {**STATE, "deadSince": 0, "history": []}, Context(), services=classifier(in_custody())
+        {**STATE, "firstSentAt": 0, "history": []}, Context(), services=classifier(in_custody())
     )
     assert (verdict["category"], verdict["action"]) == ("UNKNOWN", "retry")
     assert [mark for mark in MARKS if mark in json.dumps(verdict, ensure_ascii=False)] == []
@@ -233,7 +233,7 @@ def test_archive_answers_the_place(told: Callable[[], str], monkeypatch: pytest.
     monkeypatch.setenv("ARCHIVE_BUCKET_NAME", "archive-bucket")
     objects = in_custody()
     event = {**STATE, "verdict": VERDICT, "execution": f"{MACHINE}x", "archivedAt": "2026-11-23T12:00:00.000Z"}
-    answer = archive.app.lambda_handler(event, Context(), services=Archivist(objects, FakeLedger()))
+    answer = archive.app.lambda_handler(event, Context(), services=Archiver(objects, FakeAttemptLog()))
     assert answer == {"bucket": "archive-bucket", "key": "archive/category=UNKNOWN/dt=2026-11-23/x.json"}
     assert answer["key"] in objects.texts
     assert metrics(told())["LettersArchived"] == 1
@@ -241,20 +241,20 @@ def test_archive_answers_the_place(told: Callable[[], str], monkeypatch: pytest.
 
 @pytest.mark.parametrize("place", [None, {"bucket": "b", "key": "k"}])
 def test_settle_answers_the_execution_s_output(told: Callable[[], str], place: dict[str, str] | None) -> None:
-    announcements = FakeAnnouncements()
+    triage_events = FakeTriageEvents()
     outcome = "ARCHIVED" if place else "RECOVERED"
     event = {**STATE, "outcome": outcome, "verdict": VERDICT, **({"archive": place} if place else {})}
-    answer = settle.app.lambda_handler(event, Context(), services=Settler(in_custody(), announcements))
+    answer = settle.app.lambda_handler(event, Context(), services=Settler(in_custody(), triage_events))
     assert answer == {
         "outcome": outcome,
-        "letterId": "event-1",
+        "eventId": "event-1",
         "category": "UNKNOWN",
-        "rule": "nobody-knows",
-        "attempts": 1,
+        "rule": "unknown-retry-once",
+        "redrives": 1,
         "messageIds": ["message-1"],
         "archive": place,
     }
-    assert announcements.published[0][1] == answer
+    assert triage_events.published[0][1] == answer
     assert metrics(told()).get("LettersRecovered") == (None if place else 1)
 
 
@@ -267,18 +267,18 @@ def test_a_state_without_a_letter_is_refused(app: Any) -> None:
 @pytest.mark.parametrize(
     "odd",
     [
-        {"letterId": 5},
-        {"evidence": []},
-        {"evidence": [5]},
-        {"attempts": "many"},
-        {"attempts": -1},
-        {"attempts": 1.5},
-        {"attempts": 10**400},
-        {"deadSince": [1]},
-        {"deadSince": math.nan},
+        {"eventId": 5},
+        {"snapshots": []},
+        {"snapshots": [5]},
+        {"redrives": "many"},
+        {"redrives": -1},
+        {"redrives": 1.5},
+        {"redrives": 10**400},
+        {"firstSentAt": [1]},
+        {"firstSentAt": math.nan},
         {"history": "UNKNOWN"},
         {"history": [None]},
-        {"redrive": 1},
+        {"redriveOutcome": 1},
     ],
     ids=str,
 )
@@ -291,8 +291,8 @@ def test_a_state_with_an_input_of_the_wrong_kind_is_refused(odd: dict[str, Any])
 def test_evidence_that_is_gone_is_told_by_its_name(app: Any) -> None:
     services = {classify: classifier(FakeObjects()), redrive: Redriver(FakeObjects(), FakeQueue())}
     event = {**STATE, "verdict": VERDICT, "execution": "x", "taskToken": "t", "archivedAt": "2026-11-23"}
-    with pytest.raises(EvidenceMissing):
-        app.app.lambda_handler(event, Context(), services=services.get(app, Archivist(FakeObjects(), FakeLedger())))
+    with pytest.raises(SnapshotMissing):
+        app.app.lambda_handler(event, Context(), services=services.get(app, Archiver(FakeObjects(), FakeAttemptLog())))
 
 
 # -- the sweep -----------------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def test_the_sweep_takes_all_evidence_by_hand_and_reports(told: Callable[[], str
     report = evidence_sweep.app.lambda_handler({"olderThanHours": 0}, Context(), services=services)
     assert (report["seen"], report["adopted"], report["finished"]) == (1, 1, True)
     assert len(executions.running) == 1
-    assert metrics(told())["EvidenceAdopted"] == 1
+    assert metrics(told())["SnapshotsAdopted"] == 1
 
 
 def test_the_schedule_s_own_event_means_a_day() -> None:
@@ -437,7 +437,7 @@ def test_an_object_that_holds_no_failed_records_is_refused(text: str) -> None:
 
 
 def test_a_failure_that_is_not_there_is_told_by_its_name() -> None:
-    with pytest.raises(EvidenceMissing):
+    with pytest.raises(SnapshotMissing):
         fan_out.app.lambda_handler({"republish": {"failure": "gone"}}, Context(), services=services(Bus()))
 
 
@@ -448,7 +448,7 @@ def test_a_replay_goes_from_plan_to_report(told: Callable[[], str]) -> None:
     objects = FakeObjects()
     replayer = Replayer(objects, FakeExecutions(), replay.app._in_parallel)
     key = "archive/category=UNKNOWN/dt=2026-11-22/x.json"
-    objects.create(key, json.dumps({"letterId": "event-1", "message": message(body()).as_json()}))
+    objects.create(key, json.dumps({"eventId": "event-1", "message": message(body()).as_json()}))
 
     def step(name: str, **more: Any) -> dict[str, Any]:
         return replay.app.lambda_handler({"step": name, **more}, Context(), services=replayer)
@@ -548,7 +548,7 @@ def test_enrichment_is_off_by_its_policy_or_without_a_secret(
     for variable, value in {**VARIABLES, "ENRICHMENT_POLICY": policy, "GENESYS_CREDENTIALS_SECRET_ARN": arn}.items():
         monkeypatch.setenv(variable, value)
     made = fresh("processor").production()
-    assert (made.directory is not None, made.enrichment_required) == (enriches, policy == "required")
+    assert (made.user_directory is not None, made.enrichment_required) == (enriches, policy == "required")
 
 
 def test_an_error_of_a_handler_reaches_lambda_by_its_name() -> None:

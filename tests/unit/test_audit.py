@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.domain.identity import execution_name, letter_id
+from holdfast.domain.identity import execution_name, to_event_id
 from holdfast.domain.replay import Plan
 from local.audit import Audit, Auditor, OnAws, Place, main, told
 
@@ -56,16 +56,16 @@ class World:
 
     def archive(self, letter: str, execution: str | None = None) -> str:
         key = archive_key(execution or name(letter))
-        self.objects[key] = {"letterId": letter}
+        self.objects[key] = {"eventId": letter}
         return key
 
     def bury(self, letter: str) -> str:
         key = f"dead-letters/{letter}/{MESSAGE}.json"
-        self.objects[key] = {"letterId": letter}
+        self.objects[key] = {"eventId": letter}
         return key
 
     def run(self, letter: str, status: str, output: dict[str, Any] | None = None, at: datetime = BEGAN) -> None:
-        told = {"input": json.dumps({"letterId": letter}), "output": json.dumps(output) if output else None}
+        told = {"input": json.dumps({"eventId": letter}), "output": json.dumps(output) if output else None}
         known = {"executionArn": name(letter), "name": name(letter), "status": status, "startDate": at}
         self.executions.append(known | told)
 
@@ -127,7 +127,7 @@ def test_each_event_is_found_where_it_is(world: World) -> None:
     key, evidence = world.archive("b"), world.bury("c")
     world.run("c", "RUNNING")
     world.queued = 3
-    found = {one.letter_id: one for one in audit(world, "a", "b", "c", "d").found}
+    found = {one.event_id: one for one in audit(world, "a", "b", "c", "d").found}
     assert {letter: one.place for letter, one in found.items()} == {
         "a": Place.STORED,
         "b": Place.ARCHIVED,
@@ -168,7 +168,7 @@ def test_evidence_that_nobody_works_on_says_so(world: World) -> None:
 
 
 def test_a_name_that_only_looks_like_the_letter_s_is_not_its_archive(world: World) -> None:
-    world.objects[archive_key(name("a"))] = {"letterId": "another with the same 16 digits"}
+    world.objects[archive_key(name("a"))] = {"eventId": "another with the same 16 digits"}
     assert audit(world, "a").found[0].place is Place.UNLOCATED
 
 
@@ -294,8 +294,8 @@ def test_the_exit_status_says_whether_anything_is_lost(world: World, ids: Callab
     assert ids("a", "b") == 1
 
 
-def test_any_event_id_and_any_letter_id_is_taken(world: World, ids: Callable[..., int]) -> None:
-    odd = letter_id("an id / that is no key")
+def test_any_event_id_and_any_event_id_is_taken(world: World, ids: Callable[..., int]) -> None:
+    odd = to_event_id("an id / that is no key")
     world.stored = {odd}
     assert ids("an id / that is no key") == 0
     assert ids(odd) == 0

@@ -33,8 +33,6 @@ from holdfast.adapters.stepfunctions import TriageExecutions
 from holdfast.domain.attempts import Attempt, AttemptKey, Status
 from holdfast.domain.errors import (
     DEFERRED,
-    EvidenceConflict,
-    EvidenceMissing,
     Failure,
     HoldfastError,
     InvalidEvent,
@@ -42,6 +40,8 @@ from holdfast.domain.errors import (
     MalformedBody,
     Misconfigured,
     Rejected,
+    SnapshotConflict,
+    SnapshotMissing,
     Throttled,
     TransientError,
     Unavailable,
@@ -171,7 +171,7 @@ def test_a_client_that_cannot_even_ask_is_misconfigured(monkeypatch: pytest.Monk
 
 def test_the_tree_of_errors_says_what_a_retry_can_mend() -> None:
     transient = {Throttled, Unavailable, Misconfigured}
-    permanent = {MalformedBody, InvalidEvent, Rejected, EvidenceConflict, EvidenceMissing, InvalidInput}
+    permanent = {MalformedBody, InvalidEvent, Rejected, SnapshotConflict, SnapshotMissing, InvalidInput}
     assert {kind.permanent for kind in transient} == {False}
     assert {kind.permanent for kind in permanent} == {True}
     assert set(TransientError.__subclasses__()) == transient
@@ -202,8 +202,8 @@ def table(dynamodb: Service, overflow: FakeObjects | None = None) -> EventsTable
     return EventsTable(dynamodb.client, "events", 30, overflow or FakeObjects(), "archive-bucket")
 
 
-def storable(letter_id: str = "event-1", text: str = "{}") -> StorableEvent:
-    return StorableEvent(letter_id, "genesys.cloud", "topic", "2026-11-23T10:00:00.000Z", "conversation-1", NOW, text)
+def storable(event_id: str = "event-1", text: str = "{}") -> StorableEvent:
+    return StorableEvent(event_id, "genesys.cloud", "topic", "2026-11-23T10:00:00.000Z", "conversation-1", NOW, text)
 
 
 def test_one_statement_inserts_one_event_with_all_its_attributes(service: Make) -> None:
@@ -362,10 +362,10 @@ def test_a_range_of_the_table_is_read_page_by_page_and_can_go_on_where_it_stoppe
         list(table(dynamodb).received_between("a", "b", None))
 
 
-# -- the ledger ----------------------------------------------------------------------------------------------------
+# -- the attempt log ----------------------------------------------------------------------------------------------------
 
 
-def ledger(dynamodb: Service) -> AttemptsTable:
+def attempt_log(dynamodb: Service) -> AttemptsTable:
     return AttemptsTable(dynamodb.client, "attempts", 30)
 
 
@@ -377,14 +377,14 @@ def attempt(number: int = 1, failure: Failure | None = None) -> Attempt:
 @pytest.mark.parametrize("failure", [None, Failure("UNAVAILABLE", "U", "m"), Failure("X", "Y", "z", True, 1.5)])
 def test_an_attempt_is_read_as_it_was_written(service: Make, failure: Failure | None) -> None:
     dynamodb = service("dynamodb")
-    item = ledger(dynamodb)._item(attempt(failure=failure))
+    item = attempt_log(dynamodb)._item(attempt(failure=failure))
     dynamodb.answers(
         "batch_write_item", {"UnprocessedItems": {}}, {"RequestItems": {"attempts": [{"PutRequest": {"Item": item}}]}}
     )
     dynamodb.answers("batch_get_item", {"Responses": {"attempts": [item]}})
-    ledger(dynamodb).write([attempt(failure=failure)])
+    attempt_log(dynamodb).write([attempt(failure=failure)])
     assert item["attempt"] == {"S": "message#1#2"}
-    assert ledger(dynamodb).read([attempt().key]) == {attempt().key: attempt(failure=failure)}
+    assert attempt_log(dynamodb).read([attempt().key]) == {attempt().key: attempt(failure=failure)}
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(0, []), (24, [24]), (25, [25]), (26, [25, 1])])
@@ -392,7 +392,7 @@ def test_a_request_holds_at_most_25_attempts(service: Make, count: int, sizes: l
     dynamodb = service("dynamodb")
     for size in sizes:
         dynamodb.answers("batch_write_item", {}, {"RequestItems": {"attempts": [ANY] * size}})
-    ledger(dynamodb).write([attempt(n) for n in range(count)])
+    attempt_log(dynamodb).write([attempt(n) for n in range(count)])
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(0, []), (99, [99]), (100, [100]), (101, [100, 1])])
@@ -401,46 +401,46 @@ def test_a_request_asks_for_at_most_100_attempts(service: Make, count: int, size
     for size in sizes:
         expected = {"RequestItems": {"attempts": {"Keys": [ANY] * size, "ConsistentRead": True}}}
         dynamodb.answers("batch_get_item", {"Responses": {}}, expected)
-    assert ledger(dynamodb).read([attempt(n).key for n in range(count)]) == {}
+    assert attempt_log(dynamodb).read([attempt(n).key for n in range(count)]) == {}
 
 
 def test_items_left_unprocessed_are_written_again(service: Make) -> None:
     dynamodb = service("dynamodb")
-    left = {"attempts": [{"PutRequest": {"Item": ledger(dynamodb)._item(attempt(2))}}]}
+    left = {"attempts": [{"PutRequest": {"Item": attempt_log(dynamodb)._item(attempt(2))}}]}
     dynamodb.answers("batch_write_item", {"UnprocessedItems": left})
     dynamodb.answers("batch_write_item", {}, {"RequestItems": left})
-    ledger(dynamodb).write([attempt(1), attempt(2)])
+    attempt_log(dynamodb).write([attempt(1), attempt(2)])
 
 
 def test_items_that_stay_unprocessed_are_an_error(service: Make) -> None:
     dynamodb = service("dynamodb")
-    left = {"attempts": [{"PutRequest": {"Item": ledger(dynamodb)._item(attempt())}}]}
+    left = {"attempts": [{"PutRequest": {"Item": attempt_log(dynamodb)._item(attempt())}}]}
     for _ in range(3):
         dynamodb.answers("batch_write_item", {"UnprocessedItems": left})
     with pytest.raises(Unavailable, match="unprocessed"):
-        ledger(dynamodb).write([attempt()])
+        attempt_log(dynamodb).write([attempt()])
 
 
 def test_keys_left_unprocessed_are_asked_for_again_and_then_an_error(service: Make) -> None:
     dynamodb = service("dynamodb")
-    item = ledger(dynamodb)._item(attempt())
-    keys = {"attempts": {"Keys": [{"letterId": item["letterId"], "attempt": item["attempt"]}], "ConsistentRead": True}}
+    item = attempt_log(dynamodb)._item(attempt())
+    keys = {"attempts": {"Keys": [{"eventId": item["eventId"], "attempt": item["attempt"]}], "ConsistentRead": True}}
     dynamodb.answers("batch_get_item", {"Responses": {"attempts": []}, "UnprocessedKeys": keys})
     dynamodb.answers("batch_get_item", {"Responses": {"attempts": [item]}}, {"RequestItems": keys})
-    assert ledger(dynamodb).read([attempt().key]) == {attempt().key: attempt()}
+    assert attempt_log(dynamodb).read([attempt().key]) == {attempt().key: attempt()}
     for _ in range(3):
         dynamodb.answers("batch_get_item", {"Responses": {}, "UnprocessedKeys": keys})
     with pytest.raises(Unavailable, match="unprocessed"):
-        ledger(dynamodb).read([attempt().key])
+        attempt_log(dynamodb).read([attempt().key])
 
 
 def test_all_attempts_of_a_letter_are_read_page_by_page(service: Make) -> None:
     dynamodb = service("dynamodb")
-    items = [ledger(dynamodb)._item(attempt(n)) for n in range(2)]
-    place = {"letterId": {"S": "event-1"}, "attempt": {"S": "x"}}
+    items = [attempt_log(dynamodb)._item(attempt(n)) for n in range(2)]
+    place = {"eventId": {"S": "event-1"}, "attempt": {"S": "x"}}
     dynamodb.answers("query", {"Items": items[:1], "LastEvaluatedKey": place})
     dynamodb.answers("query", {"Items": items[1:]})
-    assert ledger(dynamodb).of_letter("event-1") == [attempt(0), attempt(1)]
+    assert attempt_log(dynamodb).of_event("event-1") == [attempt(0), attempt(1)]
 
 
 def test_a_ledger_that_refuses_is_a_named_error(service: Make) -> None:
@@ -448,11 +448,11 @@ def test_a_ledger_that_refuses_is_a_named_error(service: Make) -> None:
     for operation in ("query", "batch_get_item", "batch_write_item"):
         dynamodb.refuses(operation, "AccessDeniedException")
     with pytest.raises(Misconfigured):
-        ledger(dynamodb).of_letter("event-1")
+        attempt_log(dynamodb).of_event("event-1")
     with pytest.raises(Misconfigured):
-        ledger(dynamodb).read([attempt().key])
+        attempt_log(dynamodb).read([attempt().key])
     with pytest.raises(Misconfigured):
-        ledger(dynamodb).write([attempt()])
+        attempt_log(dynamodb).write([attempt()])
 
 
 # -- the buffer queue ----------------------------------------------------------------------------------------------
@@ -661,7 +661,7 @@ def described(status: str, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["name", EXECUTION + "name"])
 def test_an_execution_is_looked_at_by_its_name_or_its_arn(service: Make, name: str) -> None:
     states = service("stepfunctions")
-    told = described("SUCCEEDED", input='{"letterId": "event-1"}', output='{"a": 1}')
+    told = described("SUCCEEDED", input='{"eventId": "event-1"}', output='{"a": 1}')
     states.answers("describe_execution", told, {"executionArn": EXECUTION + "name"})
     assert machine(states).describe(name) == ExecutionReport(Execution.SUCCEEDED, "event-1", {"a": 1})
 
@@ -699,22 +699,22 @@ def test_the_last_input_is_that_of_the_state_that_was_entered_last(service: Make
     failed = {"type": "TaskFailed", "taskFailedEventDetails": {"resourceType": "lambda", "resource": "invoke"}}
     entered = {
         "type": "TaskStateEntered",
-        "stateEnteredEventDetails": {"name": "Redrive", "input": '{"attempts": 2}'},
+        "stateEnteredEventDetails": {"name": "Redrive", "input": '{"redrives": 2}'},
     }
     older = {
         "type": "TaskStateEntered",
-        "stateEnteredEventDetails": {"name": "Classify", "input": '{"attempts": 1}'},
+        "stateEnteredEventDetails": {"name": "Classify", "input": '{"redrives": 1}'},
     }
     states.answers("get_execution_history", history(aborted, failed, nextToken="more"), asked)
     states.answers("get_execution_history", history(entered, older), {**asked, "nextToken": "more"})
-    assert machine(states).last_input("name") == {"attempts": 2}
+    assert machine(states).last_input("name") == {"redrives": 2}
 
 
 def test_an_execution_that_entered_no_state_has_what_it_was_started_with(service: Make) -> None:
     states = service("stepfunctions")
-    started = {"type": "ExecutionStarted", "executionStartedEventDetails": {"input": '{"attempts": 0}'}}
+    started = {"type": "ExecutionStarted", "executionStartedEventDetails": {"input": '{"redrives": 0}'}}
     states.answers("get_execution_history", history(started))
-    assert machine(states).last_input("name") == {"attempts": 0}
+    assert machine(states).last_input("name") == {"redrives": 0}
 
 
 def test_a_history_that_is_gone_or_empty_hands_over_nothing(service: Make) -> None:
@@ -730,14 +730,16 @@ def test_a_history_that_is_gone_or_empty_hands_over_nothing(service: Make) -> No
 def test_a_waiting_execution_is_woken_or_nobody_waits(service: Make) -> None:
     states = service("stepfunctions")
     states.answers("send_task_success", {}, {"taskToken": "token", "output": '{"outcome": "STORED"}'})
-    states.answers("send_task_failure", {}, {"taskToken": "token", "error": "DeadAgain", "cause": '{"evidence": "k"}'})
+    states.answers(
+        "send_task_failure", {}, {"taskToken": "token", "error": "DeadLetteredAgain", "cause": '{"snapshot": "k"}'}
+    )
     assert machine(states).succeed("token", {"outcome": "STORED"}) is True
-    assert machine(states).fail("token", "DeadAgain", {"evidence": "k"}) is True
+    assert machine(states).fail("token", "DeadLetteredAgain", {"snapshot": "k"}) is True
     for code in ("TaskTimedOut", "TaskDoesNotExist", "InvalidToken"):
         states.refuses("send_task_success", code)
         states.refuses("send_task_failure", code)
         assert machine(states).succeed("token", {}) is False
-        assert machine(states).fail("token", "DeadAgain", {}) is False
+        assert machine(states).fail("token", "DeadLetteredAgain", {}) is False
 
 
 def test_an_answer_that_fails_is_a_named_error(service: Make) -> None:

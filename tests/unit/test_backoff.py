@@ -11,29 +11,29 @@ CHANCES = st.floats(0, 1, exclude_max=True)
 
 
 @given(st.integers(-5, 10_000), st.integers(0, 43_200), st.integers(0, 43_200), CHANCES)
-def test_a_wait_is_at_least_a_second_and_at_most_its_ceiling(receives: int, base: int, cap: int, chance: float) -> None:
-    seconds = visibility_seconds(receives, base=base, cap=cap, chance=lambda: chance)
+def test_a_wait_is_at_least_a_second_and_at_most_its_ceiling(receives: int, base: int, cap: int, rng: float) -> None:
+    seconds = visibility_seconds(receives, base=base, cap=cap, rng=lambda: rng)
     assert 1 <= seconds <= max(1, cap)
     assert seconds < MAX_VISIBILITY_SECONDS
 
 
 @given(st.integers(1, 20), CHANCES, st.floats(0, 42_000))
-def test_what_the_upstream_asked_for_is_a_floor_and_beats_the_cap(receives: int, chance: float, floor: float) -> None:
-    assert visibility_seconds(receives, base=2, cap=60, chance=lambda: chance, retry_after=floor) >= floor
+def test_what_the_upstream_asked_for_is_a_floor_and_beats_the_cap(receives: int, rng: float, floor: float) -> None:
+    assert visibility_seconds(receives, base=2, cap=60, rng=lambda: rng, retry_after=floor) >= floor
 
 
 @given(st.floats(0, 1e12), CHANCES)
-def test_no_floor_is_beyond_what_a_queue_can_hold(floor: float, chance: float) -> None:
-    seconds = visibility_seconds(1, base=2, cap=60, chance=lambda: chance, retry_after=floor)
+def test_no_floor_is_beyond_what_a_queue_can_hold(floor: float, rng: float) -> None:
+    seconds = visibility_seconds(1, base=2, cap=60, rng=lambda: rng, retry_after=floor)
     assert seconds <= MAX_VISIBILITY_SECONDS - 900
 
 
 def test_letters_told_the_same_time_do_not_return_as_one_wave() -> None:
-    waits = {visibility_seconds(5, base=10, cap=600, chance=lambda c=c: c / 10, retry_after=120.0) for c in range(10)}
+    waits = {visibility_seconds(5, base=10, cap=600, rng=lambda c=c: c / 10, retry_after=120.0) for c in range(10)}
     assert len(waits) == 10
     assert min(waits) == 120
 
 
 def test_the_ceiling_doubles_with_each_receive_up_to_the_cap() -> None:
-    waits = [visibility_seconds(n, base=10, cap=100, chance=lambda: 0.9999) for n in range(1, 7)]
+    waits = [visibility_seconds(n, base=10, cap=100, rng=lambda: 0.9999) for n in range(1, 7)]
     assert waits == [10, 20, 40, 80, 100, 100]

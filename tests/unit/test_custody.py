@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from holdfast.domain import intake, sweep
 from holdfast.domain.processing import BatchReport
-from holdfast.domain.triage import Archivist, archive_key
+from holdfast.domain.triage import Archiver, archive_key
 from tests.custody import Custody, Fault
 
 SHORT = settings(max_examples=50, stateful_step_count=40, derandomize=True, deadline=None, database=None)
@@ -36,7 +36,7 @@ def forgiving(call: Callable[..., Any], answer: Any = None) -> Callable[..., Any
 
 
 def lets_go_before_the_evidence_is_written(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(intake, "_write_evidence", forgiving(intake._write_evidence))
+    patch.setattr(intake, "_write_snapshot", forgiving(intake._write_snapshot))
 
 
 def lets_go_without_an_execution(patch: pytest.MonkeyPatch) -> None:
@@ -52,13 +52,13 @@ def answers_the_queue_before_the_event_is_stored(patch: pytest.MonkeyPatch) -> N
 
 
 def settles_without_an_archive(patch: pytest.MonkeyPatch) -> None:
-    original = Archivist.archive
+    original = Archiver.archive
 
-    def archive(self: Archivist, case: Any, verdict: Any, arn: str, at: str) -> str:
+    def archive(self: Archiver, case: Any, verdict: Any, arn: str, at: str) -> str:
         answer = archive_key(str(verdict["category"]), at, arn)
         return str(forgiving(original, answer)(self, case, verdict, arn, at))
 
-    patch.setattr(Archivist, "archive", archive)
+    patch.setattr(Archiver, "archive", archive)
 
 
 def sweeps_away_what_nobody_archived(patch: pytest.MonkeyPatch) -> None:

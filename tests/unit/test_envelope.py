@@ -26,7 +26,7 @@ from tests.unit.samples import PERSONAL, body, envelope, plain_envelope
 
 def test_genesys_s_real_shape_is_an_event() -> None:
     event = decode(body("event-1"))
-    assert event.letter_id == "event-1"
+    assert event.event_id == "event-1"
     assert event.detail_type == "v2.detail.events.conversation.{id}.acd.start"
     assert event.source.startswith("aws.partner/genesys.com")
     assert event.payload["conversationId"] == event.conversation_id == "5f1c0a3e-0000-4000-8000-00000000000a"
@@ -34,19 +34,19 @@ def test_genesys_s_real_shape_is_an_event() -> None:
 
 def test_the_plain_shape_is_an_event_and_takes_its_id_from_the_detail() -> None:
     event = decode(json.dumps(plain_envelope("plain-1")))
-    assert (event.letter_id, event.payload["userId"]) == ("plain-1", event.payload["userId"])
+    assert (event.event_id, event.payload["userId"]) == ("plain-1", event.payload["userId"])
     assert event.time is None
 
 
 def test_the_envelope_s_id_stands_before_the_detail_s() -> None:
     both = envelope("outer", detail={"id": "inner", "attributes": {}})
-    assert decode(json.dumps(both)).letter_id == "outer"
+    assert decode(json.dumps(both)).event_id == "outer"
 
 
 @pytest.mark.parametrize("useless", [None, "", 7, [], {}, True])
 def test_an_id_that_is_no_text_leaves_the_detail_s_id(useless: Any) -> None:
     both = {**envelope("outer", detail={"id": "inner", "attributes": {}}), "id": useless}
-    assert decode(json.dumps(both)).letter_id == "inner"
+    assert decode(json.dumps(both)).event_id == "inner"
 
 
 def test_an_event_body_stands_before_attributes() -> None:
@@ -232,7 +232,7 @@ def test_a_body_is_read_or_refused_with_a_named_error_and_nothing_else(text: str
             event = reader(text)
         except (MalformedBody, InvalidEvent):
             continue
-        assert event.letter_id
+        assert event.event_id
         assert event.time is None or event.time.endswith("Z")
 
 
@@ -252,7 +252,7 @@ def test_the_reader_and_the_identifier_agree_on_who_an_event_is(text: str) -> No
         event = decode(text)
     except (MalformedBody, InvalidEvent):
         return
-    assert event.letter_id == identify(text)[0]
+    assert event.event_id == identify(text)[0]
 
 
 def test_what_is_told_of_an_envelope_is_short() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from holdfast.adapters.genesys import ANSWER_BYTES_LIMIT, CACHE_SECONDS, GenesysDirectory, Urls
+from holdfast.adapters.genesys import ANSWER_BYTES_LIMIT, CACHE_SECONDS, GenesysUserDirectory, Urls
 from holdfast.adapters.secrets import CredentialsSecret
 from holdfast.domain.errors import HoldfastError, Misconfigured, Throttled, Unavailable
 from holdfast.domain.users import User
@@ -55,7 +55,7 @@ class Vault:
         return {"SecretString": self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]}
 
 
-Make = Callable[..., GenesysDirectory]
+Make = Callable[..., GenesysUserDirectory]
 
 
 @pytest.fixture
@@ -71,13 +71,13 @@ def genesys() -> Iterator[GenesysStandIn]:
 
 @pytest.fixture
 def directory_of(clock: Clock) -> Iterator[Make]:
-    made: list[GenesysDirectory] = []
+    made: list[GenesysUserDirectory] = []
 
-    def make(url: str, vault: Vault | None = None, **more: Any) -> GenesysDirectory:
+    def make(url: str, vault: Vault | None = None, **more: Any) -> GenesysUserDirectory:
         vault = vault or Vault(json.dumps({"clientId": "local-client", "clientSecret": SECRET}))
         secret = CredentialsSecret(vault, "arn:secret")
-        options = {"clock": clock, "sleep": clock.sleep, "chance": lambda: 0.5, **more}
-        made.append(GenesysDirectory(Urls.of("unused", url, url), secret, **options))
+        options = {"clock": clock, "sleep": clock.sleep, "rng": lambda: 0.5, **more}
+        made.append(GenesysUserDirectory(Urls.of("unused", url, url), secret, **options))
         return made[-1]
 
     yield make
@@ -86,15 +86,15 @@ def directory_of(clock: Clock) -> Iterator[Make]:
 
 
 @pytest.fixture
-def directory(genesys: GenesysStandIn, directory_of: Make) -> GenesysDirectory:
+def directory(genesys: GenesysStandIn, directory_of: Make) -> GenesysUserDirectory:
     return directory_of(genesys.url)
 
 
-def lookup(directory: GenesysDirectory, *ids: str, seconds: float = 60) -> dict[str, User | None]:
+def lookup(directory: GenesysUserDirectory, *ids: str, seconds: float = 60) -> dict[str, User | None]:
     return dict(directory.lookup(ids or (ANNA,), FakeDeadline(seconds)))
 
 
-def failure_of(directory: GenesysDirectory, *ids: str, seconds: float = 60) -> HoldfastError:
+def failure_of(directory: GenesysUserDirectory, *ids: str, seconds: float = 60) -> HoldfastError:
     with pytest.raises(HoldfastError) as caught:
         lookup(directory, *ids, seconds=seconds)
     return caught.value
@@ -112,17 +112,17 @@ def known(user_id: str) -> User:
 # -- few calls -----------------------------------------------------------------------------------------------------
 
 
-def test_all_unknown_users_are_asked_for_in_one_call(genesys: GenesysStandIn, directory: GenesysDirectory) -> None:
+def test_all_unknown_users_are_asked_for_in_one_call(genesys: GenesysStandIn, directory: GenesysUserDirectory) -> None:
     assert lookup(directory, ANNA, BEN, ANNA) == {ANNA: known(ANNA), BEN: known(BEN)}
     assert asked(genesys) == {"POST /oauth/token 200": 1, "GET /api/v2/users 200": 1}
 
 
-def test_nobody_asked_for_is_no_call(genesys: GenesysStandIn, directory: GenesysDirectory) -> None:
+def test_nobody_asked_for_is_no_call(genesys: GenesysStandIn, directory: GenesysUserDirectory) -> None:
     assert dict(directory.lookup([], FakeDeadline())) == {}
     assert asked(genesys) == {}
 
 
-def test_users_and_their_absence_are_cached(genesys: GenesysStandIn, directory: GenesysDirectory) -> None:
+def test_users_and_their_absence_are_cached(genesys: GenesysStandIn, directory: GenesysUserDirectory) -> None:
     assert lookup(directory, ANNA, GONE) == {ANNA: known(ANNA), GONE: None}
     for _ in range(3):
         assert lookup(directory, ANNA, GONE) == {ANNA: known(ANNA), GONE: None}
@@ -131,7 +131,7 @@ def test_users_and_their_absence_are_cached(genesys: GenesysStandIn, directory: 
     assert dict(directory.usage()) == {}, "since it was asked last"
 
 
-def test_what_is_cached_ends(genesys: GenesysStandIn, directory: GenesysDirectory, clock: Clock) -> None:
+def test_what_is_cached_ends(genesys: GenesysStandIn, directory: GenesysUserDirectory, clock: Clock) -> None:
     lookup(directory)
     clock.now += CACHE_SECONDS + 1
     lookup(directory)
@@ -153,7 +153,7 @@ def test_an_entry_that_ends_while_it_is_looked_at_is_asked_for_again(
 
 @pytest.mark.parametrize(("count", "calls"), [(99, 1), (100, 1), (101, 2), (250, 3)])
 def test_a_call_asks_for_at_most_a_hundred_users(
-    genesys: GenesysStandIn, directory: GenesysDirectory, count: int, calls: int
+    genesys: GenesysStandIn, directory: GenesysUserDirectory, count: int, calls: int
 ) -> None:
     ids = [str(uuid.UUID(int=number + 10)) for number in range(count)]
     assert lookup(directory, *ids) == {user_id: known(user_id) for user_id in ids}
@@ -176,7 +176,7 @@ def test_a_token_serves_until_a_minute_before_its_end(directory_of: Make, clock:
 
 
 def test_a_401_in_the_middle_of_a_token_s_life_costs_one_new_token_and_no_event(
-    genesys: GenesysStandIn, directory: GenesysDirectory
+    genesys: GenesysStandIn, directory: GenesysUserDirectory
 ) -> None:
     lookup(directory, ANNA)
     genesys.revoke()
@@ -185,14 +185,14 @@ def test_a_401_in_the_middle_of_a_token_s_life_costs_one_new_token_and_no_event(
 
 
 def test_an_api_that_refuses_a_fresh_token_is_misconfigured_after_one_renewal(
-    genesys: GenesysStandIn, directory: GenesysDirectory
+    genesys: GenesysStandIn, directory: GenesysUserDirectory
 ) -> None:
     genesys.set_faults({"status": 401, "path": "/api"})
     assert isinstance(failure_of(directory), Misconfigured)
     assert asked(genesys) == {"POST /oauth/token 200": 2, "GET /api/v2/users 401": 2}
 
 
-def test_a_wrong_secret_is_misconfigured_and_no_storm(genesys: GenesysStandIn, directory: GenesysDirectory) -> None:
+def test_a_wrong_secret_is_misconfigured_and_no_storm(genesys: GenesysStandIn, directory: GenesysUserDirectory) -> None:
     genesys.set_faults({"rejectCredentials": True})
     for _ in range(10):
         assert isinstance(failure_of(directory), Misconfigured)
@@ -208,7 +208,7 @@ def test_a_secret_that_was_rotated_is_read_again_and_no_event_fails(
     assert vault.reads == 2
 
 
-def test_concurrent_lookups_ask_for_one_token(genesys: GenesysStandIn, directory: GenesysDirectory) -> None:
+def test_concurrent_lookups_ask_for_one_token(genesys: GenesysStandIn, directory: GenesysUserDirectory) -> None:
     found: dict[str, User | None] = {}
     ids = [str(uuid.UUID(int=number + 10)) for number in range(8)]
     genesys.set_faults({"latencySeconds": 0.05, "path": "/oauth/token"})
@@ -225,7 +225,7 @@ def test_concurrent_lookups_ask_for_one_token(genesys: GenesysStandIn, directory
 
 
 def test_429_with_retry_after_means_no_call_before_that(
-    genesys: GenesysStandIn, directory: GenesysDirectory, clock: Clock
+    genesys: GenesysStandIn, directory: GenesysUserDirectory, clock: Clock
 ) -> None:
     genesys.set_faults({"status": 429, "retryAfter": 120, "path": "/api"})
     error = failure_of(directory)
@@ -245,7 +245,7 @@ def test_429_with_retry_after_means_no_call_before_that(
 
 
 def test_429_with_a_short_retry_after_is_waited_for(
-    genesys: GenesysStandIn, directory: GenesysDirectory, clock: Clock
+    genesys: GenesysStandIn, directory: GenesysUserDirectory, clock: Clock
 ) -> None:
     genesys.set_faults({"status": 429, "retryAfter": 2, "times": 1, "path": "/api"})
     assert lookup(directory) == {ANNA: known(ANNA)}
@@ -254,7 +254,7 @@ def test_429_with_a_short_retry_after_is_waited_for(
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_5xx_is_tried_three_times_with_growing_jittered_waits(
-    genesys: GenesysStandIn, directory: GenesysDirectory, clock: Clock, status: int
+    genesys: GenesysStandIn, directory: GenesysUserDirectory, clock: Clock, status: int
 ) -> None:
     genesys.set_faults({"status": status, "path": "/api"})
     assert isinstance(failure_of(directory), Unavailable)
@@ -262,13 +262,13 @@ def test_5xx_is_tried_three_times_with_growing_jittered_waits(
     assert clock.slept == [pytest.approx(0.15), pytest.approx(0.3)]
 
 
-def test_a_short_outage_is_ridden_out(genesys: GenesysStandIn, directory: GenesysDirectory) -> None:
+def test_a_short_outage_is_ridden_out(genesys: GenesysStandIn, directory: GenesysUserDirectory) -> None:
     genesys.set_faults({"status": 503, "times": 2})
     assert lookup(directory) == {ANNA: known(ANNA)}
 
 
 def test_after_giving_up_calls_fail_at_once_and_one_probe_finds_out(
-    genesys: GenesysStandIn, directory: GenesysDirectory, clock: Clock
+    genesys: GenesysStandIn, directory: GenesysUserDirectory, clock: Clock
 ) -> None:
     genesys.set_faults({"status": 503, "path": "/api"})
     failure_of(directory)
@@ -290,7 +290,7 @@ def test_after_giving_up_calls_fail_at_once_and_one_probe_finds_out(
 
 
 def test_what_the_api_shows_from_before_is_answered_while_the_door_is_closed(
-    genesys: GenesysStandIn, directory: GenesysDirectory
+    genesys: GenesysStandIn, directory: GenesysUserDirectory
 ) -> None:
     lookup(directory, ANNA)
     genesys.set_faults({"status": 503})
@@ -299,7 +299,7 @@ def test_what_the_api_shows_from_before_is_answered_while_the_door_is_closed(
 
 
 def test_a_failing_second_chunk_fails_the_lookup_and_keeps_the_first(
-    genesys: GenesysStandIn, directory: GenesysDirectory
+    genesys: GenesysStandIn, directory: GenesysUserDirectory
 ) -> None:
     ids = sorted(str(uuid.UUID(int=number + 10)) for number in range(101))
     lookup(directory, ANNA)
@@ -319,7 +319,7 @@ def test_a_failing_second_chunk_fails_the_lookup_and_keeps_the_first(
 
 @pytest.mark.parametrize("fault", [{"down": True}, {"latencySeconds": 0.3}])
 def test_a_lost_connection_or_a_time_out_is_unavailable_and_names_no_host(
-    genesys: GenesysStandIn, directory: GenesysDirectory, fault: dict[str, Any]
+    genesys: GenesysStandIn, directory: GenesysUserDirectory, fault: dict[str, Any]
 ) -> None:
     genesys.set_faults(fault)
     error = failure_of(directory, seconds=0.2 if "latencySeconds" in fault else 60)
@@ -336,13 +336,13 @@ def test_a_refused_connection_is_unavailable(directory_of: Make) -> None:
     assert str(error) == "the Genesys API did not answer: NewConnectionError"
 
 
-def test_without_time_nobody_is_called(genesys: GenesysStandIn, directory: GenesysDirectory) -> None:
+def test_without_time_nobody_is_called(genesys: GenesysStandIn, directory: GenesysUserDirectory) -> None:
     assert isinstance(failure_of(directory, seconds=0), Unavailable)
     assert asked(genesys) == {}
 
 
 def test_a_wait_that_does_not_fit_is_not_begun(
-    genesys: GenesysStandIn, directory: GenesysDirectory, clock: Clock
+    genesys: GenesysStandIn, directory: GenesysUserDirectory, clock: Clock
 ) -> None:
     genesys.set_faults({"status": 503, "retryAfter": 5})
     failure_of(directory, seconds=5)
@@ -351,7 +351,7 @@ def test_a_wait_that_does_not_fit_is_not_begun(
 
 @pytest.mark.parametrize(("status", "kind"), [(403, Misconfigured), (404, Misconfigured)])
 def test_a_decision_of_the_api_is_not_asked_for_again(
-    genesys: GenesysStandIn, directory: GenesysDirectory, status: int, kind: type[HoldfastError]
+    genesys: GenesysStandIn, directory: GenesysUserDirectory, status: int, kind: type[HoldfastError]
 ) -> None:
     genesys.set_faults({"status": status, "path": "/api"})
     assert type(failure_of(directory)) is kind
@@ -542,7 +542,7 @@ def test_retry_after_is_seconds_and_bounded(
     "fault", [{}, {"rejectCredentials": True}, {"status": 503}, {"status": 401, "path": "/api"}, {"down": True}]
 )
 def test_neither_secret_nor_token_nor_name_reaches_an_error_a_log_or_a_repr(
-    genesys: GenesysStandIn, directory: GenesysDirectory, caplog: pytest.LogCaptureFixture, fault: dict[str, Any]
+    genesys: GenesysStandIn, directory: GenesysUserDirectory, caplog: pytest.LogCaptureFixture, fault: dict[str, Any]
 ) -> None:
     caplog.set_level(logging.DEBUG)
     lookup(directory, BEN)

@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.domain.identity import EXECUTION_NAME_LIMIT, event_id_of, execution_name, letter_id, letter_id_of_bytes
-from holdfast.domain.letters import Letter
+from holdfast.domain.identity import (
+    EXECUTION_NAME_LIMIT,
+    event_id_of_bytes,
+    execution_name,
+    producer_id_of,
+    to_event_id,
+)
+from holdfast.domain.letters import DeadLetter
 from tests.unit.samples import ACD_START, USER_ID, body, message
 
 MESSAGE_ID = "11111111-2222-4333-8444-555555555555"
@@ -19,7 +25,7 @@ ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
 
 @pytest.mark.parametrize("harmless", ["a", "A-b_9", "x" * 64, USER_ID])
 def test_a_harmless_id_is_its_own_key(harmless: str) -> None:
-    assert letter_id(harmless) == harmless
+    assert to_event_id(harmless) == harmless
 
 
 @pytest.mark.parametrize(
@@ -27,22 +33,22 @@ def test_a_harmless_id_is_its_own_key(harmless: str) -> None:
 )
 def test_an_id_that_could_steer_a_key_is_hashed(steering: str) -> None:
     expected = hashlib.sha256(steering.encode("utf-8", "surrogatepass")).hexdigest()
-    assert letter_id(steering) == f"sha256-{expected}"
+    assert to_event_id(steering) == f"sha256-{expected}"
 
 
 def test_evidence_of_a_steering_id_stays_below_its_own_prefix() -> None:
-    key = Letter.of(message(body("../../archive/category=X/dt=1/y"))).key
+    key = DeadLetter.of(message(body("../../archive/category=X/dt=1/y"))).key
     assert re.fullmatch(r"dead-letters/sha256-[0-9a-f]{64}/message-1\.json", key)
 
 
 def test_an_unreadable_body_is_known_by_its_bytes() -> None:
-    assert letter_id_of_bytes("oops") == "sha256-" + hashlib.sha256(b"oops").hexdigest()
-    assert letter_id_of_bytes("oops") != letter_id_of_bytes("oops ")
+    assert event_id_of_bytes("oops") == "sha256-" + hashlib.sha256(b"oops").hexdigest()
+    assert event_id_of_bytes("oops") != event_id_of_bytes("oops ")
 
 
 @pytest.mark.parametrize("no_envelope", [None, [], "x", 1, {}, {"detail": []}, {"id": 5, "detail": {"id": None}}])
 def test_what_names_no_id_has_none(no_envelope: object) -> None:
-    assert event_id_of(no_envelope) is None
+    assert producer_id_of(no_envelope) is None
 
 
 def test_an_execution_s_name_tells_the_topic_the_letter_and_the_message() -> None:
@@ -97,5 +103,5 @@ def test_a_name_holds_no_user_id_of_the_event() -> None:
         detail_type="v2.users.{id}.presence",
         detail={"topicName": f"v2.users.{USER_ID}.presence", "eventBody": {}},
     )
-    letter = Letter.of(message(text, MESSAGE_ID))
-    assert USER_ID not in execution_name(letter.detail_type, letter.letter_id, MESSAGE_ID)
+    letter = DeadLetter.of(message(text, MESSAGE_ID))
+    assert USER_ID not in execution_name(letter.detail_type, letter.event_id, MESSAGE_ID)

@@ -11,7 +11,7 @@ import pytest
 from holdfast.domain.errors import Throttled, Unavailable
 from holdfast.domain.identity import execution_name
 from holdfast.domain.intake import MAX_GENERATIONS, Intake, Taken, as_response, take_in
-from holdfast.domain.letters import Letter, Message
+from holdfast.domain.letters import DeadLetter, Message
 from holdfast.domain.ports import Execution
 from tests.fakes import MACHINE, FakeExecutions, FakeObjects, Journal, WorkerDied
 from tests.unit.samples import ACD_START, PERSONAL, body, record, stamp, stamped
@@ -42,7 +42,7 @@ def world() -> World:
 
 
 DEAD = record(body())
-REDRIVEN = record(body(), attributes=stamped(execution=f"{MACHINE}execution-1", attempt=2))
+REDRIVEN = record(body(), attributes=stamped(execution=f"{MACHINE}execution-1", redrives=2))
 
 # -- the first death -----------------------------------------------------------------------------------------------
 
@@ -50,20 +50,20 @@ REDRIVEN = record(body(), attributes=stamped(execution=f"{MACHINE}execution-1", 
 def test_evidence_is_confirmed_before_the_execution_starts(world: World) -> None:
     assert world.left(DEAD) == []
     assert world.journal.calls == ["objects.create", "executions.start"]
-    assert Letter.of_json(world.objects.texts[KEY]).message == Message.of_record(DEAD)
+    assert DeadLetter.of_json(world.objects.texts[KEY]).message == Message.of_record(DEAD)
     assert world.executions.running == [NAME]
 
 
 def test_the_execution_gets_a_pointer_and_metadata_and_nothing_personal(world: World) -> None:
     world.take_in(DEAD)
     assert world.executions.inputs[NAME] == {
-        "schemaVersion": 1,
-        "letterId": "event-1",
+        "schemaVersion": 2,
+        "eventId": "event-1",
         "detailType": ACD_START,
         "messageId": "message-1",
-        "evidence": [KEY],
-        "attempts": 0,
-        "deadSince": 1795428000000,
+        "snapshots": [KEY],
+        "redrives": 0,
+        "firstSentAt": 1795428000000,
     }
     assert PERSONAL not in json.dumps(world.executions.inputs[NAME], ensure_ascii=False)
 
@@ -87,7 +87,7 @@ def test_a_body_that_nobody_can_read_is_taken_in_all_the_same(world: World, text
     (name,) = world.executions.running
     assert name.startswith("unreadable-")
     (evidence,) = world.objects.texts.values()
-    assert Letter.of_json(evidence).message.body == text
+    assert DeadLetter.of_json(evidence).message.body == text
 
 
 # -- the name is taken ---------------------------------------------------------------------------------------------
@@ -131,8 +131,8 @@ def test_generations_end_somewhere_and_the_message_stays(world: World) -> None:
 def test_the_execution_that_waits_is_told_with_the_new_evidence(world: World) -> None:
     world.executions.waiting.add("token-1")
     assert world.left(REDRIVEN) == []
-    cause = {"letterId": "event-1", "evidence": KEY}
-    assert world.executions.told == [("token-1", {"error": "DeadAgain", "cause": cause})]
+    cause = {"eventId": "event-1", "snapshot": KEY}
+    assert world.executions.told == [("token-1", {"error": "DeadLetteredAgain", "cause": cause})]
     assert world.journal.calls == ["objects.create", "executions.fail"]
     assert world.executions.running == []
 
@@ -157,7 +157,7 @@ def test_a_dead_token_of_an_execution_that_settled_another_message_starts_a_new_
     world.executions.end("execution-1", Execution.SUCCEEDED, output)
     assert world.left(REDRIVEN) == []
     assert world.executions.running == [NAME]
-    assert world.executions.inputs[NAME]["attempts"] == 2, "the attempts are carried over"
+    assert world.executions.inputs[NAME]["redrives"] == 2, "the attempts are carried over"
 
 
 @pytest.mark.parametrize("status", [Execution.FAILED, Execution.ABORTED, Execution.TIMED_OUT, Execution.ABSENT])
@@ -165,15 +165,15 @@ def test_a_dead_token_of_an_execution_that_is_gone_starts_a_new_one(world: World
     world.executions.end("execution-1", status)
     assert world.left(REDRIVEN) == []
     assert world.executions.running == [NAME]
-    assert world.executions.inputs[NAME]["attempts"] == 2
+    assert world.executions.inputs[NAME]["redrives"] == 2
 
 
 SPENT = {
-    "letterId": "event-1",
-    "evidence": ["dead-letters/event-1/message-0.json"],
-    "attempts": 3,
+    "eventId": "event-1",
+    "snapshots": ["dead-letters/event-1/message-0.json"],
+    "redrives": 3,
     "history": ["CRASHED", "UNAVAILABLE", "CRASHED"],
-    "deadSince": 1795000000000,
+    "firstSentAt": 1795000000000,
 }
 
 
@@ -182,16 +182,16 @@ def test_what_an_execution_spent_before_it_ended_goes_on_counting_in_the_one_tha
     world.executions.last_inputs["execution-1"] = SPENT
     assert world.left(REDRIVEN) == []
     started = world.executions.inputs[NAME]
-    assert started["evidence"] == ["dead-letters/event-1/message-0.json", KEY], "it releases all of it in the end"
-    assert (started["attempts"], started["history"], started["deadSince"]) == (3, SPENT["history"], 1795000000000)
+    assert started["snapshots"] == ["dead-letters/event-1/message-0.json", KEY], "it releases all of it in the end"
+    assert (started["redrives"], started["history"], started["firstSentAt"]) == (3, SPENT["history"], 1795000000000)
 
 
 def test_the_next_generation_of_a_name_goes_on_counting_too(world: World) -> None:
     world.executions.end(NAME, Execution.FAILED)
-    world.executions.last_inputs[NAME] = {**SPENT, "evidence": [KEY]}
+    world.executions.last_inputs[NAME] = {**SPENT, "snapshots": [KEY]}
     world.take_in(DEAD)
     started = world.executions.inputs[f"{NAME}-g1"]
-    assert (started["evidence"], started["attempts"], started["history"]) == ([KEY], 3, SPENT["history"])
+    assert (started["snapshots"], started["redrives"], started["history"]) == ([KEY], 3, SPENT["history"])
 
 
 def test_evidence_that_an_execution_has_settled_is_not_taken_over(world: World) -> None:
@@ -199,26 +199,26 @@ def test_evidence_that_an_execution_has_settled_is_not_taken_over(world: World) 
     world.executions.last_inputs["execution-1"] = SPENT
     world.take_in(REDRIVEN)
     started = world.executions.inputs[NAME]
-    assert (started["evidence"], started["attempts"]) == ([KEY], 3)
+    assert (started["snapshots"], started["redrives"]) == ([KEY], 3)
 
 
 def test_a_replayed_letter_s_archive_object_is_no_evidence_to_take_over(world: World) -> None:
     world.executions.end("execution-1", Execution.ABORTED)
     archived = "archive/category=UNKNOWN/dt=2026-11-20/x.json"
-    world.executions.last_inputs["execution-1"] = {**SPENT, "evidence": [archived]}
+    world.executions.last_inputs["execution-1"] = {**SPENT, "snapshots": [archived]}
     world.take_in(REDRIVEN)
-    assert world.executions.inputs[NAME]["evidence"] == [KEY]
+    assert world.executions.inputs[NAME]["snapshots"] == [KEY]
 
 
 @pytest.mark.parametrize("status", [Execution.RUNNING, Execution.SUCCEEDED, Execution.ABORTED])
 def test_an_execution_of_another_letter_that_a_stamp_names_says_nothing_about_this_one(
     world: World, status: Execution
 ) -> None:
-    world.executions.end("execution-1", status, {"messageIds": ["message-1"]}, letter_id="event-2")
-    world.executions.last_inputs["execution-1"] = {**SPENT, "letterId": "event-2"}
+    world.executions.end("execution-1", status, {"messageIds": ["message-1"]}, event_id="event-2")
+    world.executions.last_inputs["execution-1"] = {**SPENT, "eventId": "event-2"}
     assert world.left(REDRIVEN) == []
     started = world.executions.inputs[NAME]
-    assert (started["evidence"], started["attempts"]) == ([KEY], 2)
+    assert (started["snapshots"], started["redrives"]) == ([KEY], 2)
     assert KEY in world.objects.texts
 
 
@@ -226,7 +226,7 @@ def test_a_stamp_of_another_letter_is_no_stamp(world: World) -> None:
     world.executions.waiting.add("token-1")
     assert world.left(record(body("event-1"), attributes=stamped("event-2"))) == []
     assert world.executions.told == []
-    assert world.executions.inputs[NAME]["attempts"] == 0
+    assert world.executions.inputs[NAME]["redrives"] == 0
 
 
 # -- what cannot be handed over ------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def test_evidence_of_another_message_under_the_same_key_is_never_overwritten(wor
     before = dict(world.objects.texts)
     (taken,) = world.take_in(record(body(time="2027-01-01T00:00:00Z")))
     assert taken.error
-    assert taken.error.startswith("EvidenceConflict")
+    assert taken.error.startswith("SnapshotConflict")
     assert world.objects.texts == before
 
 
@@ -340,4 +340,4 @@ def test_an_intake_that_dies_after_any_step_and_runs_again_tells_one_story(story
 
 
 def test_the_stamp_s_letter_is_the_one_that_the_body_names() -> None:
-    assert stamp().letter_id == Letter.of(Message.of_record(DEAD)).letter_id
+    assert stamp().event_id == DeadLetter.of(Message.of_record(DEAD)).event_id

@@ -19,7 +19,7 @@ from holdfast.domain.attempts import Attempt, AttemptKey, Status
 from holdfast.domain.envelope import format_time
 from holdfast.domain.errors import Misconfigured, Rejected, Throttled, Unavailable
 from holdfast.domain.identity import execution_name
-from holdfast.domain.letters import EVIDENCE_PREFIX, Letter, Message
+from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter, Message
 from holdfast.domain.ports import Execution
 from holdfast.domain.replay import ARCHIVE_PREFIX, Plan, Replayer
 from holdfast.domain.triage import REPLAYED_TAG
@@ -155,7 +155,7 @@ def test_a_late_death_after_a_time_out_is_taken_in_and_a_late_success_is_the_onl
 
     assert world.take_in(*map(dead, late)) == []
     second = name_of("sent-1")
-    assert world.executions.inputs[second]["attempts"] == 1, "the rounds of the first execution are carried over"
+    assert world.executions.inputs[second]["redrives"] == 1, "the rounds of the first execution are carried over"
     assert world.triage(second)[-1] == "Recovered"
     assert len(world.store.items) == 1
     assert len(world.keys(ARCHIVE_PREFIX)) == 1, "what was archived stays, and stored comes before archived"
@@ -192,7 +192,7 @@ def test_a_success_after_the_archive_makes_no_second_effect(world: World) -> Non
 def test_a_throttled_start_leaves_the_message_and_the_second_delivery_starts_once(world: World) -> None:
     world.journal.fail("executions.start", Throttled("slow"))
     assert world.take_in(letter()) == ["message-1"]
-    assert len(world.keys(EVIDENCE_PREFIX)) == 1
+    assert len(world.keys(SNAPSHOT_PREFIX)) == 1
     assert world.take_in(letter()) == []
     assert world.executions.running == [NAME]
     world.triage(NAME)
@@ -218,7 +218,7 @@ def batch() -> list[Raw]:
 def test_a_batch_that_is_delivered_twice_starts_each_execution_once(world: World) -> None:
     assert world.take_in(*batch()) == []
     assert world.take_in(*batch()) == []
-    assert len(world.executions.running) == len(world.keys(EVIDENCE_PREFIX)) == 8
+    assert len(world.executions.running) == len(world.keys(SNAPSHOT_PREFIX)) == 8
 
 
 def test_a_batch_that_is_delivered_again_after_the_end_leaves_nothing_behind(world: World) -> None:
@@ -275,7 +275,7 @@ def test_a_batch_that_two_workers_take_in_at_the_same_time_starts_each_execution
     for worker in workers:
         worker.join()
     assert left == [[], []]
-    assert len(world.executions.running) == len(world.keys(EVIDENCE_PREFIX)) == 8
+    assert len(world.executions.running) == len(world.keys(SNAPSHOT_PREFIX)) == 8
 
 
 # -- two copies of one event ---------------------------------------------------------------------------------------
@@ -313,7 +313,7 @@ def test_evidence_that_the_archived_letter_could_not_release_is_released_by_the_
     world.journal.fail("objects.delete", Unavailable("down"))
     world.triage(name)
     assert world.announced == ["Archived"]
-    assert len(world.keys(EVIDENCE_PREFIX)) == 1
+    assert len(world.keys(SNAPSHOT_PREFIX)) == 1
     report = world.sweep()
     assert (report.released, report.adopted) == (1, 0)
     assert len(world.keys(ARCHIVE_PREFIX)) == 1
@@ -349,7 +349,7 @@ def test_an_archive_that_cannot_be_written_leaves_the_evidence_and_the_next_gene
 def test_an_execution_that_was_aborted_by_hand_is_followed_by_the_next_generation(world: World) -> None:
     world.take_in(letter())
     world.triage(NAME, aborted)
-    assert len(world.keys(EVIDENCE_PREFIX)) == 1
+    assert len(world.keys(SNAPSHOT_PREFIX)) == 1
     assert world.sweep().adopted == 1
     assert world.executions.running == [name_of("message-1", 1)]
     assert world.triage(name_of("message-1", 1))[-1] == "Recovered"
@@ -383,14 +383,16 @@ def test_a_message_that_dies_after_the_abort_is_worked_on_once_and_nothing_is_le
     assert world.executions.running == [name_of("sent-1")]
     assert world.sweep().adopted == 0, "the letter is in the hands of the newer message's execution"
     assert world.triage(name_of("sent-1"))[-1] == "Recovered"
-    assert world.keys(EVIDENCE_PREFIX) == [], "what the aborted execution held went along"
+    assert world.keys(SNAPSHOT_PREFIX) == [], "what the aborted execution held went along"
     assert len(world.store.items) == 1
     world.at_rest()
 
 
 def test_the_limits_of_a_letter_go_on_counting_after_an_abort(world: World) -> None:
     def worker_died_on(message_id: str) -> None:
-        world.ledger.write([Attempt(AttemptKey("event-1", message_id, 5), Status.STARTED, format_time(NOW), "request")])
+        world.attempt_log.write(
+            [Attempt(AttemptKey("event-1", message_id, 5), Status.STARTED, format_time(NOW), "request")]
+        )
 
     def dies_again(sent: list[Raw]) -> None:
         worker_died_on("sent-1")
@@ -436,10 +438,10 @@ def test_two_bodies_that_claim_one_id_and_were_both_aborted_are_adopted_one_by_o
 
 def test_two_identical_malformed_bodies_are_one_letter_and_two_messages_and_both_are_archived(world: World) -> None:
     assert world.take_in(letter("message-1", "oops"), letter("message-2", "oops")) == []
-    assert len({Letter.of(Message.of_record(letter(m, "oops"))).letter_id for m in ("message-1", "message-2")}) == 1
+    assert len({DeadLetter.of(Message.of_record(letter(m, "oops"))).event_id for m in ("message-1", "message-2")}) == 1
     first, second = world.executions.running
     world.triage(first)
-    assert len(world.keys(EVIDENCE_PREFIX)) == 1, "one must not release what the other one holds"
+    assert len(world.keys(SNAPSHOT_PREFIX)) == 1, "one must not release what the other one holds"
     world.triage(second)
     archived = [json.loads(world.objects.texts[key])["message"]["messageId"] for key in world.keys(ARCHIVE_PREFIX)]
     assert sorted(archived) == ["message-1", "message-2"]

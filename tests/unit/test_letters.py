@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.domain.errors import EvidenceMissing
+from holdfast.domain.errors import SnapshotMissing
 from holdfast.domain.letters import (
     MAX_MESSAGE_BYTES,
     RULE_ATTRIBUTES,
-    Letter,
+    DeadLetter,
     Message,
     TriageStamp,
     message_bytes,
@@ -41,8 +41,8 @@ def text_attributes(count: int) -> dict[str, dict[str, Any]]:
 
 @given(st.text(st.characters(codec=None, exclude_categories=()), max_size=200))
 def test_evidence_gives_back_the_exact_message(text: str) -> None:
-    letter = Letter.of(message(text, attributes=TYPED, system={"MessageGroupId": "group"}))
-    assert Letter.of_json(letter.as_json()) == letter
+    letter = DeadLetter.of(message(text, attributes=TYPED, system={"MessageGroupId": "group"}))
+    assert DeadLetter.of_json(letter.as_json()) == letter
 
 
 def test_what_lambda_adds_to_attributes_is_not_kept() -> None:
@@ -82,19 +82,19 @@ def test_counts_that_are_no_numbers_count_as_not_there() -> None:
         "[]",
         "{}",
         "[" * 5_000,
-        '{"letterId": "x"}',
-        '{"letterId": "x", "message": "y"}',
-        '{"letterId": "x", "message": {"messageId": "m", "body": [], "messageAttributes": {}, "attributes": {}}}',
+        '{"eventId": "x"}',
+        '{"eventId": "x", "message": "y"}',
+        '{"eventId": "x", "message": {"messageId": "m", "body": [], "messageAttributes": {}, "attributes": {}}}',
     ],
 )
 def test_an_object_that_is_no_evidence_is_named_so(text: str) -> None:
-    with pytest.raises(EvidenceMissing):
-        Letter.of_json(text)
+    with pytest.raises(SnapshotMissing):
+        DeadLetter.of_json(text)
 
 
 def test_an_unreadable_letter_has_a_key_and_a_topic_all_the_same() -> None:
-    letter = Letter.of(message("oops"))
-    assert letter.key == f"dead-letters/{letter.letter_id}/message-1.json"
+    letter = DeadLetter.of(message("oops"))
+    assert letter.key == f"dead-letters/{letter.event_id}/message-1.json"
     assert letter.detail_type == "unreadable"
 
 
@@ -106,7 +106,7 @@ def test_a_stamp_is_read_as_it_was_written() -> None:
     assert message(body(), attributes=stamped()).triage == stamp()
 
 
-SOUND = {"letterId": "event-1", "execution": "e", "attempt": 1, "taskToken": "t"}
+SOUND = {"eventId": "event-1", "execution": "e", "redrives": 1, "taskToken": "t"}
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,9 @@ SOUND = {"letterId": "event-1", "execution": "e", "attempt": 1, "taskToken": "t"
         "{}",
         "[" * 100_000,
         *(json.dumps({key: value for key, value in SOUND.items() if key != gone}) for gone in SOUND),
-        *(json.dumps({**SOUND, name: ""}) for name in ("letterId", "execution", "taskToken")),
-        *(json.dumps({**SOUND, name: 5}) for name in ("letterId", "execution", "taskToken")),
-        *(json.dumps({**SOUND, "attempt": odd}) for odd in (-1, "1", True, None, 1.5, [1], 1_001, 10**400)),
+        *(json.dumps({**SOUND, name: ""}) for name in ("eventId", "execution", "taskToken")),
+        *(json.dumps({**SOUND, name: 5}) for name in ("eventId", "execution", "taskToken")),
+        *(json.dumps({**SOUND, "redrives": odd}) for odd in (-1, "1", True, None, 1.5, [1], 1_001, 10**400)),
     ],
 )
 def test_a_forged_or_odd_stamp_counts_as_absent(text: str) -> None:
@@ -154,7 +154,7 @@ def test_a_message_that_sqs_moved_was_delivered_whatever_its_producer_calls_its_
     moved = {"DeadLetterQueueSourceArn": "arn:aws:sqs:eu-central-1:123456789012:buffer"}
     own = message(body(), attributes={"ERROR_CODE": {"dataType": "String", "stringValue": "theirs"}}, system=moved)
     assert own.rule_error is None
-    assert "ERROR_CODE" in redriven(Letter.of(own), stamp()).message_attributes
+    assert "ERROR_CODE" in redriven(DeadLetter.of(own), stamp()).message_attributes
 
 
 # -- the redrive ---------------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_a_message_that_sqs_moved_was_delivered_whatever_its_producer_calls_its_
 
 def test_a_redrive_sends_the_same_body_attributes_and_group() -> None:
     text = ' {"id": "event-1",  "odd": "Zoë \\u00fc"}\n'
-    sent = redriven(Letter.of(message(text, attributes=TYPED, system={"MessageGroupId": "group"})), stamp())
+    sent = redriven(DeadLetter.of(message(text, attributes=TYPED, system={"MessageGroupId": "group"})), stamp())
     assert sent.body == text
     assert sent.group_id == "group"
     assert sent.stamped
@@ -176,38 +176,38 @@ def test_a_redrive_sends_the_same_body_attributes_and_group() -> None:
 
 
 def test_a_message_without_a_group_gets_none() -> None:
-    assert redriven(Letter.of(message(body())), stamp()).group_id is None
+    assert redriven(DeadLetter.of(message(body())), stamp()).group_id is None
 
 
 def test_an_older_stamp_is_replaced() -> None:
-    sent = redriven(Letter.of(message(body(), attributes=stamped(attempt=1))), stamp(attempt=2))
-    assert sent.message_attributes == {"Triage": {"DataType": "String", "StringValue": stamp(attempt=2).write()}}
+    sent = redriven(DeadLetter.of(message(body(), attributes=stamped(redrives=1))), stamp(redrives=2))
+    assert sent.message_attributes == {"Triage": {"DataType": "String", "StringValue": stamp(redrives=2).write()}}
 
 
 def test_what_eventbridge_added_is_taken_off_and_nothing_else() -> None:
-    sent = redriven(Letter.of(message(body(), attributes={**RULE, "Text": TYPED["Text"]})), stamp())
+    sent = redriven(DeadLetter.of(message(body(), attributes={**RULE, "Text": TYPED["Text"]})), stamp())
     assert sent.message_attributes.keys() == {"Text", "Triage"}
 
 
 @pytest.mark.parametrize(("count", "fits"), [(8, True), (9, True), (10, False)])
 def test_a_stamp_is_left_off_where_ten_attributes_would_not_hold_it(count: int, fits: bool) -> None:
-    sent = redriven(Letter.of(message(body(), attributes=text_attributes(count))), stamp())
+    sent = redriven(DeadLetter.of(message(body(), attributes=text_attributes(count))), stamp())
     assert sent.stamped is fits
     assert ("Triage" in sent.message_attributes) is fits
     assert len(sent.message_attributes) == count + fits
 
 
 def test_ten_attributes_with_an_older_stamp_among_them_hold_the_new_one() -> None:
-    full = {**text_attributes(9), **stamped(attempt=1)}
-    assert redriven(Letter.of(message(body(), attributes=full)), stamp(attempt=2)).stamped
+    full = {**text_attributes(9), **stamped(redrives=1)}
+    assert redriven(DeadLetter.of(message(body(), attributes=full)), stamp(redrives=2)).stamped
 
 
 @pytest.mark.parametrize(("beyond", "fits"), [(-1, True), (0, True), (1, False)])
 def test_a_stamp_is_left_off_where_a_message_s_bytes_would_not_hold_it(beyond: int, fits: bool) -> None:
     attributes = {"Bytes": TYPED["Bytes"], "Text": TYPED["Text"]}
-    without_body = redriven(Letter.of(message("", attributes=attributes)), stamp())
+    without_body = redriven(DeadLetter.of(message("", attributes=attributes)), stamp())
     text = "é" * 8 + "x" * (MAX_MESSAGE_BYTES - message_bytes("", without_body.message_attributes) - 16 + beyond)
-    sent = redriven(Letter.of(message(text, attributes=attributes)), stamp())
+    sent = redriven(DeadLetter.of(message(text, attributes=attributes)), stamp())
     assert sent.stamped is fits
     assert sent.body == text
     assert message_bytes(sent.body, sent.message_attributes) <= MAX_MESSAGE_BYTES
@@ -221,5 +221,5 @@ def test_the_size_counts_names_types_and_values_in_bytes() -> None:
 def test_every_body_that_a_queue_can_hold_goes_back_byte_for_byte() -> None:
     # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
     allowed = "\t\n\r" + "".join(map(chr, range(0x20, 0xD800, 97))) + "\ue000\ufffd\U00010000\U0010ffff"
-    kept = Letter.of_json(Letter.of(Message.of_record(record(allowed))).as_json())
+    kept = DeadLetter.of_json(DeadLetter.of(Message.of_record(record(allowed))).as_json())
     assert redriven(kept, stamp()).body == allowed

@@ -21,7 +21,7 @@ LIMITS = Limits(max_retries=5, max_age_hours=96)
 
 
 def judged(history: tuple[str, ...] = (), **evidence: Any) -> tuple[str, str]:
-    verdict = SHIPPED.judge(Evidence(**{"rounds": len(history), **evidence}), history, LIMITS)
+    verdict = SHIPPED.judge(Evidence(**{"redrives": len(history), **evidence}), history, LIMITS)
     return verdict.category, verdict.action
 
 
@@ -51,15 +51,23 @@ def failed(category: str, **more: Any) -> dict[str, Any]:
         (failed("NEVER_HEARD_OF"), "UNKNOWN", "retry"),
         ({"last_status": "stored"}, "UNKNOWN", "retry"),
         ({"undelivered": True, "last_status": "failed", "last_category": "UNAVAILABLE"}, "UNKNOWN", "archive"),
-        ({"replay": True, "rounds": 1, "redrive": "NOT_SENT"}, "UNKNOWN", "archive"),
-        ({"dead_lettered": True, "ledger": "unreadable"}, "UNKNOWN", "retry"),
-        ({"redrive": "SILENT", "rounds": 1}, "UNCONFIRMED", "archive"),
-        ({"redrive": "STORED", "rounds": 1}, "UNKNOWN", "archive"),
+        ({"replay": True, "redrives": 1, "redrive_outcome": "NOT_SENT"}, "UNKNOWN", "archive"),
+        ({"dead_lettered": True, "attempt_log": "unreadable"}, "UNKNOWN", "retry"),
+        ({"redrive_outcome": "SILENT", "redrives": 1}, "UNCONFIRMED", "archive"),
+        ({"redrive_outcome": "STORED", "redrives": 1}, "UNKNOWN", "archive"),
         (failed("UNAVAILABLE", age_hours=96.0), "EXPIRED", "archive"),
-        (failed("UNAVAILABLE", rounds=5), "EXHAUSTED", "archive"),
+        (failed("UNAVAILABLE", redrives=5), "EXHAUSTED", "archive"),
         ({"replay": True}, "UNKNOWN", "retry"),
-        ({"replay": True, "rounds": 1, "redrive": "DEAD_AGAIN", **failed("UNAVAILABLE")}, "EXHAUSTED", "archive"),
-        ({"replay": True, "rounds": 1, "redrive": "DEAD_AGAIN", **failed("REJECTED")}, "REJECTED", "archive"),
+        (
+            {"replay": True, "redrives": 1, "redrive_outcome": "DEAD_LETTERED_AGAIN", **failed("UNAVAILABLE")},
+            "EXHAUSTED",
+            "archive",
+        ),
+        (
+            {"replay": True, "redrives": 1, "redrive_outcome": "DEAD_LETTERED_AGAIN", **failed("REJECTED")},
+            "REJECTED",
+            "archive",
+        ),
     ],
 )
 def test_each_category_follows_from_its_evidence(evidence: dict[str, Any], category: str, action: str) -> None:
@@ -104,9 +112,9 @@ def test_a_misconfiguration_waits_on_the_slow_schedule_and_a_replay_not_at_all()
     assert SHIPPED.judge(Evidence(), (), LIMITS).schedule == "standard"
 
 
-@pytest.mark.parametrize(("rounds", "action"), [(4, "retry"), (5, "archive"), (6, "archive")])
-def test_the_template_s_number_of_retries_is_the_bound(rounds: int, action: str) -> None:
-    assert judged(**failed("UNAVAILABLE", rounds=rounds))[1] == action
+@pytest.mark.parametrize(("redrives", "action"), [(4, "retry"), (5, "archive"), (6, "archive")])
+def test_the_template_s_number_of_retries_is_the_bound(redrives: int, action: str) -> None:
+    assert judged(**failed("UNAVAILABLE", redrives=redrives))[1] == action
 
 
 @pytest.mark.parametrize(("hours", "action"), [(95.9, "retry"), (96.0, "archive")])
@@ -119,13 +127,13 @@ EVIDENCE = st.builds(
     stored=st.booleans(),
     body=st.sampled_from(["EVENT", "MALFORMED", "INVALID"]),
     undelivered=st.booleans(),
-    ledger=st.sampled_from(["read", "unreadable"]),
+    attempt_log=st.sampled_from(["read", "unreadable"]),
     last_status=st.sampled_from([None, "started", "stored", "failed", "deferred", "new"]),
     last_category=st.sampled_from([None, "NEVER_HEARD_OF", *sorted(CATEGORIES)]),
     retry_after=st.none() | st.floats(0, 1e6),
     dead_lettered=st.booleans(),
-    redrive=st.sampled_from([None, "DEAD_AGAIN", "STORED", "SILENT", "NOT_SENT"]),
-    rounds=st.integers(0, 12),
+    redrive_outcome=st.sampled_from([None, "DEAD_LETTERED_AGAIN", "STORED", "SILENT", "NOT_SENT"]),
+    redrives=st.integers(0, 12),
     replay=st.booleans(),
     age_hours=st.floats(0, 1e4),
 )
@@ -144,8 +152,8 @@ def test_any_evidence_has_a_verdict_and_a_stored_event_always_settles(evidence: 
 @given(EVIDENCE)
 def test_no_letter_is_retried_for_ever(evidence: Evidence) -> None:
     history: list[str] = []
-    for rounds in range(10):
-        same = replace(evidence, stored=False, rounds=rounds, age_hours=0.0)
+    for redrives in range(10):
+        same = replace(evidence, stored=False, redrives=redrives, age_hours=0.0)
         verdict = SHIPPED.judge(same, history, LIMITS)
         if verdict.action == "archive":
             return
@@ -158,23 +166,23 @@ def test_no_letter_is_retried_for_ever(evidence: Evidence) -> None:
 
 def test_a_verdict_shows_its_evidence_and_its_rule() -> None:
     evidence = Evidence(
-        **failed("THROTTLED_UPSTREAM", last_error="Throttled", last_message="m", retry_after=120.0), rounds=1
+        **failed("THROTTLED_UPSTREAM", last_error="Throttled", last_message="m", retry_after=120.0), redrives=1
     )
     verdict = SHIPPED.judge(evidence, ["UNKNOWN"], LIMITS).as_json()
     assert verdict.keys() == {
-        "category", "rule", "action", "schedule", "says", "retryAfterSeconds", "fingerprint", "policy", "evidence",
+        "category", "rule", "action", "schedule", "explanation", "retryAfterSeconds", "fingerprint", "policy", "evidence",
     }  # fmt: skip
-    assert verdict["rule"] == "called-too-often"
+    assert verdict["rule"] == "upstream-throttled"
     assert verdict["retryAfterSeconds"] == 120.0
     assert verdict["evidence"] == {
         "body": "EVENT",
-        "ledger": "read",
+        "attemptLog": "read",
         "lastStatus": "failed",
         "lastCategory": "THROTTLED_UPSTREAM",
         "lastError": "Throttled",
         "lastMessage": "m",
         "retryAfter": 120.0,
-        "rounds": 1,
+        "redrives": 1,
     }
 
 
@@ -201,7 +209,7 @@ def test_the_same_error_has_the_same_fingerprint_whatever_its_ids_and_numbers_ar
 
 def test_the_shipped_policy_loads_and_every_rule_says_something() -> None:
     assert len(SHIPPED.rules) > 10
-    assert all(rule.says.endswith(".") for rule in SHIPPED.rules)
+    assert all(rule.explanation.endswith(".") for rule in SHIPPED.rules)
     assert {rule.category for rule in SHIPPED.rules} == CATEGORIES
 
 
@@ -231,8 +239,8 @@ def set_in(index: int, **values: Any) -> Callable[[list[Any]], Any]:
         (edited(lambda rules: rules.insert(3, "text")), "rule 4: it has no id"),
         (edited(lambda rules: rules[3].pop("id")), "rule 4: it has no id"),
         (edited(set_in(3, id=7)), "rule 4: it has no id"),
-        (edited(set_in(3, colour="red")), "rule outcome-never-came: unknown key colour"),
-        (edited(lambda rules: rules[3].pop("says")), "no says"),
+        (edited(set_in(3, colour="red")), "rule redrive-unconfirmed: unknown key colour"),
+        (edited(lambda rules: rules[3].pop("explanation")), "no explanation"),
         (edited(lambda rules: rules[3].pop("when")), "no when"),
         (edited(set_in(3, category="WRONG")), "category does not exist"),
         (edited(set_in(3, category=["UNKNOWN"])), "category does not exist"),
@@ -246,21 +254,21 @@ def set_in(index: int, **values: Any) -> Callable[[list[Any]], Any]:
         (edited(set_in(3, when=[])), "when is no object"),
         (edited(set_in(3, when={"mood": "bad"})), "evidence has no mood"),
         (edited(set_in(3, when={"last_status": "failed"})), "evidence has no last_status"),
-        (edited(set_in(3, when={"rounds": {"above": 1}})), "rounds is compared in no known way"),
-        (edited(set_in(3, when={"rounds": {"below": "maxPatience"}})), "rounds is compared in no known way"),
-        (edited(set_in(3, when={"rounds": {"below": True}})), "rounds is compared in no known way"),
-        (edited(set_in(3, when={"rounds": {"below": None}})), "rounds is compared in no known way"),
-        (edited(set_in(3, when={"rounds": {}})), "rounds is compared in no known way"),
+        (edited(set_in(3, when={"redrives": {"above": 1}})), "redrives is compared in no known way"),
+        (edited(set_in(3, when={"redrives": {"below": "maxPatience"}})), "redrives is compared in no known way"),
+        (edited(set_in(3, when={"redrives": {"below": True}})), "redrives is compared in no known way"),
+        (edited(set_in(3, when={"redrives": {"below": None}})), "redrives is compared in no known way"),
+        (edited(set_in(3, when={"redrives": {}})), "redrives is compared in no known way"),
         (edited(set_in(3, when={"body": {"below": 3}})), "body is no number"),
         (edited(set_in(3, when={"stored": {"atLeast": 1}})), "stored is no number"),
         (edited(set_in(3, when={"lastStatus": []})), "lastStatus is one of nothing"),
-        (edited(lambda rules: rules.append(dict(rules[-1]))), "rule a-person-has-to-look stands twice"),
+        (edited(lambda rules: rules.append(dict(rules[-1]))), "rule unknown-archive stands twice"),
         (edited(lambda rules: rules.insert(0, rules.pop(1))), "first rule has to be ALREADY_STORED"),
         (edited(set_in(0, when={"stored": False})), "first rule has to be ALREADY_STORED"),
         (edited(lambda rules: rules.pop()), "last rule has to match anything"),
         (edited(set_in(-1, action="retry")), "last rule has to match anything"),
         (edited(set_in(-1, limit=3)), "last rule has to match anything"),
-        (edited(set_in(-1, when={"ledger": "read"})), "last rule has to match anything"),
+        (edited(set_in(-1, when={"attemptLog": "read"})), "last rule has to match anything"),
     ],
 )
 def test_a_wrong_policy_is_refused_with_its_reason(text: str, reason: str) -> None:
@@ -272,10 +280,10 @@ def test_a_refusal_names_the_line_of_the_rule_and_every_reason() -> None:
     text = TEXT.replace('"action": "settle"', '"action": "forget"').replace(
         '"category": "INVALID"', '"category": "ODD"'
     )
-    line = next(number for number, line in enumerate(text.splitlines(), 1) if '"not-an-event"' in line)
+    line = next(number for number, line in enumerate(text.splitlines(), 1) if '"invalid-event"' in line)
     with pytest.raises(PolicyError) as caught:
         Policy(text)
-    assert f"line {line}, rule not-an-event: its category does not exist" in str(caught.value)
+    assert f"line {line}, rule invalid-event: its category does not exist" in str(caught.value)
     assert "rule already-stored: its action does not exist" in str(caught.value)
 
 

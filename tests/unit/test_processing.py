@@ -20,18 +20,18 @@ from holdfast.domain.errors import (
     Throttled,
     Unavailable,
 )
-from holdfast.domain.identity import letter_id_of_bytes
+from holdfast.domain.identity import event_id_of_bytes
 from holdfast.domain.ports import Stored
 from holdfast.domain.processing import BatchReport, Processing, process_batch, stored_count
 from holdfast.domain.users import User
 from tests.fakes import (
     NOW,
+    FakeAttemptLog,
     FakeDeadline,
-    FakeDirectory,
     FakeEventStore,
     FakeExecutions,
-    FakeLedger,
     FakeQueue,
+    FakeUserDirectory,
     Journal,
     WorkerDied,
 )
@@ -43,38 +43,38 @@ from tests.unit.test_envelope import BODIES
 class World:
     """The fakes of one test, and the processing on top of them."""
 
-    directory: bool = True
+    user_directory: bool = True
     required: bool = False
     journal: Journal = field(default_factory=Journal)
 
     def __post_init__(self) -> None:
         self.store = FakeEventStore(self.journal)
-        self.ledger = FakeLedger(self.journal)
+        self.attempt_log = FakeAttemptLog(self.journal)
         self.queue = FakeQueue(self.journal)
         self.executions = FakeExecutions(self.journal)
-        self.people = FakeDirectory(self.journal, {USER_ID: User("Anna Ito", "anna@example.com")})
+        self.people = FakeUserDirectory(self.journal, {USER_ID: User("Anna Ito", "anna@example.com")})
 
     def process(self, *records: dict[str, Any], deadline: FakeDeadline | None = None) -> BatchReport:
         services = Processing(
             store=self.store,
-            ledger=self.ledger,
+            attempt_log=self.attempt_log,
             queue=self.queue,
             executions=self.executions,
-            directory=self.people if self.directory else None,
+            user_directory=self.people if self.user_directory else None,
             enrichment_required=self.required,
             backoff_base_seconds=10,
             backoff_cap_seconds=100,
             clock=lambda: NOW,
-            chance=lambda: 0.5,
+            rng=lambda: 0.5,
         )
         return process_batch(records, services, deadline or FakeDeadline(), "request-1")
 
     def note(
-        self, letter_id: str, message_id: str, receives: int, status: Status, failure: Failure | None = None
+        self, event_id: str, message_id: str, receives: int, status: Status, failure: Failure | None = None
     ) -> None:
-        """Put an earlier attempt into the ledger."""
-        key = AttemptKey(letter_id, message_id, receives)
-        self.ledger.attempts[key] = Attempt(key, status, "2026-11-23T11:00:00.000Z", "request-0", failure)
+        """Put an earlier attempt into the attempt log."""
+        key = AttemptKey(event_id, message_id, receives)
+        self.attempt_log.attempts[key] = Attempt(key, status, "2026-11-23T11:00:00.000Z", "request-0", failure)
 
 
 @pytest.fixture
@@ -103,12 +103,12 @@ def test_a_valid_event_is_stored_enriched_and_leaves_no_trace_anywhere_else(worl
         NOW,
     )
     assert world.store.envelope("event-1")["detail"]["eventBody"]["userEmail"] == "anna@example.com"
-    assert world.journal.calls == ["directory.lookup", "eventstore.store"]
+    assert world.journal.calls == ["userdirectory.lookup", "eventstore.store"]
 
 
 def test_ten_events_cost_one_lookup_and_one_write(world: World) -> None:
     report = world.process(*ten())
-    assert world.journal.calls == ["directory.lookup", "eventstore.store"]
+    assert world.journal.calls == ["userdirectory.lookup", "eventstore.store"]
     assert stored_count(report.outcomes, Stored.NEW) == report.enriched == 10
     assert world.people.asked == [{USER_ID}]
 
@@ -141,14 +141,14 @@ def test_an_event_that_the_table_refuses_is_the_only_one_reported(world: World) 
 def test_when_all_ten_fail_each_is_reported_by_its_id(world: World, error: Exception) -> None:
     world.journal.break_down("eventstore.store", error)
     assert failed_ids(world.process(*ten())) == [f"message-{n}" for n in range(10)]
-    assert len(world.ledger.attempts) == len(world.queue.visibility) == 10
-    assert all(PERSONAL not in str(line.as_json()) for line in world.ledger.lines)
+    assert len(world.attempt_log.attempts) == len(world.queue.visibility) == 10
+    assert all(PERSONAL not in str(line.as_json()) for line in world.attempt_log.lines)
 
 
 def test_a_failure_is_noted_with_its_reason(world: World) -> None:
     world.store.refusals["event-1"] = Failure.of(Throttled("store events: ThrottlingError", retry_after=7.0))
     world.process(record(body()))
-    (line,) = world.ledger.lines
+    (line,) = world.attempt_log.lines
     assert line.key == AttemptKey("event-1", "message-1", 1)
     assert line.as_json() == {
         "at": "2026-11-23T12:00:00.000Z",
@@ -232,7 +232,7 @@ def test_what_no_retry_can_mend_goes_to_the_dead_letter_queue_at_once(world: Wor
 
 def test_a_body_without_an_id_is_noted_under_the_hash_of_its_bytes(world: World) -> None:
     world.process(record("oops"))
-    assert world.ledger.lines[0].key.letter_id == letter_id_of_bytes("oops")
+    assert world.attempt_log.lines[0].key.event_id == event_id_of_bytes("oops")
 
 
 @given(st.lists(BODIES, max_size=5), st.integers(1, 3))
@@ -242,7 +242,7 @@ def test_every_record_has_exactly_one_outcome_whatever_it_holds(texts: list[str]
     report = world.process(*records)
     assert sorted(o.record.message.message_id for o in report.outcomes) == [f"m-{n}" for n in range(len(texts))]
     for outcome in report.outcomes:
-        assert (outcome.failure is None) == (outcome.record.letter_id in world.store.items and outcome.failure is None)
+        assert (outcome.failure is None) == (outcome.record.event_id in world.store.items and outcome.failure is None)
         assert outcome.failure is None or outcome.failure.category in {"MALFORMED", "INVALID"}
 
 
@@ -250,27 +250,27 @@ def test_every_record_has_exactly_one_outcome_whatever_it_holds(texts: list[str]
 
 
 def test_best_effort_lets_every_event_go_on_and_says_so_after_one_try(world: World) -> None:
-    world.journal.break_down("directory.lookup", Unavailable("down"))
+    world.journal.break_down("userdirectory.lookup", Unavailable("down"))
     report = world.process(*ten())
     assert failed_ids(report) == []
     assert len(report.enrichment_failures) == 10
     assert world.store.envelope("event-3")["detail"]["enrichmentError"] == "UNAVAILABLE"
-    assert world.journal.calls.count("directory.lookup") == 1
+    assert world.journal.calls.count("userdirectory.lookup") == 1
 
 
 def test_required_fails_exactly_the_events_that_name_users() -> None:
     world = World(required=True)
-    world.journal.break_down("directory.lookup", Throttled("slow down", retry_after=120.0))
+    world.journal.break_down("userdirectory.lookup", Throttled("slow down", retry_after=120.0))
     assert failed_ids(world.process(record(body("event-1"), "m-1"), record(quiet_body("event-2"), "m-2"))) == ["m-1"]
     assert list(world.store.items) == ["event-2"]
     assert world.queue.visibility["receipt-m-1"] >= 120, "no retry of that event before that"
-    assert world.ledger.lines[0].failure == Failure("THROTTLED_UPSTREAM", "Throttled", "slow down", False, 120.0)
+    assert world.attempt_log.lines[0].failure == Failure("THROTTLED_UPSTREAM", "Throttled", "slow down", False, 120.0)
 
 
 def test_an_event_whose_users_are_known_does_not_fail_with_the_others_lookup() -> None:
     world = World(required=True)
     world.people.remembered.add(USER_ID)
-    world.journal.break_down("directory.lookup", Unavailable("down"))
+    world.journal.break_down("userdirectory.lookup", Unavailable("down"))
     stranger = body("event-2", detail={"topicName": "v2.x", "eventBody": {"userId": OTHER_USER_ID}})
     report = world.process(record(body("event-1"), "m-1"), record(stranger, "m-2"))
     assert failed_ids(report) == ["m-2"]
@@ -279,7 +279,7 @@ def test_an_event_whose_users_are_known_does_not_fail_with_the_others_lookup() -
 
 
 def test_off_asks_nobody_and_changes_nothing() -> None:
-    world = World(directory=False)
+    world = World(user_directory=False)
     world.process(record(body()))
     assert world.journal.calls == ["eventstore.store"]
     assert world.store.envelope("event-1") == json.loads(body())
@@ -288,7 +288,7 @@ def test_off_asks_nobody_and_changes_nothing() -> None:
 @pytest.mark.parametrize("required", [False, True])
 def test_a_lookup_that_dies_of_something_unforeseen_costs_no_batch_mate_its_result(required: bool) -> None:
     world = World(required=required)
-    world.journal.break_down("directory.lookup", RuntimeError(PERSONAL))
+    world.journal.break_down("userdirectory.lookup", RuntimeError(PERSONAL))
     report = world.process(record(body("event-1"), "m-1"), record(quiet_body("event-2"), "m-2"), record("bad", "m-3"))
     assert failed_ids(report) == (["m-1", "m-3"] if required else ["m-3"])
     if not required:
@@ -323,7 +323,7 @@ def test_what_the_upstream_asked_for_is_a_floor(world: World) -> None:
 def test_without_time_everything_is_deferred_with_ordinary_backoff(world: World) -> None:
     report = world.process(*ten(), deadline=FakeDeadline(0))
     assert [outcome.failure for outcome in report.failures] == [DEFERRED] * 10
-    assert {line.status for line in world.ledger.lines} == {Status.DEFERRED}
+    assert {line.status for line in world.attempt_log.lines} == {Status.DEFERRED}
     assert set(world.queue.visibility.values()) == {5}
     assert "eventstore.store" not in world.journal.calls
 
@@ -336,8 +336,8 @@ def test_time_that_runs_out_during_enrichment_defers_the_write(world: World) -> 
 
 def test_a_deferred_repetition_closes_its_mark(world: World) -> None:
     world.process(record(body(), receives=2), deadline=FakeDeadline(1, 0))
-    assert [line.status for line in world.ledger.lines] == [Status.STARTED, Status.DEFERRED]
-    assert world.ledger.attempts[AttemptKey("event-1", "message-1", 2)].status is Status.DEFERRED
+    assert [line.status for line in world.attempt_log.lines] == [Status.STARTED, Status.DEFERRED]
+    assert world.attempt_log.attempts[AttemptKey("event-1", "message-1", 2)].status is Status.DEFERRED
 
 
 # -- marks ---------------------------------------------------------------------------------------------------------
@@ -345,18 +345,18 @@ def test_a_deferred_repetition_closes_its_mark(world: World) -> None:
 
 def test_a_first_receive_is_not_marked(world: World) -> None:
     world.process(record(body()))
-    assert world.ledger.lines == []
+    assert world.attempt_log.lines == []
 
 
 def test_a_repetition_is_marked_before_the_work_and_closed_after_it(world: World) -> None:
     world.process(record(body(), receives=2))
-    assert [line.status for line in world.ledger.lines] == [Status.STARTED, Status.STORED]
+    assert [line.status for line in world.attempt_log.lines] == [Status.STARTED, Status.STORED]
     assert world.journal.calls == [
-        "ledger.read",
-        "ledger.write",
-        "directory.lookup",
+        "attemptlog.read",
+        "attemptlog.write",
+        "userdirectory.lookup",
         "eventstore.store",
-        "ledger.write",
+        "attemptlog.write",
     ]
 
 
@@ -364,12 +364,12 @@ def test_a_permanent_failure_is_not_marked_again(world: World) -> None:
     world.note("event-1", "message-1", 1, Status.FAILED, Failure.of(Rejected("too large")))
     world.store.refusals["event-1"] = Failure.of(Rejected("too large"))
     world.process(record(body(), receives=2))
-    assert [line.status for line in world.ledger.lines] == [Status.FAILED]
+    assert [line.status for line in world.attempt_log.lines] == [Status.FAILED]
 
 
 def test_an_unreadable_repetition_is_not_marked(world: World) -> None:
     world.process(record("oops", receives=2))
-    assert [line.status for line in world.ledger.lines] == [Status.FAILED]
+    assert [line.status for line in world.attempt_log.lines] == [Status.FAILED]
 
 
 # -- suspects ------------------------------------------------------------------------------------------------------
@@ -385,19 +385,19 @@ def test_suspects_are_worked_on_last_one_by_one_after_the_finished_mates_left_th
     assert failed_ids(report) == []
     assert list(world.store.items) == ["event-3", "event-1", "event-2"]
     assert world.journal.calls == [
-        "ledger.read",
-        "directory.lookup",
+        "attemptlog.read",
+        "userdirectory.lookup",
         "eventstore.store",  # the mate
         "queue.delete",
-        "ledger.write",  # the first suspect
-        "directory.lookup",
+        "attemptlog.write",  # the first suspect
+        "userdirectory.lookup",
         "eventstore.store",
-        "ledger.write",
+        "attemptlog.write",
         "queue.delete",
-        "ledger.write",  # the second
-        "directory.lookup",
+        "attemptlog.write",  # the second
+        "userdirectory.lookup",
         "eventstore.store",
-        "ledger.write",
+        "attemptlog.write",
     ]
     assert world.queue.deleted == ["receipt-message-3", "receipt-message-1"]
 
@@ -418,7 +418,7 @@ def test_a_record_that_kills_its_worker_takes_nobody_with_it(world: World) -> No
     world.journal.die_after(2)
     with pytest.raises(WorkerDied):
         world.process(receive(3)[0])
-    killer = world.ledger.attempts[AttemptKey("event-0", "message-0", 3)]
+    killer = world.attempt_log.attempts[AttemptKey("event-0", "message-0", 3)]
     assert killer.status is Status.STARTED, "started and never closed is what triage will see"
 
 
@@ -427,7 +427,9 @@ def test_the_suspect_that_was_started_on_most_recently_is_worked_on_last(world: 
     records = [record(body(f"event-{n}"), f"message-{n}", receives=4) for n in range(3)]
     for number, receives in ((0, 2), (1, 2), (2, 2), (0, 3)):
         key = AttemptKey(f"event-{number}", f"message-{number}", receives)
-        world.ledger.attempts[key] = Attempt(key, Status.STARTED, f"2026-11-23T11:0{receives}:00.000Z", "request-0")
+        world.attempt_log.attempts[key] = Attempt(
+            key, Status.STARTED, f"2026-11-23T11:0{receives}:00.000Z", "request-0"
+        )
     world.process(*records)
     assert list(world.store.items) == ["event-1", "event-2", "event-0"]
     assert world.queue.deleted == ["receipt-message-1", "receipt-message-2"]
@@ -447,7 +449,7 @@ def test_suspects_are_worked_on_even_if_the_finished_cannot_be_deleted(world: Wo
     world.journal.break_down("queue.delete", Unavailable("down"))
     report = world.process(record(body("event-1"), receives=2), record(body("event-2"), "message-2"))
     assert failed_ids(report) == []
-    assert report.troubles == ["delete finished messages: Unavailable"]
+    assert report.bookkeeping_errors == ["delete finished messages: Unavailable"]
 
 
 def test_a_suspect_without_time_is_deferred(world: World) -> None:
@@ -476,23 +478,23 @@ def test_a_closed_attempt_makes_no_suspect(world: World) -> None:
 def test_a_ledger_that_is_down_changes_no_result(world: World, error: Exception) -> None:
     records = [record(body("event-1"), "m-1", receives=2), record("bad", "m-2", receives=2)]
     healthy = failed_ids(World().process(*records))
-    for call in ("ledger.read", "ledger.write"):
+    for call in ("attemptlog.read", "attemptlog.write"):
         world.journal.break_down(call, error)
     report = world.process(*records)
     assert failed_ids(report) == healthy == ["m-2"]
-    assert [trouble.partition(":")[0] for trouble in report.troubles] == [
+    assert [trouble.partition(":")[0] for trouble in report.bookkeeping_errors] == [
         "read attempts",
         "mark attempts",
         "note attempts",
     ]
-    assert PERSONAL not in "".join(report.troubles)
+    assert PERSONAL not in "".join(report.bookkeeping_errors)
 
 
 def test_a_visibility_that_cannot_be_set_changes_no_result(world: World) -> None:
     world.journal.break_down("queue.set_visibility", Unavailable("down"))
     report = world.process(record("bad"))
     assert failed_ids(report) == ["message-1"]
-    assert report.troubles == ["set visibility: Unavailable"]
+    assert report.bookkeeping_errors == ["set visibility: Unavailable"]
 
 
 # -- the answer to an execution ------------------------------------------------------------------------------------
@@ -502,9 +504,7 @@ def test_a_redriven_record_s_execution_is_told_before_the_record_is_let_go(world
     world.executions.waiting.add("token-1")
     report = world.process(record(body(), attributes=stamped()))
     assert failed_ids(report) == []
-    assert world.executions.told == [
-        ("token-1", {"outcome": "STORED", "letterId": "event-1", "messageId": "message-1"})
-    ]
+    assert world.executions.told == [("token-1", {"outcome": "STORED", "eventId": "event-1", "messageId": "message-1"})]
     assert world.journal.calls[-2:] == ["eventstore.store", "executions.succeed"]
 
 
@@ -554,9 +554,9 @@ def test_an_answer_that_can_never_be_given_costs_neither_the_record_nor_its_mate
     world.journal.break_down("executions.succeed", error)
     report = world.process(record(body(), attributes=stamped()), record(body("event-2"), "m-2"))
     assert failed_ids(report) == []
-    assert report.troubles == [f"answer the execution: {type(error).__name__}"]
+    assert report.bookkeeping_errors == [f"answer the execution: {type(error).__name__}"]
 
 
 def test_an_execution_that_no_longer_waits_is_no_failure(world: World) -> None:
     report = world.process(record(body(), attributes=stamped()))
-    assert (failed_ids(report), report.troubles) == ([], [])
+    assert (failed_ids(report), report.bookkeeping_errors) == ([], [])

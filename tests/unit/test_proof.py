@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from proof.fault_injector import FUNCTIONS
 from proof.faults import CALLS, Stage, cells
 from proof.network import FAULTS, SERVICES, Fault, effect
 from proof.report import _FAULTS, _merged
-from proof.saboteur import FUNCTIONS
 from tests.contract.project import FUNCTION_IDS, ROOT
 
 CELL = {"function": "ArchiveFunction", "operation": "PutObject", "fault": "reset"}

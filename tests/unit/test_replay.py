@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from holdfast.domain.errors import EvidenceMissing, InvalidInput
+from holdfast.domain.errors import InvalidInput, SnapshotMissing
 from holdfast.domain.identity import EXECUTION_NAME_LIMIT
 from holdfast.domain.ports import Execution
 from holdfast.domain.replay import Plan, Replayer, category_of
-from holdfast.domain.triage import REPLAYED_TAG, Archivist, Case
-from tests.fakes import MACHINE, FakeExecutions, FakeLedger, FakeObjects, Journal
+from holdfast.domain.triage import REPLAYED_TAG, Archiver, TriageInput
+from tests.fakes import MACHINE, FakeAttemptLog, FakeExecutions, FakeObjects, Journal
 from tests.unit.samples import PERSONAL, body, message
 
 ASKED = {"prefix": "archive/category=UNKNOWN/", "run": "run-1", "startedAt": "2026-11-23T12:00:00.000Z"}
@@ -33,10 +33,10 @@ class World:
     def archive(self, event_id: str, category: str = "UNKNOWN", at: str = "2026-11-22T10:00:00.000Z") -> str:
         evidence = f"dead-letters/{event_id}/m.json"
         self.objects.create(
-            evidence, json.dumps({"letterId": event_id, "message": message(body(event_id), "m").as_json()})
+            evidence, json.dumps({"eventId": event_id, "message": message(body(event_id), "m").as_json()})
         )
-        archivist = Archivist(self.objects, FakeLedger(self.journal))
-        key = archivist.archive(Case(event_id, (evidence,)), {"category": category}, f"{MACHINE}{event_id}", at)
+        archivist = Archiver(self.objects, FakeAttemptLog(self.journal))
+        key = archivist.archive(TriageInput(event_id, (evidence,)), {"category": category}, f"{MACHINE}{event_id}", at)
         self.objects.delete([evidence])
         return key
 
@@ -113,9 +113,9 @@ def test_an_archived_letter_gets_one_execution_that_holds_its_archive_object(wor
     prepared = world.replayer.prepare(plan(reason="fixed"), key)
     assert prepared["action"] == "start"
     assert prepared["name"] == plan(reason="fixed").execution_name("event-1")
-    assert prepared["input"]["evidence"] == [key]
+    assert prepared["input"]["snapshots"] == [key]
     assert prepared["input"]["replayOf"] == {"key": key, "run": "run-1", "reason": "fixed"}
-    assert Case.read(prepared["input"]) == Case("event-1", (key,), replay=True)
+    assert TriageInput.read(prepared["input"]) == TriageInput("event-1", (key,), replay=True)
     assert PERSONAL not in json.dumps(prepared, ensure_ascii=False)
 
 
@@ -141,7 +141,7 @@ def test_an_object_that_is_no_letter_is_named_so(world: World, text: str | None)
     key = "archive/category=UNKNOWN/dt=2026-11-22/x.json"
     if text is not None:
         world.objects.create(key, text)
-    with pytest.raises(EvidenceMissing):
+    with pytest.raises(SnapshotMissing):
         world.replayer.prepare(plan(), key)
 
 

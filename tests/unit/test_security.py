@@ -14,15 +14,15 @@ import dead_letter_intake.app
 import processor.app
 from holdfast.adapters.dynamodb import EventsTable
 from holdfast.domain.fan_out import publication
-from holdfast.domain.identity import execution_name, letter_id
+from holdfast.domain.identity import execution_name, to_event_id
 from holdfast.domain.intake import Carried, Intake, execution_input
-from holdfast.domain.letters import MAX_MESSAGE_BYTES, Letter, Message, TriageStamp
+from holdfast.domain.letters import MAX_MESSAGE_BYTES, DeadLetter, Message, TriageStamp
 from holdfast.domain.policy import CATEGORIES
 from holdfast.domain.ports import StorableEvent
 from holdfast.domain.processing import Processing
 from holdfast.domain.replay import ARCHIVE_PREFIX
 from tests.contract.asl import Walk
-from tests.fakes import MACHINE, NOW, FakeEventStore, FakeExecutions, FakeLedger, FakeObjects, FakeQueue
+from tests.fakes import MACHINE, NOW, FakeAttemptLog, FakeEventStore, FakeExecutions, FakeObjects, FakeQueue
 from tests.surfaces import any_text
 from tests.unit.samples import ACD_START, body, envelope, quiet_body, record
 from tests.world import DEFINITION, Raw, World, dead
@@ -49,20 +49,20 @@ def world() -> World:
 
 @given(any_text.filter(bool))
 def test_an_event_cannot_steer_where_anything_of_it_is_kept(event_id: str) -> None:
-    found = letter_id(event_id)
+    found = to_event_id(event_id)
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}|sha256-[0-9a-f]{64}", found)
-    key = Letter.of(Message.of_record(record(body(event_id)))).key
+    key = DeadLetter.of(Message.of_record(record(body(event_id)))).key
     assert re.fullmatch(r"dead-letters/[A-Za-z0-9_-]+/message-1\.json", key)
 
 
 def test_an_id_cannot_be_taken_for_the_hash_of_another() -> None:
-    hashed = letter_id("a/b")
-    assert letter_id(hashed) != hashed
+    hashed = to_event_id("a/b")
+    assert to_event_id(hashed) != hashed
 
 
 @given(any_text, any_text, any_text)
 def test_a_detail_type_cannot_shape_an_execution_s_name(detail_type: str, event_id: str, message_id: str) -> None:
-    name = execution_name(detail_type, letter_id(event_id), message_id)
+    name = execution_name(detail_type, to_event_id(event_id), message_id)
     assert re.fullmatch(r"[A-Za-z0-9-]{1,20}-[0-9a-f]{16}-[A-Za-z0-9]{0,32}", name)
 
 
@@ -78,13 +78,13 @@ def test_a_body_cannot_choose_its_archive_s_category_or_day(world: World) -> Non
 
 
 def test_nothing_of_an_event_is_evaluated_by_the_state_machine() -> None:
-    hostile = Letter.of(Message.of_record(letter(json.dumps(envelope(HOSTILE, **{"detail-type": HOSTILE})))))
+    hostile = DeadLetter.of(Message.of_record(letter(json.dumps(envelope(HOSTILE, **{"detail-type": HOSTILE})))))
     given = execution_input(hostile, Carried((hostile.key,)))
     assert given["detailType"] == HOSTILE
-    archive = {"category": "UNKNOWN", "action": "archive", "says": HOSTILE}
+    archive = {"category": "UNKNOWN", "action": "archive", "explanation": HOSTILE}
     walk = Walk(DEFINITION, lambda state, payload: archive if state == "Classify" else payload)
     told = walk.run(given)
-    assert (told["detailType"], told["verdict"]["says"]) == (HOSTILE, HOSTILE)
+    assert (told["detailType"], told["verdict"]["explanation"]) == (HOSTILE, HOSTILE)
     assert HOSTILE not in json.dumps({**given, "detailType": ""})
 
 
@@ -116,9 +116,9 @@ def test_an_event_cannot_forge_a_log_line_a_metric_or_a_dimension(
         forged(TriageStamp(HOSTILE, HOSTILE, 1, HOSTILE), json.dumps(envelope(HOSTILE)), "message-3"),
     ]
     services = Processing(
-        store=FakeEventStore(), ledger=FakeLedger(), queue=FakeQueue(), executions=FakeExecutions(), directory=None,
+        store=FakeEventStore(), attempt_log=FakeAttemptLog(), queue=FakeQueue(), executions=FakeExecutions(), user_directory=None,
         enrichment_required=False, backoff_base_seconds=1, backoff_cap_seconds=1,
-        clock=lambda: NOW, chance=lambda: 0.5,
+        clock=lambda: NOW, rng=lambda: 0.5,
     )  # fmt: skip
     processor.app.lambda_handler({"Records": batch}, Context(), services=services)
     dead_letter_intake.app.lambda_handler(
@@ -154,8 +154,8 @@ def test_an_execution_that_works_on_another_letter_says_nothing_about_this_one(w
     stamp = TriageStamp("event-2", named, 1, "no token")
     assert world.take_in(dead(forged(stamp, quiet_body("event-2")))) == []
     (own,) = [name for name in world.executions.running if name != VICTIM]
-    assert world.executions.inputs[own]["letterId"] == "event-2"
-    assert world.executions.inputs[VICTIM]["evidence"] == ["dead-letters/event-1/message-1.json"]
+    assert world.executions.inputs[own]["eventId"] == "event-2"
+    assert world.executions.inputs[VICTIM]["snapshots"] == ["dead-letters/event-1/message-1.json"]
 
 
 def test_a_stolen_token_cannot_pass_off_an_event_as_stored(world: World) -> None:
@@ -170,7 +170,7 @@ def test_a_stolen_token_cannot_pass_off_an_event_as_stored(world: World) -> None
     assert world.output(VICTIM)["outcome"] == "ARCHIVED"
     assert world.output(VICTIM)["category"] == "UNKNOWN"
     (key,) = world.keys(ARCHIVE_PREFIX)
-    assert Letter.of_json(world.objects.texts[key]) == Letter.of(Message.of_record(letter()))
+    assert DeadLetter.of_json(world.objects.texts[key]) == DeadLetter.of(Message.of_record(letter()))
     assert world.process(*late) == [], "and its message is stored when its turn comes"
     assert set(world.store.items) == {"event-1", "event-2"}
     world.at_rest()

@@ -11,7 +11,7 @@ import pytest
 from holdfast.domain.errors import Throttled, Unavailable
 from holdfast.domain.identity import execution_name
 from holdfast.domain.intake import Intake
-from holdfast.domain.letters import Letter
+from holdfast.domain.letters import DeadLetter
 from holdfast.domain.policy import CATEGORIES
 from holdfast.domain.ports import Execution
 from holdfast.domain.sweep import Sweeper, SweepReport
@@ -32,7 +32,7 @@ class World:
         self.store = FakeEventStore(self.journal)
 
     def keep(self, text: str | None = None, message_id: str = "message-1", *, hours: int = 48, **changes: Any) -> str:
-        letter = Letter.of(message(text or body(), message_id, **changes))
+        letter = DeadLetter.of(message(text or body(), message_id, **changes))
         self.objects.age = timedelta(hours=hours)
         self.objects.create(letter.key, letter.as_json())
         return letter.key
@@ -91,23 +91,23 @@ def test_what_an_execution_left_behind_is_adopted_by_the_next_generation(world: 
     world.executions.end(NAME, status)
     assert world.sweep() == SweepReport(seen=1, adopted=1, oldest_hours=48.0)
     assert world.executions.running == [f"{NAME}-g1"]
-    assert world.executions.inputs[f"{NAME}-g1"]["evidence"] == [key]
+    assert world.executions.inputs[f"{NAME}-g1"]["snapshots"] == [key]
     assert world.sweep().left == 1, "a second sweep finds it in good hands"
 
 
 def test_what_the_execution_before_it_spent_goes_on_counting(world: World) -> None:
     key = world.keep()
     world.executions.end(NAME, Execution.ABORTED)
-    world.executions.last_inputs[NAME] = {"evidence": [key], "attempts": 2, "history": ["CRASHED", "CRASHED"]}
+    world.executions.last_inputs[NAME] = {"snapshots": [key], "redrives": 2, "history": ["CRASHED", "CRASHED"]}
     world.sweep()
     started = world.executions.inputs[f"{NAME}-g1"]
-    assert (started["evidence"], started["attempts"], started["history"]) == ([key], 2, ["CRASHED", "CRASHED"])
+    assert (started["snapshots"], started["redrives"], started["history"]) == ([key], 2, ["CRASHED", "CRASHED"])
 
 
 def archive(world: World, text: str, *, digest_of: str = "event-1", day: str = "2026-11-22") -> str:
     """Put a letter into the archive, as another execution than its own."""
     key = f"archive/category=EXHAUSTED/dt={day}/{execution_name(ACD_START, digest_of, 'another')}.json"
-    world.objects.create(key, Letter.of(message(text, "another")).as_json())
+    world.objects.create(key, DeadLetter.of(message(text, "another")).as_json())
     return key
 
 
@@ -153,12 +153,12 @@ def test_evidence_that_no_execution_was_ever_started_for_is_adopted(world: World
 
 
 def test_all_evidence_of_a_letter_goes_to_one_execution_the_newest_last(world: World) -> None:
-    newest = world.keep(message_id="a-newer", hours=30, attributes=stamped(execution=f"{MACHINE}gone", attempt=3))
+    newest = world.keep(message_id="a-newer", hours=30, attributes=stamped(execution=f"{MACHINE}gone", redrives=3))
     oldest = world.keep(message_id="message-1", hours=60)
     assert world.sweep().adopted == 2
     (started,) = world.executions.inputs.values()
-    assert started["evidence"] == [oldest, newest]
-    assert (started["messageId"], started["attempts"]) == ("a-newer", 3)
+    assert started["snapshots"] == [oldest, newest]
+    assert (started["messageId"], started["redrives"]) == ("a-newer", 3)
 
 
 def test_one_young_piece_of_evidence_keeps_the_letter_out_of_the_sweep(world: World) -> None:
@@ -175,10 +175,10 @@ def test_the_execution_that_redrove_the_message_is_asked_too(world: World) -> No
 
 @pytest.mark.parametrize("status", [Execution.SUCCEEDED, Execution.RUNNING])
 def test_another_letter_s_stamp_says_nothing_about_this_evidence(world: World, status: Execution) -> None:
-    world.keep(attributes=stamped("event-2", execution=f"{MACHINE}another", attempt=9))
+    world.keep(attributes=stamped("event-2", execution=f"{MACHINE}another", redrives=9))
     world.executions.end("another", status)
     assert world.sweep().adopted == 1
-    assert world.executions.inputs[NAME]["attempts"] == 0
+    assert world.executions.inputs[NAME]["redrives"] == 0
 
 
 def test_an_older_generation_that_failed_does_not_hide_a_newer_one_that_runs(world: World) -> None:
@@ -194,14 +194,14 @@ def test_one_letter_s_trouble_keeps_no_other_from_being_adopted(world: World, er
         world.keep(body(f"event-{number}"), f"message-{number}")
     world.journal.fail("executions.start", None, error)
     report = world.sweep()
-    assert (report.adopted, report.failed, report.troubles) == (2, 1, [type(error).__name__])
+    assert (report.adopted, report.failed, report.bookkeeping_errors) == (2, 1, [type(error).__name__])
     assert world.sweep().adopted == 1
 
 
 def test_evidence_that_cannot_be_read_is_told_and_stays(world: World) -> None:
     world.objects.create("dead-letters/event-9/x.json", "scribble")
     report = world.sweep()
-    assert (report.failed, report.troubles) == (1, ["EvidenceMissing"])
+    assert (report.failed, report.bookkeeping_errors) == (1, ["SnapshotMissing"])
     assert list(world.objects.texts) == ["dead-letters/event-9/x.json"]
 
 

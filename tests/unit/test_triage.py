@@ -12,27 +12,36 @@ import pytest
 
 from holdfast.domain.attempts import Attempt, AttemptKey, Status, crashed, in_order, of_message
 from holdfast.domain.errors import (
-    EvidenceMissing,
     Failure,
     HoldfastError,
     InvalidInput,
     Rejected,
+    SnapshotMissing,
     Throttled,
     Unavailable,
 )
-from holdfast.domain.letters import Letter
+from holdfast.domain.letters import DeadLetter
 from holdfast.domain.policy import Limits, Policy
 from holdfast.domain.processing import Record
-from holdfast.domain.triage import Archivist, Case, Classifier, Redriver, Settler, archive_key, load_letter, message_ids
+from holdfast.domain.triage import (
+    Archiver,
+    Classifier,
+    Redriver,
+    Settler,
+    TriageInput,
+    archive_key,
+    load_letter,
+    message_ids,
+)
 from tests.fakes import (
     MACHINE,
     NOW,
-    FakeAnnouncements,
+    FakeAttemptLog,
     FakeDeadline,
     FakeEventStore,
-    FakeLedger,
     FakeObjects,
     FakeQueue,
+    FakeTriageEvents,
     Journal,
 )
 from tests.unit.samples import ACD_START, PERSONAL, body, message, stamped
@@ -42,7 +51,7 @@ MOVED = {"DeadLetterQueueSourceArn": "arn:aws:sqs:eu-central-1:123456789012:buff
 DEAD_SINCE = int(NOW.timestamp() * 1000) - 7_200_000
 VERDICT = {
     "category": "REJECTED",
-    "rule": "refused-downstream",
+    "rule": "rejected-downstream",
     "action": "archive",
     "fingerprint": "f",
     "evidence": {},
@@ -57,31 +66,31 @@ class World:
 
     def __post_init__(self) -> None:
         self.store = FakeEventStore(self.journal)
-        self.ledger = FakeLedger(self.journal)
+        self.attempt_log = FakeAttemptLog(self.journal)
         self.objects = FakeObjects(self.journal)
         self.queue = FakeQueue(self.journal)
-        self.announcements = FakeAnnouncements(self.journal)
-        self.classifier = Classifier(self.store, self.ledger, self.objects, POLICY, Limits(5, 96))
-        self.archivist = Archivist(self.objects, self.ledger)
+        self.triage_events = FakeTriageEvents(self.journal)
+        self.classifier = Classifier(self.store, self.attempt_log, self.objects, POLICY, Limits(5, 96))
+        self.archivist = Archiver(self.objects, self.attempt_log)
         self.redriver = Redriver(self.objects, self.queue)
-        self.settler = Settler(self.objects, self.announcements)
+        self.settler = Settler(self.objects, self.triage_events)
 
-    def keep(self, text: str, message_id: str = "message-1", **changes: Any) -> Case:
+    def keep(self, text: str, message_id: str = "message-1", **changes: Any) -> TriageInput:
         """Put a letter into custody."""
-        letter = Letter.of(message(text, message_id, **changes))
+        letter = DeadLetter.of(message(text, message_id, **changes))
         self.objects.create(letter.key, letter.as_json())
-        return Case.read({"letterId": letter.letter_id, "evidence": [letter.key], "deadSince": DEAD_SINCE})
+        return TriageInput.read({"eventId": letter.event_id, "snapshots": [letter.key], "firstSentAt": DEAD_SINCE})
 
     def note(
         self, receives: int, status: Status, failure: Failure | None = None, message_id: str = "message-1"
     ) -> None:
         key = AttemptKey("event-1", message_id, receives)
-        self.ledger.attempts[key] = Attempt(key, status, f"2026-11-23T11:0{receives}:00.000Z", "request", failure)
+        self.attempt_log.attempts[key] = Attempt(key, status, f"2026-11-23T11:0{receives}:00.000Z", "request", failure)
 
     def store_event(self) -> None:
         record = Record.of({"messageId": "m", "receiptHandle": "r", "body": body()})
         assert not isinstance(record.event, Failure)
-        self.store.items[record.letter_id] = None  # type: ignore[assignment]  # that it is there is all that is asked
+        self.store.items[record.event_id] = None  # type: ignore[assignment]  # that it is there is all that is asked
 
 
 @pytest.fixture
@@ -93,28 +102,32 @@ def world() -> World:
 
 
 def test_an_input_of_an_older_definition_is_read() -> None:
-    assert Case.read({"letterId": "event-1", "evidence": [KEY]}) == Case("event-1", (KEY,))
+    assert TriageInput.read({"eventId": "event-1", "snapshots": [KEY]}) == TriageInput("event-1", (KEY,))
 
 
 def test_missing_and_null_fields_count_as_nothing_yet() -> None:
-    nothing = dict.fromkeys(("attempts", "history", "redrive", "deadSince", "replayOf"))
-    assert Case.read({"letterId": "event-1", "evidence": [KEY], **nothing, "novelty": 1}) == Case("event-1", (KEY,))
+    nothing = dict.fromkeys(("redrives", "history", "redriveOutcome", "firstSentAt", "replayOf"))
+    assert TriageInput.read({"eventId": "event-1", "snapshots": [KEY], **nothing, "novelty": 1}) == TriageInput(
+        "event-1", (KEY,)
+    )
 
 
 def test_a_full_input_is_read() -> None:
-    case = Case.read(
+    case = TriageInput.read(
         {
-            "schemaVersion": 1,
-            "letterId": "event-1",
-            "evidence": ["old", KEY],
-            "attempts": 2,
+            "schemaVersion": 2,
+            "eventId": "event-1",
+            "snapshots": ["old", KEY],
+            "redrives": 2,
             "history": ["UNKNOWN", "CRASHED"],
-            "redrive": "DEAD_AGAIN",
-            "deadSince": 5,
+            "redriveOutcome": "DEAD_LETTERED_AGAIN",
+            "firstSentAt": 5,
             "replayOf": {"key": "archive/x"},
         }
     )
-    assert case == Case("event-1", ("old", KEY), 2, ("UNKNOWN", "CRASHED"), "DEAD_AGAIN", 5, replay=True)
+    assert case == TriageInput(
+        "event-1", ("old", KEY), 2, ("UNKNOWN", "CRASHED"), "DEAD_LETTERED_AGAIN", 5, replay=True
+    )
     assert case.current == KEY
 
 
@@ -122,32 +135,32 @@ def test_a_full_input_is_read() -> None:
     "data",
     [
         {},
-        {"letterId": "", "evidence": [KEY]},
-        {"letterId": 5, "evidence": [KEY]},
-        {"letterId": "event-1"},
-        {"letterId": "event-1", "evidence": []},
-        {"letterId": "event-1", "evidence": KEY},
-        {"letterId": "event-1", "evidence": [KEY, None]},
+        {"eventId": "", "snapshots": [KEY]},
+        {"eventId": 5, "snapshots": [KEY]},
+        {"eventId": "event-1"},
+        {"eventId": "event-1", "snapshots": []},
+        {"eventId": "event-1", "snapshot": KEY},
+        {"eventId": "event-1", "snapshots": [KEY, None]},
     ],
 )
 def test_an_input_that_names_no_letter_or_no_evidence_is_refused(data: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
-        Case.read(data)
+        TriageInput.read(data)
 
 
 def test_evidence_that_is_gone_or_another_letter_s_is_named_so(world: World) -> None:
     case = world.keep(body())
-    with pytest.raises(EvidenceMissing, match="another letter"):
-        load_letter(world.objects, Case("event-2", case.evidence))
+    with pytest.raises(SnapshotMissing, match="another letter"):
+        load_letter(world.objects, TriageInput("event-2", case.snapshots))
     world.objects.texts.clear()
-    with pytest.raises(EvidenceMissing, match="gone"):
+    with pytest.raises(SnapshotMissing, match="gone"):
         load_letter(world.objects, case)
 
 
 # -- classify ------------------------------------------------------------------------------------------------------
 
 
-def category(world: World, case: Case) -> str:
+def category(world: World, case: TriageInput) -> str:
     return world.classifier.classify(case, NOW).category
 
 
@@ -155,8 +168,8 @@ def test_a_stored_event_is_recovered_whatever_else_is_known(world: World) -> Non
     case = world.keep(body(), system=MOVED)
     world.note(5, Status.FAILED, Failure.of(Rejected("too large")))
     world.store_event()
-    for redrive in (None, "DEAD_AGAIN", "STORED", "SILENT", "NOT_SENT"):
-        asked = Case(case.letter_id, case.evidence, rounds=99, redrive=redrive)
+    for redrive in (None, "DEAD_LETTERED_AGAIN", "STORED", "SILENT", "NOT_SENT"):
+        asked = TriageInput(case.event_id, case.snapshots, redrives=99, redrive_outcome=redrive)
         assert category(world, asked) == "ALREADY_STORED"
 
 
@@ -202,9 +215,9 @@ def test_an_undelivered_event_is_told_by_eventbridge_s_attributes(world: World) 
 
 def test_a_ledger_that_is_down_leaves_a_gap_and_no_failure(world: World) -> None:
     case = world.keep(body(), system=MOVED)
-    world.journal.break_down("ledger.of_letter", Unavailable("down"))
+    world.journal.break_down("attemptlog.of_event", Unavailable("down"))
     verdict = world.classifier.classify(case, NOW)
-    assert (verdict.category, verdict.action, verdict.evidence.ledger) == ("UNKNOWN", "retry", "unreadable")
+    assert (verdict.category, verdict.action, verdict.evidence.attempt_log) == ("UNKNOWN", "retry", "unreadable")
 
 
 @pytest.mark.parametrize("call", ["eventstore.holds", "objects.read"])
@@ -219,7 +232,7 @@ def test_the_age_counts_from_the_letter_s_first_death(world: World) -> None:
     case = world.keep(body())
     assert world.classifier.gather(case, NOW).age_hours == 2.0
     assert world.classifier.classify(case, NOW + timedelta(hours=94)).category == "EXPIRED"
-    unknown = Case(case.letter_id, case.evidence)
+    unknown = TriageInput(case.event_id, case.snapshots)
     assert world.classifier.gather(unknown, NOW).age_hours == 0.0
 
 
@@ -231,7 +244,7 @@ def test_a_verdict_holds_nothing_of_the_payload(world: World) -> None:
 def test_attempts_are_told_in_the_order_in_which_they_happened(world: World) -> None:
     for receives in (3, 1, 2):
         world.note(receives, Status.FAILED)
-    found = world.ledger.of_letter("event-1")
+    found = world.attempt_log.of_event("event-1")
     assert [attempt.key.receive_count for attempt in in_order(found)] == [1, 2, 3]
     assert [attempt.key.receive_count for attempt in of_message(found, "message-1")] == [1, 2, 3]
     assert of_message(found, "another") == []
@@ -243,22 +256,22 @@ def test_attempts_are_told_in_the_order_in_which_they_happened(world: World) -> 
 
 def test_the_exact_message_goes_back_with_a_stamp_that_finds_the_execution(world: World) -> None:
     case = world.keep(body(), attributes={"Own": {"dataType": "Number", "stringValue": "1"}})
-    sent = world.redriver.redrive(Case("event-1", case.evidence, rounds=2), ARN, "token-2")
+    sent = world.redriver.redrive(TriageInput("event-1", case.snapshots, redrives=2), ARN, "token-2")
     assert sent == {"messageId": "sent-1", "stamped": True}
     (outgoing,) = world.queue.sent
     assert outgoing.body == body()
     assert outgoing.message_attributes["Own"] == {"DataType": "Number", "StringValue": "1"}
     assert json.loads(outgoing.message_attributes["Triage"]["StringValue"]) == {
-        "letterId": "event-1",
+        "eventId": "event-1",
         "execution": ARN,
-        "attempt": 2,
+        "redrives": 2,
         "taskToken": "token-2",
     }
 
 
 def test_the_newest_evidence_is_the_one_that_is_sent(world: World) -> None:
     old, new = world.keep(body(), "message-1"), world.keep(body(), "message-2", attributes=stamped())
-    world.redriver.redrive(Case("event-1", old.evidence + new.evidence), ARN, "token")
+    world.redriver.redrive(TriageInput("event-1", old.snapshots + new.snapshots), ARN, "token")
     assert world.journal.calls[-2:] == ["objects.read", "queue.send"]
     assert world.queue.sent[0].message_attributes.keys() == {"Triage"}
 
@@ -289,9 +302,9 @@ def test_the_archive_object_is_the_contract_s(world: World) -> None:
     assert key == "archive/category=REJECTED/dt=2026-11-23/acd-start-x.json"
     document = json.loads(world.objects.texts[key])
     assert list(document) == [
-        "schemaVersion", "letterId", "verdict", "attempts", "event", "executionArn", "archivedAt", "message",
+        "schemaVersion", "eventId", "verdict", "attempts", "event", "executionArn", "archivedAt", "message",
     ]  # fmt: skip
-    assert document["schemaVersion"] == 1
+    assert document["schemaVersion"] == 2
     assert document["verdict"] == VERDICT
     assert [attempt["messageId"] for attempt in document["attempts"]] == ["message-0", "message-1"]
     assert document["attempts"][1]["errorType"] == "Unavailable"
@@ -312,7 +325,7 @@ def test_a_body_that_nobody_can_read_is_archived_to_the_byte(world: World, text:
     key = world.archivist.archive(world.keep(text), VERDICT, ARN, ARCHIVED_AT)
     document = json.loads(world.objects.texts[key])
     assert (document["message"]["body"], document["event"]) == (text, None)
-    assert Letter.of_json(world.objects.texts[key]).message.body == text
+    assert DeadLetter.of_json(world.objects.texts[key]).message.body == text
 
 
 def test_a_retry_meets_its_own_object_and_the_first_write_stands(world: World) -> None:
@@ -328,7 +341,7 @@ def test_a_retry_meets_its_own_object_and_the_first_write_stands(world: World) -
 def test_an_object_of_another_execution_is_refused(world: World, standing: str) -> None:
     case = world.keep(body())
     world.objects.create(archive_key("REJECTED", ARCHIVED_AT, ARN), standing)
-    with pytest.raises(EvidenceMissing):
+    with pytest.raises(SnapshotMissing):
         world.archivist.archive(case, VERDICT, ARN, ARCHIVED_AT)
 
 
@@ -342,7 +355,7 @@ def test_the_same_input_gives_the_same_bytes(world: World) -> None:
 
 def test_an_archive_without_its_history_is_better_than_none(world: World) -> None:
     case = world.keep(body())
-    world.journal.break_down("ledger.of_letter", Unavailable("down"))
+    world.journal.break_down("attemptlog.of_event", Unavailable("down"))
     key = world.archivist.archive(case, VERDICT, ARN, ARCHIVED_AT)
     assert json.loads(world.objects.texts[key])["attempts"] == []
 
@@ -363,22 +376,22 @@ def test_an_archive_that_cannot_be_written_fails_and_the_evidence_stays(world: W
 )
 def test_all_evidence_is_released_and_the_world_is_told(world: World, outcome: str, told: str) -> None:
     first, second = world.keep(body(), "message-1"), world.keep(body(), "message-2")
-    case = Case("event-1", first.evidence + second.evidence)
-    assert world.settler.settle(case, {"outcome": outcome, "letterId": "event-1"}) == {"released": True}
+    case = TriageInput("event-1", first.snapshots + second.snapshots)
+    assert world.settler.settle(case, {"outcome": outcome, "eventId": "event-1"}) == {"released": True}
     assert world.objects.texts == {}
-    assert world.announcements.published == [(told, {"outcome": outcome, "letterId": "event-1"})]
+    assert world.triage_events.published == [(told, {"outcome": outcome, "eventId": "event-1"})]
 
 
 def test_failing_to_release_fails_no_letter(world: World) -> None:
     case = world.keep(body())
     world.journal.fail("objects.delete", Unavailable("down"))
     assert world.settler.settle(case, {"outcome": "ARCHIVED"}) == {"released": False}
-    assert len(world.announcements.published) == 1
+    assert len(world.triage_events.published) == 1
 
 
 def test_failing_to_tell_fails_and_can_be_repeated(world: World) -> None:
     case = world.keep(body())
-    world.journal.fail("announcements.publish", Unavailable("down"))
+    world.journal.fail("triageevents.publish", Unavailable("down"))
     with pytest.raises(HoldfastError):
         world.settler.settle(case, {"outcome": "ARCHIVED"})
     assert world.settler.settle(case, {"outcome": "ARCHIVED"}) == {"released": True}
@@ -391,7 +404,7 @@ def test_a_replayed_letter_s_archive_object_stays_and_is_tagged_once_its_event_i
     archived = "archive/category=UNKNOWN/dt=2026-11-20/x.json"
     world.objects.create(archived, "{}")
     again = world.keep(body(), "message-2")
-    world.settler.settle(Case("event-1", (archived, *again.evidence), replay=True), {"outcome": outcome})
+    world.settler.settle(TriageInput("event-1", (archived, *again.snapshots), replay=True), {"outcome": outcome})
     assert list(world.objects.texts) == [archived]
     assert world.objects.tagged.get(archived) == tags
 

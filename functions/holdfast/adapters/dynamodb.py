@@ -45,7 +45,7 @@ class EventsTable:
         results: dict[str, Stored | Failure] = {}
         for chunk in chunks(events, STATEMENTS_PER_CALL):
             if deadline.remaining() <= 0:
-                results |= {event.letter_id: DEFERRED for event in chunk}
+                results |= {event.event_id: DEFERRED for event in chunk}
             else:
                 results |= self._store_chunk(chunk)
         return results
@@ -55,9 +55,9 @@ class EventsTable:
         results: dict[str, Stored | Failure] = {}
         for event in events:
             try:
-                statements[event.letter_id] = self._statement(event)
+                statements[event.event_id] = self._statement(event)
             except Exception as error:  # noqa: BLE001 - one event that finds no place must not take its mates with it
-                results[event.letter_id] = Failure.of(error)
+                results[event.event_id] = Failure.of(error)
         if statements:
             results |= self._execute(statements)
         return results
@@ -69,8 +69,8 @@ class EventsTable:
         except HoldfastError as error:
             return dict.fromkeys(statements, Failure.of(error))
         return {
-            letter_id: _result(response.get("Error"))
-            for letter_id, response in zip(statements, answer["Responses"], strict=True)
+            event_id: _result(response.get("Error"))
+            for event_id, response in zip(statements, answer["Responses"], strict=True)
         }
 
     def _statement(self, event: StorableEvent) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class EventsTable:
     def _item(self, event: StorableEvent) -> dict[str, dict[str, Any]]:
         expires = event.received_at + timedelta(days=self.retention_days)
         item: dict[str, dict[str, Any]] = {
-            "eventId": {"S": event.letter_id},
+            "eventId": {"S": event.event_id},
             "source": {"S": event.source},
             "detailType": {"S": event.detail_type},
             "receivedAt": {"S": format_time(event.received_at)},
@@ -100,16 +100,16 @@ class EventsTable:
         packed = zlib.compress(event.text.encode(), level=1)
         if len(packed) <= EVENT_BYTES_LIMIT:
             return {"eventPacked": {"B": packed}}
-        key = f"events/{event.letter_id}.json"
+        key = f"events/{event.event_id}.json"
         self.overflow.create(key, event.text)  # what stands there already is the same event's first delivery
         return {"eventPointer": {"M": {"bucket": {"S": self.overflow_bucket}, "key": {"S": key}}}}
 
-    def holds(self, letter_id: str) -> bool:
+    def holds(self, event_id: str) -> bool:
         """Whether the table holds the event (strongly consistent)."""
         with translated("look up the event"):
             answer = self.client.get_item(
                 TableName=self.name,
-                Key={"eventId": {"S": letter_id}},
+                Key={"eventId": {"S": event_id}},
                 ConsistentRead=True,
                 ProjectionExpression="eventId",
             )
@@ -150,7 +150,7 @@ def _result(error: Mapping[str, Any] | None) -> Stored | Failure:
 
 @dataclass(frozen=True, slots=True)
 class AttemptsTable:
-    """The ledger: ``letterId`` and ``attempt`` = ``<messageId>#<receiveCount>``."""
+    """The attempt log: ``eventId`` and ``attempt`` = ``<messageId>#<receiveCount>``."""
 
     client: Any
     name: str
@@ -188,12 +188,12 @@ class AttemptsTable:
             else:
                 raise Unavailable("note attempts: some items stayed unprocessed")
 
-    def of_letter(self, letter_id: str) -> list[Attempt]:
+    def of_event(self, event_id: str) -> list[Attempt]:
         """All attempts of a letter (strongly consistent)."""
         query = {
             "TableName": self.name,
-            "KeyConditionExpression": "letterId = :letter",
-            "ExpressionAttributeValues": {":letter": {"S": letter_id}},
+            "KeyConditionExpression": "eventId = :letter",
+            "ExpressionAttributeValues": {":letter": {"S": event_id}},
             "ConsistentRead": True,
         }
         with translated("read the letter's attempts"):
@@ -222,13 +222,13 @@ class AttemptsTable:
 
 
 def _key(key: AttemptKey) -> dict[str, Any]:
-    return {"letterId": {"S": key.letter_id}, "attempt": {"S": key.sort_key}}
+    return {"eventId": {"S": key.event_id}, "attempt": {"S": key.sort_key}}
 
 
 def _attempt(item: Mapping[str, Any]) -> Attempt:
     message_id, _, count = item["attempt"]["S"].rpartition("#")
     return Attempt(
-        key=AttemptKey(item["letterId"]["S"], message_id, int(count)),
+        key=AttemptKey(item["eventId"]["S"], message_id, int(count)),
         status=Status(item["status"]["S"]),
         at=item["at"]["S"],
         request_id=item["requestId"]["S"],

@@ -125,7 +125,7 @@ class Breaker:
         self._error = None
 
 
-class GenesysDirectory:
+class GenesysUserDirectory:
     """Users by id, cached per execution environment, absence too."""
 
     def __init__(
@@ -136,7 +136,7 @@ class GenesysDirectory:
         breaker_seconds: tuple[float, float] = (2.0, BREAKER_CAP_SECONDS),
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
-        chance: Callable[[], float] = random.random,
+        rng: Callable[[], float] = random.random,
     ) -> None:
         """Nothing is called before the first lookup. ``breaker_seconds`` are its base and its cap."""
         self._usage: Counter[str] = Counter()
@@ -146,7 +146,7 @@ class GenesysDirectory:
         self._calls = ThreadPoolExecutor(thread_name_prefix="genesys")
         self._clock = clock
         self._sleep = sleep
-        self._chance = chance
+        self._rng = rng
         self._users: TTLCache[str, User | None] = TTLCache(CACHED_USERS, CACHE_SECONDS, timer=clock)
         self._breaker = Breaker(*breaker_seconds, clock)
         self._token = ""
@@ -302,7 +302,7 @@ class GenesysDirectory:
         return Answer(response.status, response.headers.get("Retry-After", ""), bytes(content))
 
     def _wait(self, number: int, error: HoldfastError) -> float:
-        jitter: float = self._chance() * BACKOFF_BASE_SECONDS * 2**number
+        jitter: float = self._rng() * BACKOFF_BASE_SECONDS * 2**number
         return (error.retry_after or 0.0) + jitter
 
     def _users_of(self, answer: Answer) -> dict[str, User]:

@@ -48,8 +48,8 @@ class TriageExecutions:
                 if code_of(error) in _ABSENT:
                     return ExecutionReport(Execution.ABSENT)
                 raise
-        letter_id = _object(answer.get("input")).get("letterId")
-        return ExecutionReport(Execution(answer["status"]), letter_id, _object(answer.get("output")) or None)
+        event_id = _object(answer.get("input")).get("eventId")
+        return ExecutionReport(Execution(answer["status"]), event_id, _object(answer.get("output")) or None)
 
     def last_input(self, name_or_arn: str) -> Mapping[str, Any]:
         """What the last state that it entered was given; empty for an execution that is not this machine's, or gone.

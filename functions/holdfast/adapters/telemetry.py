@@ -1,4 +1,4 @@
-"""Logs and metrics: structured, correlated by letter id, and never with anything of a payload."""
+"""Logs and metrics: structured, correlated by event id, and never with anything of a payload."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The ledger of attempts: what a worker says about an event before and after its work.
+"""The attempt log of attempts: what a worker says about an event before and after its work.
 
 A happy event is never written here. From the second receive on an attempt is marked *started* before the work and
 closed after it, which tells two deaths apart: started and never closed, the worker died on it; received often and
-never started, it never ran (it was throttled, or the ledger was down).
+never started, it never ran (it was throttled, or the attempt log was down).
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ class Status(StrEnum):
 class AttemptKey:
     """One receive of one message of one letter."""
 
-    letter_id: str
+    event_id: str
     message_id: str
     receive_count: int
 
     @property
     def sort_key(self) -> str:
-        """The ledger's sort key."""
+        """The attempt log's sort key."""
         return f"{self.message_id}#{self.receive_count}"
 
     def earlier(self) -> list[AttemptKey]:
         """The receives before this one, the last first."""
-        return [AttemptKey(self.letter_id, self.message_id, count) for count in range(self.receive_count - 1, 0, -1)]
+        return [AttemptKey(self.event_id, self.message_id, count) for count in range(self.receive_count - 1, 0, -1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One line of the ledger. ``at`` is ISO UTC; ``failure`` stands for failed and deferred attempts."""
+    """One line of the attempt log. ``at`` is ISO UTC; ``failure`` stands for failed and deferred attempts."""
 
     key: AttemptKey
     status: Status

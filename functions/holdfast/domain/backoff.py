@@ -15,7 +15,7 @@ def visibility_seconds(
     *,
     base: int,
     cap: int,
-    chance: Callable[[], float],
+    rng: Callable[[], float],
     retry_after: float | None = None,
 ) -> int:
     """Full-jitter exponential backoff by receive count, in whole seconds, at least 1.
@@ -24,6 +24,6 @@ def visibility_seconds(
     wave. ``chance`` gives a number in [0, 1).
     """
     ceiling = min(cap, base * 2 ** min(max(receive_count - 1, 0), 32))
-    jitter = chance() * ceiling
+    jitter = rng() * ceiling
     seconds = max(1.0, (retry_after or 0.0) + jitter)
     return int(min(-(-seconds // 1), MAX_VISIBILITY_SECONDS - _RECEIVE_MARGIN_SECONDS))

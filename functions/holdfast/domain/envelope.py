@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from holdfast.domain.errors import InvalidEvent, MalformedBody
-from holdfast.domain.identity import event_id_of, letter_id, letter_id_of_bytes
+from holdfast.domain.identity import event_id_of_bytes, producer_id_of, to_event_id
 from holdfast.domain.strict_json import encodable, members, parse, serialise
 from holdfast.domain.users import User, UserReference, references
 
@@ -30,7 +30,7 @@ class Event:
     it is in the processor's cache, saves a little more (docs/performance.md).
     """
 
-    letter_id: str
+    event_id: str
     source: str
     detail_type: str
     time: str | None
@@ -96,8 +96,8 @@ def decode(body: str) -> Event:
         raise InvalidEvent("the envelope has no detail object")
     if not (isinstance(source, str) and source and isinstance(detail_type, str) and detail_type):
         raise InvalidEvent("the envelope lacks its source or its detail-type")
-    event_id = event_id_of(envelope)
-    if event_id is None:
+    producer_id = producer_id_of(envelope)
+    if producer_id is None:
         raise InvalidEvent("neither the envelope nor its detail has an id")
     if not (isinstance(detail.get("eventBody"), dict) or isinstance(detail.get("attributes"), dict)):
         raise InvalidEvent("the detail has neither an eventBody nor attributes")
@@ -107,7 +107,7 @@ def decode(body: str) -> Event:
     named = references(detail.get("topicName"), payload, text)
     in_text = text is not None and not any(isinstance(one.place, dict) for one in named)
     return Event(
-        letter_id=letter_id(event_id),
+        event_id=to_event_id(producer_id),
         source=source,
         detail_type=detail_type,
         time=_time_of(envelope, payload),
@@ -152,23 +152,23 @@ def examine(body: str) -> Event:
 
 
 def identify(body: str) -> tuple[str, dict[str, str] | None]:
-    """The letter id of any body, and the envelope's own words where it has some.
+    """The event id of any body, and the envelope's own words where it has some.
 
     Never fails. An id is taken from whatever can be parsed; a body that gives none is known by its bytes.
     """
     try:
         envelope = parse(body, finite=False)
     except MalformedBody:
-        return letter_id_of_bytes(body), None
-    event_id = event_id_of(envelope)
-    if event_id is None:
-        return letter_id_of_bytes(body), None
-    described = {"id": event_id}
+        return event_id_of_bytes(body), None
+    producer_id = producer_id_of(envelope)
+    if producer_id is None:
+        return event_id_of_bytes(body), None
+    described = {"id": producer_id}
     for name, key in (("source", "source"), ("detailType", "detail-type"), ("time", "time")):
         value = envelope.get(key)
         if isinstance(value, str):
             described[name] = value[:_KEY_LIMIT]
-    return letter_id(event_id), described
+    return to_event_id(producer_id), described
 
 
 def iso_time(value: Any) -> str | None:

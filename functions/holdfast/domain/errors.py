@@ -11,13 +11,13 @@
         ├── MalformedBody        not JSON that every consumer could read
         ├── InvalidEvent         JSON, but not an event
         ├── Rejected             refused for what it is: other 4xx, item too large
-        ├── EvidenceConflict     another letter stands where this one's evidence belongs
-        ├── EvidenceMissing      the evidence that an execution points to is gone
+        ├── SnapshotConflict     another letter stands where this one's evidence belongs
+        ├── SnapshotMissing      the evidence that an execution points to is gone
         └── InvalidInput         somebody started a function or a machine with an input that it cannot read
 
 The names of the transient leaves are the ``ErrorEquals`` of the state machines: Lambda reports only the class name of
 an exception, so Step Functions cannot match a base class. Messages hold nothing of a payload: they are written to
-logs, to the execution history and to the ledger.
+logs, to the execution history and to the attempt log.
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ class Rejected(PermanentError):
     category = "REJECTED"
 
 
-class EvidenceConflict(PermanentError):
+class SnapshotConflict(PermanentError):
     """Evidence with the same key and another content exists."""
 
 
-class EvidenceMissing(PermanentError):
+class SnapshotMissing(PermanentError):
     """The evidence is not where the pointer says."""
 
 

@@ -1,6 +1,6 @@
 """Who an event is, in every key, name and path.
 
-A producer chooses an event's id, so the id never becomes a key as it is: :func:`letter_id` is the only form used in
+A producer chooses an event's id, so the id never becomes a key as it is: :func:`event_id` is the only form used in
 keys, names and partition keys.
 """
 
@@ -16,7 +16,7 @@ _TAIL_LIMIT = 20
 EXECUTION_NAME_LIMIT = 80
 
 
-def event_id_of(envelope: Any) -> str | None:
+def producer_id_of(envelope: Any) -> str | None:
     """The id that the producer gave: the envelope's, else ``detail.id``; ``None`` where there is neither."""
     if not isinstance(envelope, dict):
         return None
@@ -25,29 +25,29 @@ def event_id_of(envelope: Any) -> str | None:
     return next((value for value in (envelope.get("id"), inner) if isinstance(value, str) and value), None)
 
 
-def letter_id(event_id: str) -> str:
+def to_event_id(producer_id: str) -> str:
     """The event's identity as a key: the id itself if it is harmless, else a hash of it. Survives every redrive."""
-    return event_id if _PLAIN_ID.fullmatch(event_id) else _hashed(event_id)
+    return producer_id if _PLAIN_ID.fullmatch(producer_id) else _hashed(producer_id)
 
 
-def letter_id_of_bytes(body: str) -> str:
+def event_id_of_bytes(body: str) -> str:
     """The identity of a body that names none: a hash of its bytes."""
     return _hashed(body)
 
 
-def execution_name(detail_type: str, letter: str, message_id: str, generation: int = 0) -> str:
-    """Name one triage execution: ``<topic's tail>-<hash of the letter>-<message id>[-g<n>]``.
+def execution_name(detail_type: str, event_id: str, message_id: str, generation: int = 0) -> str:
+    """Name one triage execution: ``<topic's tail>-<hash of the event id>-<message id>[-g<n>]``.
 
     Deterministic, so that a second delivery of the same dead letter meets the first one's execution; at most 80
     characters; tells an operator the topic and holds no personal data.
     """
     suffix = f"-g{generation}" if generation else ""
-    return f"{_topic_tail(detail_type)}-{letter_digest(letter)}-{_compact(message_id)}{suffix}"
+    return f"{_topic_tail(detail_type)}-{event_digest(event_id)}-{_compact(message_id)}{suffix}"
 
 
-def letter_digest(letter: str, length: int = 16) -> str:
+def event_digest(event_id: str, length: int = 16) -> str:
     """What every name of a letter's executions, and so of its archive objects, has in it."""
-    return hashlib.sha256(letter.encode()).hexdigest()[:length]
+    return hashlib.sha256(event_id.encode()).hexdigest()[:length]
 
 
 def _topic_tail(detail_type: str) -> str:

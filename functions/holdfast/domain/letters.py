@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.domain.envelope import identify
-from holdfast.domain.errors import EvidenceMissing
+from holdfast.domain.errors import SnapshotMissing
 
 TRIAGE_ATTRIBUTE = "Triage"
 MAX_ATTRIBUTES = 10
 #: Body plus names, types and values of the attributes.
 MAX_MESSAGE_BYTES = 1_048_576
-EVIDENCE_PREFIX = "dead-letters/"
+SNAPSHOT_PREFIX = "dead-letters/"
 #: Far beyond any limit of rounds; a forged one must not be a number that no state of triage can read.
-_MAX_ATTEMPT = 1_000
+_MAX_REDRIVES = 1_000
 
 #: What EventBridge adds to a message that it could not deliver to its target.
 #: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
@@ -128,9 +128,9 @@ class Message:
 class TriageStamp:
     """The content of the ``Triage`` attribute: which execution sent the message, and how to tell it the outcome."""
 
-    letter_id: str
+    event_id: str
     execution: str
-    attempt: int
+    redrives: int
     task_token: str
 
     @classmethod
@@ -138,20 +138,20 @@ class TriageStamp:
         """Read the attribute. It comes from a queue, so anything else than our own form counts as absent."""
         try:
             data = json.loads(text)
-            stamp = cls(data["letterId"], data["execution"], data["attempt"], data["taskToken"])
+            stamp = cls(data["eventId"], data["execution"], data["redrives"], data["taskToken"])
         except (ValueError, KeyError, TypeError, RecursionError):
             return None
-        texts = (stamp.letter_id, stamp.execution, stamp.task_token)
-        sound = all(isinstance(text, str) and text for text in texts) and type(stamp.attempt) is int
-        return stamp if sound and 0 <= stamp.attempt <= _MAX_ATTEMPT else None
+        texts = (stamp.event_id, stamp.execution, stamp.task_token)
+        sound = all(isinstance(text, str) and text for text in texts) and type(stamp.redrives) is int
+        return stamp if sound and 0 <= stamp.redrives <= _MAX_REDRIVES else None
 
     def write(self) -> str:
         """The attribute's text."""
         return json.dumps(
             {
-                "letterId": self.letter_id,
+                "eventId": self.event_id,
                 "execution": self.execution,
-                "attempt": self.attempt,
+                "redrives": self.redrives,
                 "taskToken": self.task_token,
             },
             separators=(",", ":"),
@@ -159,14 +159,14 @@ class TriageStamp:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """A dead letter in custody: who it is, and its exact message."""
 
-    letter_id: str
+    event_id: str
     message: Message
 
     @classmethod
-    def of(cls, message: Message) -> Letter:
+    def of(cls, message: Message) -> DeadLetter:
         """Identify a message."""
         letter, _ = identify(message.body)
         return cls(letter, message)
@@ -174,13 +174,13 @@ class Letter:
     @property
     def key(self) -> str:
         """Where its evidence stands in the archive bucket."""
-        return f"{evidence_folder(self.letter_id)}{self.message.message_id}.json"
+        return f"{snapshot_folder(self.event_id)}{self.message.message_id}.json"
 
     @property
     def stamp(self) -> TriageStamp | None:
         """The stamp of the redrive that sent it, if it is about this very letter: another one's proves nothing."""
         stamp = self.message.triage
-        return stamp if stamp and stamp.letter_id == self.letter_id else None
+        return stamp if stamp and stamp.event_id == self.event_id else None
 
     @property
     def detail_type(self) -> str:
@@ -190,25 +190,25 @@ class Letter:
 
     def as_json(self) -> str:
         """The evidence object."""
-        return json.dumps({"schemaVersion": 1, "letterId": self.letter_id, "message": self.message.as_json()})
+        return json.dumps({"schemaVersion": 2, "eventId": self.event_id, "message": self.message.as_json()})
 
     @classmethod
-    def of_json(cls, text: str) -> Letter:
-        """Read evidence, or the message out of an archive object (both hold ``letterId`` and ``message``).
+    def of_json(cls, text: str) -> DeadLetter:
+        """Read evidence, or the message out of an archive object (both hold ``eventId`` and ``message``).
 
         Raises:
-            EvidenceMissing: The object is neither.
+            SnapshotMissing: The object is neither.
         """
         try:
             data = json.loads(text)
-            return cls(data["letterId"], Message.of_json(data["message"]))
+            return cls(data["eventId"], Message.of_json(data["message"]))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise EvidenceMissing("the object is no evidence of a dead letter") from error
+            raise SnapshotMissing("the object is no evidence of a dead letter") from error
 
 
-def evidence_folder(letter_id: str) -> str:
+def snapshot_folder(event_id: str) -> str:
     """Where all evidence of a letter stands, and nobody else's."""
-    return f"{EVIDENCE_PREFIX}{letter_id}/"
+    return f"{SNAPSHOT_PREFIX}{event_id}/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ class Outgoing:
     stamped: bool
 
 
-def redriven(letter: Letter, stamp: TriageStamp) -> Outgoing:
+def redriven(letter: DeadLetter, stamp: TriageStamp) -> Outgoing:
     """Turn a dead letter back into the message that it was: the same body, the same attributes with their types.
 
     An older ``Triage`` is replaced, and what EventBridge added for its dead-letter queue is taken off. Where ten

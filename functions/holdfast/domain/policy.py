@@ -36,13 +36,13 @@ CATEGORIES = frozenset(
 ACTIONS = frozenset({"settle", "archive", "retry"})
 #: ``standard`` grows from round to round, ``slow`` waits at the cap from the first one on, ``now`` does not wait.
 SCHEDULES = frozenset({"standard", "slow", "now"})
-_RULE_KEYS = {"id", "category", "when", "action", "schedule", "limit", "says"}
+_RULE_KEYS = {"id", "category", "when", "action", "schedule", "limit", "explanation"}
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "below": lambda value, bound: value < bound,
     "atLeast": lambda value, bound: value >= bound,
 }
 #: The evidence that can be compared.
-_NUMBERS = frozenset({"retryAfter", "rounds", "ageHours"})
+_NUMBERS = frozenset({"retryAfter", "redrives", "ageHours"})
 _LIMIT_NAMES = {"maxRetries": "max_retries", "maxAgeHours": "max_age_hours"}
 
 
@@ -66,7 +66,7 @@ class Evidence:
         last_message: Its scrubbed message.
         retry_after: Seconds for which the upstream asked to be left alone.
         dead_lettered: SQS moved the message here after its last receive from the buffer.
-        redrive: Outcome of the last redrive: ``DEAD_AGAIN``, ``STORED``, ``SILENT``, ``NOT_SENT``, or ``None``.
+        redrive_outcome: Outcome of the last redrive: ``DEAD_LETTERED_AGAIN``, ``STORED``, ``SILENT``, ``NOT_SENT``, or ``None``.
         rounds: Redrives so far, earlier executions included.
         replay: An operator asked for this redrive.
         age_hours: Hours since the letter's first message was sent.
@@ -76,15 +76,15 @@ class Evidence:
     body: str = "EVENT"
     undelivered: bool = False
     error_code: str | None = None
-    ledger: str = "read"
+    attempt_log: str = "read"
     last_status: str | None = None
     last_category: str | None = None
     last_error: str | None = None
     last_message: str | None = None
     retry_after: float | None = None
     dead_lettered: bool = False
-    redrive: str | None = None
-    rounds: int = 0
+    redrive_outcome: str | None = None
+    redrives: int = 0
     replay: bool = False
     age_hours: float = 0.0
 
@@ -114,7 +114,7 @@ class Rule:
     category: str
     when: Mapping[str, Any]
     action: str
-    says: str
+    explanation: str
     schedule: str = "standard"
     limit: int | None = None
 
@@ -133,7 +133,7 @@ class Verdict:
     rule: str
     action: str
     schedule: str
-    says: str
+    explanation: str
     fingerprint: str
     policy: str
     evidence: Evidence
@@ -145,7 +145,7 @@ class Verdict:
             "rule": self.rule,
             "action": self.action,
             "schedule": self.schedule,
-            "says": self.says,
+            "explanation": self.explanation,
             "retryAfterSeconds": self.evidence.retry_after or 0,
             "fingerprint": self.fingerprint,
             "policy": self.policy,
@@ -179,7 +179,7 @@ class Policy:
             rule=rule.id,
             action=rule.action,
             schedule=rule.schedule,
-            says=rule.says,
+            explanation=rule.explanation,
             fingerprint=fingerprint(evidence),
             policy=self.hash,
             evidence=evidence,
@@ -246,7 +246,7 @@ def _faults_of_rule(number: int, raw: Any, text: str) -> list[str]:
         return [f"rule {number}: it has no id"]
     line = text[: max(text.find(json.dumps(raw["id"])), 0)].count("\n") + 1
     faults = [f"unknown key {key}" for key in sorted(raw.keys() - _RULE_KEYS)]
-    faults += [f"no {key}" for key in ("category", "when", "action", "says") if key not in raw]
+    faults += [f"no {key}" for key in ("category", "when", "action", "explanation") if key not in raw]
     if not _is_one_of(CATEGORIES, raw.get("category")):
         faults.append("its category does not exist")
     if not _is_one_of(ACTIONS, raw.get("action")):

@@ -19,7 +19,7 @@ from holdfast.domain.users import User
 
 Clock = Callable[[], datetime]
 #: A number in [0, 1).
-Chance = Callable[[], float]
+Rng = Callable[[], float]
 
 
 class Deadline(Protocol):
@@ -40,7 +40,7 @@ class Stored(StrEnum):
 class StorableEvent:
     """One event as the table keeps it. ``text`` is the enriched envelope as JSON."""
 
-    letter_id: str
+    event_id: str
     source: str
     detail_type: str
     event_time: str | None
@@ -53,13 +53,13 @@ class EventStore(Protocol):
     """The events table: the dedupe record, the record downstream and the outbox of the fan-out in one write."""
 
     def store(self, events: Sequence[StorableEvent], deadline: Deadline) -> Mapping[str, Stored | Failure]:
-        """Write each event unless the table holds it. Answers for every letter id given."""
+        """Write each event unless the table holds it. Answers for every event id given."""
 
-    def holds(self, letter_id: str) -> bool:
+    def holds(self, event_id: str) -> bool:
         """Whether the table holds the event: a strongly consistent read."""
 
 
-class Ledger(Protocol):
+class AttemptLog(Protocol):
     """The attempts table."""
 
     def read(self, keys: Collection[AttemptKey]) -> Mapping[AttemptKey, Attempt]:
@@ -68,11 +68,11 @@ class Ledger(Protocol):
     def write(self, attempts: Sequence[Attempt]) -> None:
         """Note attempts; a later line for the same receive replaces the earlier one."""
 
-    def of_letter(self, letter_id: str) -> list[Attempt]:
+    def of_event(self, event_id: str) -> list[Attempt]:
         """All attempts of a letter, of every message that carried it."""
 
 
-class Directory(Protocol):
+class UserDirectory(Protocol):
     """Users by id."""
 
     def lookup(self, user_ids: Collection[str], deadline: Deadline) -> Mapping[str, User | None]:
@@ -120,7 +120,7 @@ class ExecutionReport:
     """What is known of one execution: whose letter it works on, and its output once it has succeeded."""
 
     status: Execution
-    letter_id: str | None = None
+    event_id: str | None = None
     output: Mapping[str, Any] | None = None
 
 
@@ -173,7 +173,7 @@ class Objects(Protocol):
         """All objects below a prefix."""
 
 
-class Announcements(Protocol):
+class TriageEvents(Protocol):
     """Events about letters, on the enriched bus."""
 
     def publish(self, detail_type: str, detail: Mapping[str, Any]) -> None:

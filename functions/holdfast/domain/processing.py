@@ -17,16 +17,16 @@ from holdfast.domain.envelope import Event, decode, format_time, identify
 from holdfast.domain.errors import DEFERRED, Failure, TransientError
 from holdfast.domain.letters import Message
 from holdfast.domain.ports import (
-    Chance,
+    AttemptLog,
     Clock,
     Deadline,
-    Directory,
     EventStore,
     Executions,
-    Ledger,
     Queue,
+    Rng,
     StorableEvent,
     Stored,
+    UserDirectory,
 )
 
 A = TypeVar("A")
@@ -39,7 +39,7 @@ class Record:
 
     message: Message
     receipt: str
-    #: This receive, as the ledger knows it.
+    #: This receive, as the attempt log knows it.
     attempt: AttemptKey
     event: Event | Failure
 
@@ -48,14 +48,14 @@ class Record:
         """Take over a record of the event source mapping and decode its body."""
         message = Message.of_record(raw)
         event = _guarded(decode, message.body)
-        letter_id = event.letter_id if isinstance(event, Event) else identify(message.body)[0]
-        attempt = AttemptKey(letter_id, message.message_id, message.receive_count)
+        event_id = event.event_id if isinstance(event, Event) else identify(message.body)[0]
+        attempt = AttemptKey(event_id, message.message_id, message.receive_count)
         return cls(message, raw["receiptHandle"], attempt, event)
 
     @property
-    def letter_id(self) -> str:
+    def event_id(self) -> str:
         """Who the event is."""
-        return self.attempt.letter_id
+        return self.attempt.event_id
 
     @property
     def again(self) -> bool:
@@ -85,7 +85,7 @@ class BatchReport:
     #: Why users could not be looked up, once for each event that names them.
     enrichment_failures: list[Failure] = field(default_factory=list)
     #: What could not be noted or told, and why; no event is lost by it.
-    troubles: list[str] = field(default_factory=list)
+    bookkeeping_errors: list[str] = field(default_factory=list)
 
     @property
     def failures(self) -> list[Outcome]:
@@ -102,15 +102,15 @@ class Processing:
     """What processing needs of the world, and its settings. ``directory`` is ``None`` where enrichment is off."""
 
     store: EventStore
-    ledger: Ledger
+    attempt_log: AttemptLog
     queue: Queue
     executions: Executions
-    directory: Directory | None
+    user_directory: UserDirectory | None
     enrichment_required: bool
     backoff_base_seconds: int
     backoff_cap_seconds: int
     clock: Clock
-    chance: Chance
+    rng: Rng
 
 
 def process_batch(
@@ -148,7 +148,7 @@ class _Batch:
         if not earlier:
             return {}
         asked = {key for keys in earlier.values() for key in keys}
-        found = self._tried("read attempts", lambda: self._services.ledger.read(asked)) or {}
+        found = self._tried("read attempts", lambda: self._services.attempt_log.read(asked)) or {}
         worked = {key: attempt for key, attempt in found.items() if attempt.status is not Status.DEFERRED}
         latest = {own: next((worked[key] for key in keys if key in worked), None) for own, keys in earlier.items()}
         return {own: attempt for own, attempt in latest.items() if attempt}
@@ -161,11 +161,11 @@ class _Batch:
             self._finish([Outcome(record, DEFERRED) for record in records], frozenset())
             return
         marked = self._mark_started(records, last)
-        # Copies of one event are worked on once and share the result: from here on the letter id is the key.
-        events = {record.letter_id: record.event for record in records if isinstance(record.event, Event)}
+        # Copies of one event are worked on once and share the result: from here on the event id is the key.
+        events = {record.event_id: record.event for record in records if isinstance(record.event, Event)}
         results = self._stored(self._enriched(events))
         outcomes = [
-            Outcome(record, record.event if isinstance(record.event, Failure) else results[record.letter_id])
+            Outcome(record, record.event if isinstance(record.event, Failure) else results[record.event_id])
             for record in records
         ]
         self._finish([self._answered(outcome) for outcome in outcomes], marked)
@@ -188,13 +188,13 @@ class _Batch:
         again = [record for record in records if record.again]
         marks = [self._attempt(r.attempt, Status.STARTED) for r in again if not _failed_for_good(r, last)]
         if marks:
-            self._tried("mark attempts", lambda: self._services.ledger.write(marks))
+            self._tried("mark attempts", lambda: self._services.attempt_log.write(marks))
         return frozenset(mark.key for mark in marks)
 
     def _enriched(self, events: Mapping[str, Event]) -> Mapping[str, Event | Failure]:
         """Add what the API knows of the users that the events name, or what the policy wants where it cannot tell."""
-        directory = self._services.directory
-        if directory is None:
+        user_directory = self._services.user_directory
+        if user_directory is None:
             return events
         places = {key: event.references for key, event in events.items() if event.references}
         if not places:
@@ -202,9 +202,9 @@ class _Batch:
         user_ids = {place.user_id for found in places.values() for place in found}
         failure: Failure | None = None
         try:
-            users = directory.lookup(user_ids, self._deadline)
+            users = user_directory.lookup(user_ids, self._deadline)
         except Exception as error:  # noqa: BLE001 - whatever it was, it is the failure of these events
-            failure, users = Failure.of(error), directory.cached(user_ids)
+            failure, users = Failure.of(error), user_directory.cached(user_ids)
         for key in places:
             events[key].enrich(users)
         affected = {key for key, found in places.items() if any(place.user_id not in users for place in found)}
@@ -225,10 +225,10 @@ class _Batch:
     def _stored(self, events: Mapping[str, Event | Failure]) -> dict[str, Stored | Failure]:
         results: dict[str, Stored | Failure] = {}
         storable: list[StorableEvent] = []
-        for letter_id, event in events.items():
+        for event_id, event in events.items():
             made = _guarded(self._storable, event) if isinstance(event, Event) else event
             if isinstance(made, Failure):
-                results[letter_id] = made
+                results[event_id] = made
             else:
                 storable.append(made)
         if storable:
@@ -237,15 +237,15 @@ class _Batch:
 
     def _write(self, events: Sequence[StorableEvent]) -> Mapping[str, Stored | Failure]:
         if self._deadline.remaining() <= 0:
-            return {event.letter_id: DEFERRED for event in events}
+            return {event.event_id: DEFERRED for event in events}
         try:
             return self._services.store.store(events, self._deadline)
         except Exception as error:  # noqa: BLE001 - any death of the store is the failure of these events, each reported
-            return {event.letter_id: Failure.of(error) for event in events}
+            return {event.event_id: Failure.of(error) for event in events}
 
     def _storable(self, event: Event) -> StorableEvent:
         return StorableEvent(
-            letter_id=event.letter_id,
+            event_id=event.event_id,
             source=event.source,
             detail_type=event.detail_type,
             event_time=event.time,
@@ -260,25 +260,25 @@ class _Batch:
         If that fails for now the record comes again; if it fails for good the record goes, and the table tells.
         """
         stamp = outcome.record.message.triage
-        if outcome.failure or stamp is None or stamp.letter_id != outcome.record.letter_id:
+        if outcome.failure or stamp is None or stamp.event_id != outcome.record.event_id:
             return outcome
         if self._deadline.remaining() <= 0:
             return Outcome(outcome.record, DEFERRED)
-        told = {"outcome": "STORED", "letterId": stamp.letter_id, "messageId": outcome.record.message.message_id}
+        told = {"outcome": "STORED", "eventId": stamp.event_id, "messageId": outcome.record.message.message_id}
         try:
             self._services.executions.succeed(stamp.task_token, told)
         except TransientError as error:
             return Outcome(outcome.record, Failure.of(error))
         except Exception as error:  # noqa: BLE001 - the event is stored, so neither it nor its mates may fail of this
-            self.report.troubles.append(f"answer the execution: {type(error).__name__}")
+            self.report.bookkeeping_errors.append(f"answer the execution: {type(error).__name__}")
         return outcome
 
     def _finish(self, outcomes: list[Outcome], marked: frozenset[AttemptKey]) -> None:
-        """Report on a group: ledger line and visibility time-out of what failed, and the closing of what was marked."""
+        """Report on a group: attempt record and visibility time-out of what failed, and the closing of what was marked."""
         self.report.outcomes += outcomes
         lines = [self._line(outcome) for outcome in outcomes if outcome.failure or outcome.record.attempt in marked]
         if lines:
-            self._tried("note attempts", lambda: self._services.ledger.write(lines))
+            self._tried("note attempts", lambda: self._services.attempt_log.write(lines))
         seconds = {o.record.receipt: self._backoff(o.record, o.failure) for o in outcomes if o.failure}
         if seconds:
             self._tried("set visibility", lambda: self._services.queue.set_visibility(seconds))
@@ -303,7 +303,7 @@ class _Batch:
             record.attempt.receive_count,
             base=self._services.backoff_base_seconds,
             cap=self._services.backoff_cap_seconds,
-            chance=self._services.chance,
+            rng=self._services.rng,
             retry_after=failure.retry_after,
         )
 
@@ -311,8 +311,8 @@ class _Batch:
         """Bookkeeping must not cost an event: a failure is told as a trouble and the record's own result stands."""
         try:
             return call()
-        except Exception as error:  # noqa: BLE001 - the ledger or the queue being down never changes a record's result
-            self.report.troubles.append(f"{what}: {type(error).__name__}")
+        except Exception as error:  # noqa: BLE001 - the attempt log or the queue being down never changes a record's result
+            self.report.bookkeeping_errors.append(f"{what}: {type(error).__name__}")
             return None
 
 

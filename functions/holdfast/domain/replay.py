@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.domain.errors import InvalidInput
-from holdfast.domain.identity import letter_digest
+from holdfast.domain.identity import event_digest
 from holdfast.domain.intake import MAX_GENERATIONS
-from holdfast.domain.letters import Letter
+from holdfast.domain.letters import DeadLetter
 from holdfast.domain.ports import Execution, Executions, Objects
 from holdfast.domain.triage import REPLAYED_TAG, parse_document, to_text
 
@@ -85,11 +85,11 @@ class Plan:
             "startedAt": self.started_at,
         }
 
-    def execution_name(self, letter_id: str, generation: int = 0) -> str:
+    def execution_name(self, event_id: str, generation: int = 0) -> str:
         """The name of a letter's triage execution in this replay: the same whenever it is asked for again."""
         asked = json.dumps([self.prefix, self.reason, self.force])
         suffix = f"-g{generation}" if generation else ""
-        return f"replay-{_hex(asked, 16)}-{letter_digest(letter_id, 32)}{suffix}"
+        return f"replay-{_hex(asked, 16)}-{event_digest(event_id, 32)}{suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,24 +116,24 @@ class Replayer:
             ``name`` and the ``input`` of its triage execution.
         """
         text = self.objects.read(key)
-        letter = Letter.of_json(text or "")
+        letter = DeadLetter.of_json(text or "")
         document = parse_document(text)
         if document.get("archivedAt", "") > plan.started_at:
             return _skipped("archived after this replay began")
         if not plan.force and self._is_replayed(key):
             return _skipped("its event is stored already")
-        name = self._unused_name(plan, letter.letter_id)
+        name = self._unused_name(plan, letter.event_id)
         if name is None:
             return _skipped("this replay has done it before")
         return {"action": "start", "name": name, "input": self._input(plan, key, letter, name)}
 
-    def _unused_name(self, plan: Plan, letter_id: str) -> str | None:
+    def _unused_name(self, plan: Plan, event_id: str) -> str | None:
         """The next generation's name, or ``None`` if this replay has settled the letter or is at it.
 
         Stopping a replay stops the executions that it waits for, so an aborted one has settled nothing.
         """
         for generation in range(MAX_GENERATIONS):
-            name = plan.execution_name(letter_id, generation)
+            name = plan.execution_name(event_id, generation)
             status = self.executions.describe(name).status
             if status is Execution.ABSENT:
                 return name
@@ -141,15 +141,15 @@ class Replayer:
                 return None
         return None
 
-    def _input(self, plan: Plan, key: str, letter: Letter, name: str) -> dict[str, Any]:
+    def _input(self, plan: Plan, key: str, letter: DeadLetter, name: str) -> dict[str, Any]:
         return {
-            "schemaVersion": 1,
-            "letterId": letter.letter_id,
+            "schemaVersion": 2,
+            "eventId": letter.event_id,
             "detailType": letter.detail_type,
             "messageId": name,
-            "evidence": [key],
-            "attempts": 0,
-            "deadSince": 0,
+            "snapshots": [key],
+            "redrives": 0,
+            "firstSentAt": 0,
             "replayOf": {"key": key, "run": plan.run, "reason": plan.reason},
         }
 

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
-from holdfast.domain.errors import EvidenceMissing
-from holdfast.domain.identity import execution_name, letter_digest
+from holdfast.domain.errors import SnapshotMissing
+from holdfast.domain.identity import event_digest, execution_name
 from holdfast.domain.intake import MAX_GENERATIONS, Carried, Intake, redriver_of, start_generation
-from holdfast.domain.letters import EVIDENCE_PREFIX, Letter
+from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter
 from holdfast.domain.policy import CATEGORIES
 from holdfast.domain.ports import Deadline, EventStore, Execution, ExecutionReport, Objects, StoredObject
 from holdfast.domain.triage import archive_folder, settles_by_table
@@ -27,7 +27,7 @@ class SweepReport:
     failed: int = 0
     oldest_hours: float = 0.0
     finished: bool = True
-    troubles: list[str] = field(default_factory=list)
+    bookkeeping_errors: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Sweeper:
 
     def sweep(self, now: datetime, older_than: timedelta, deadline: Deadline) -> SweepReport:
         """Go through the evidence, letter by letter, as long as time is left: the next sweep does the rest."""
-        found = list(self.intake.objects.list(EVIDENCE_PREFIX))
+        found = list(self.intake.objects.list(SNAPSHOT_PREFIX))
         report = SweepReport(seen=len(found), oldest_hours=_oldest_hours(found, now))
         archive = _Archive(self.intake.objects, now.date())
         for pieces in _by_letter(found):
@@ -68,8 +68,8 @@ class Sweeper:
             else:
                 setattr(report, counted, getattr(report, counted) + len(same))
 
-    def _settled_or_adopted(self, evidence: Mapping[str, Letter], archive: _Archive, oldest: date) -> str:
-        letters = list(evidence.values())
+    def _settled_or_adopted(self, snapshots: Mapping[str, DeadLetter], archive: _Archive, oldest: date) -> str:
+        letters = list(snapshots.values())
         newest = letters[-1]
         owners = {name: report for letter in letters for name, report in self._owners(letter).items()}
         stored = settles_by_table(newest, self.store)
@@ -78,26 +78,26 @@ class Sweeper:
         last = next(reversed(owners), None)
         settled = last is not None and owners[last].status is Execution.SUCCEEDED
         if stored or settled or archive.holds(newest, oldest):
-            self.intake.objects.delete(list(evidence))
+            self.intake.objects.delete(list(snapshots))
             return "released"
-        attempts = max((letter.stamp.attempt for letter in letters if letter.stamp), default=0)
-        carried = Carried(tuple(evidence), attempts)
+        redrives = max((letter.stamp.redrives for letter in letters if letter.stamp), default=0)
+        carried = Carried(tuple(snapshots), redrives)
         if last is not None:
             carried = carried.after(self.intake.executions.last_input(last))
         start_generation(newest, carried, self.intake, settled_is_done=False)
         return "adopted"
 
-    def _letter(self, key: str) -> Letter:
+    def _letter(self, key: str) -> DeadLetter:
         text = self.intake.objects.read(key)
         if text is None:
-            raise EvidenceMissing("the evidence was released while the sweep looked at it")
-        return Letter.of_json(text)
+            raise SnapshotMissing("the evidence was released while the sweep looked at it")
+        return DeadLetter.of_json(text)
 
-    def _owners(self, letter: Letter) -> dict[str, ExecutionReport]:
+    def _owners(self, letter: DeadLetter) -> dict[str, ExecutionReport]:
         """The executions that may hold this evidence: the one that redrove the message, and its own generations."""
         owners = {letter.stamp.execution: redriver_of(letter, self.intake.executions)} if letter.stamp else {}
         for generation in range(MAX_GENERATIONS):
-            name = execution_name(letter.detail_type, letter.letter_id, letter.message.message_id, generation)
+            name = execution_name(letter.detail_type, letter.event_id, letter.message.message_id, generation)
             report = self.intake.executions.describe(name)
             if report.status is Execution.ABSENT:
                 break
@@ -113,9 +113,9 @@ class _Archive:
         self._today = today
         self._days: dict[date, list[str]] = {}
 
-    def holds(self, letter: Letter, since: date) -> bool:
+    def holds(self, letter: DeadLetter, since: date) -> bool:
         """Whether an execution has archived this body since that day: its name has the letter's digest in it."""
-        digest = letter_digest(letter.letter_id)
+        digest = event_digest(letter.event_id)
         days = (since + timedelta(days=number) for number in range((self._today - since).days + 1))
         return any(digest in key and self._is_of(key, letter) for day in days for key in self._keys(day))
 
@@ -125,9 +125,9 @@ class _Archive:
             self._days[day] = [found.key for folder in folders for found in self._objects.list(folder)]
         return self._days[day]
 
-    def _is_of(self, key: str, letter: Letter) -> bool:
-        archived = Letter.of_json(self._objects.read(key) or "")
-        return (archived.letter_id, archived.message.body) == (letter.letter_id, letter.message.body)
+    def _is_of(self, key: str, letter: DeadLetter) -> bool:
+        archived = DeadLetter.of_json(self._objects.read(key) or "")
+        return (archived.event_id, archived.message.body) == (letter.event_id, letter.message.body)
 
 
 def _by_letter(found: Iterable[StoredObject]) -> list[list[StoredObject]]:
@@ -138,9 +138,9 @@ def _by_letter(found: Iterable[StoredObject]) -> list[list[StoredObject]]:
     return [sorted(group, key=lambda piece: piece.modified) for group in groups.values()]
 
 
-def _by_body(letters: Mapping[str, Letter]) -> list[dict[str, Letter]]:
+def _by_body(letters: Mapping[str, DeadLetter]) -> list[dict[str, DeadLetter]]:
     """The pieces of one letter with the same body, the newest piece last: a redrive keeps the body, so they are one."""
-    groups: dict[str, dict[str, Letter]] = defaultdict(dict)
+    groups: dict[str, dict[str, DeadLetter]] = defaultdict(dict)
     for key, letter in letters.items():
         groups[letter.message.body][key] = letter
     return list(groups.values())
@@ -148,7 +148,7 @@ def _by_body(letters: Mapping[str, Letter]) -> list[dict[str, Letter]]:
 
 def _note_trouble(report: SweepReport, keys: Collection[str], error: Exception) -> None:
     report.failed += len(keys)
-    report.troubles.append(type(error).__name__)
+    report.bookkeeping_errors.append(type(error).__name__)
 
 
 def _oldest_hours(found: Iterable[StoredObject], now: datetime) -> float:

@@ -1,6 +1,6 @@
 """The states of a triage execution, one function each: classify, redrive, archive, settle.
 
-The execution carries metadata only. ``evidence`` is the list of the objects that it holds, the newest last: the newest
+The execution carries metadata only. ``snapshots`` is the list of the objects that it holds, the newest last: the newest
 is the one that is redriven or archived, and all of them are released in the end.
 """
 
@@ -15,10 +15,10 @@ from typing import Any
 
 from holdfast.domain.attempts import Attempt, in_order, of_message
 from holdfast.domain.envelope import examine, identify
-from holdfast.domain.errors import EvidenceMissing, HoldfastError, InvalidEvent, InvalidInput, MalformedBody
-from holdfast.domain.letters import Letter, TriageStamp, evidence_folder, redriven
+from holdfast.domain.errors import HoldfastError, InvalidEvent, InvalidInput, MalformedBody, SnapshotMissing
+from holdfast.domain.letters import DeadLetter, TriageStamp, redriven, snapshot_folder
 from holdfast.domain.policy import Evidence, Limits, Policy, Verdict
-from holdfast.domain.ports import Announcements, EventStore, Ledger, Objects, Queue
+from holdfast.domain.ports import AttemptLog, EventStore, Objects, Queue, TriageEvents
 
 ATTEMPTS_LIMIT = 500
 #: Up to here every JSON parser agrees on whole numbers.
@@ -28,58 +28,58 @@ REPLAYED_TAG = {"replayed": "true"}
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class TriageInput:
     """What every state of an execution is told about its letter.
 
     Attributes:
-        letter_id: The letter.
-        evidence: Keys in the archive bucket, the newest last.
+        event_id: The letter.
+        snapshots: Keys in the archive bucket, the newest last.
         rounds: Redrives so far.
         history: The category of every round.
-        redrive: Outcome of the last redrive, if there was one.
-        dead_since: When the letter's first message was sent, epoch milliseconds.
+        redrive_outcome: Outcome of the last redrive, if there was one.
+        first_sent_at: When the letter's first message was sent, epoch milliseconds.
         replay: Whether an operator asked for this.
     """
 
-    letter_id: str
-    evidence: tuple[str, ...]
-    rounds: int = 0
+    event_id: str
+    snapshots: tuple[str, ...]
+    redrives: int = 0
     history: tuple[str, ...] = ()
-    redrive: str | None = None
-    dead_since: int = 0
+    redrive_outcome: str | None = None
+    first_sent_at: int = 0
     replay: bool = False
 
     @classmethod
-    def read(cls, data: Mapping[str, Any]) -> Case:
+    def read(cls, data: Mapping[str, Any]) -> TriageInput:
         """Read a state's payload. Fields may be missing: executions live across deployments.
 
         Raises:
             InvalidInput: The letter or its evidence is not named, or a field is not of its kind.
         """
-        letter, evidence = data.get("letterId"), data.get("evidence")
+        letter, snapshots = data.get("eventId"), data.get("snapshots")
         if not isinstance(letter, str) or not letter:
-            raise InvalidInput("the input names no letterId")
-        if not isinstance(evidence, list) or not evidence or not all(isinstance(key, str) for key in evidence):
-            raise InvalidInput("the input names no evidence")
-        history, redrive = data.get("history") or [], data.get("redrive")
+            raise InvalidInput("the input names no eventId")
+        if not isinstance(snapshots, list) or not snapshots or not all(isinstance(key, str) for key in snapshots):
+            raise InvalidInput("the input names no snapshots")
+        history, redrive_outcome = data.get("history") or [], data.get("redriveOutcome")
         if not isinstance(history, list) or not all(isinstance(category, str) for category in history):
             raise InvalidInput("history has to be a list of categories")
-        if not isinstance(redrive, str | None):
-            raise InvalidInput("redrive has to be the outcome of the last one")
+        if not isinstance(redrive_outcome, str | None):
+            raise InvalidInput("redriveOutcome has to be the outcome of the last one")
         return cls(
-            letter_id=letter,
-            evidence=tuple(evidence),
-            rounds=_whole(data, "attempts"),
+            event_id=letter,
+            snapshots=tuple(snapshots),
+            redrives=_whole(data, "redrives"),
             history=tuple(history),
-            redrive=redrive,
-            dead_since=_whole(data, "deadSince"),
+            redrive_outcome=redrive_outcome,
+            first_sent_at=_whole(data, "firstSentAt"),
             replay=bool(data.get("replayOf")),
         )
 
     @property
     def current(self) -> str:
         """The key of the newest evidence."""
-        return self.evidence[-1]
+        return self.snapshots[-1]
 
 
 def _whole(data: Mapping[str, Any], name: str) -> int:
@@ -90,18 +90,18 @@ def _whole(data: Mapping[str, Any], name: str) -> int:
     return int(value)
 
 
-def load_letter(objects: Objects, case: Case) -> Letter:
+def load_letter(objects: Objects, case: TriageInput) -> DeadLetter:
     """Fetch the letter that a case is about.
 
     Raises:
-        EvidenceMissing: The object is gone, or it is another letter's.
+        SnapshotMissing: The object is gone, or it is another letter's.
     """
     text = objects.read(case.current)
     if text is None:
-        raise EvidenceMissing("the evidence is gone")
-    letter = Letter.of_json(text)
-    if letter.letter_id != case.letter_id:
-        raise EvidenceMissing("the evidence belongs to another letter")
+        raise SnapshotMissing("the evidence is gone")
+    letter = DeadLetter.of_json(text)
+    if letter.event_id != case.event_id:
+        raise SnapshotMissing("the evidence belongs to another letter")
     return letter
 
 
@@ -110,12 +110,12 @@ class Classifier:
     """Decides from evidence. Asked first in every round: its first rule is that a stored event is a recovered one."""
 
     store: EventStore
-    ledger: Ledger
+    attempt_log: AttemptLog
     objects: Objects
     policy: Policy
     limits: Limits
 
-    def classify(self, case: Case, now: datetime) -> Verdict:
+    def classify(self, case: TriageInput, now: datetime) -> Verdict:
         """Gather the evidence on a letter and judge it.
 
         Raises:
@@ -123,10 +123,10 @@ class Classifier:
         """
         return self.policy.judge(self.gather(case, now), case.history, self.limits)
 
-    def gather(self, case: Case, now: datetime) -> Evidence:
+    def gather(self, case: TriageInput, now: datetime) -> Evidence:
         """All that is known about a letter. A ledger that is down leaves a gap, not a failure."""
         letter = load_letter(self.objects, case)
-        attempts, ledger = self._attempts(letter)
+        attempts, attempt_log = self._attempts(letter)
         last = attempts[-1] if attempts else None
         failure = last.failure if last else None
         return Evidence(
@@ -134,36 +134,36 @@ class Classifier:
             body=_body_of(letter),
             undelivered=letter.message.rule_error is not None,
             error_code=letter.message.rule_error,
-            ledger=ledger,
+            attempt_log=attempt_log,
             last_status=last.status.value if last else None,
             last_category=failure.category if failure else None,
             last_error=failure.error_type if failure else None,
             last_message=failure.message if failure else None,
             retry_after=failure.retry_after if failure else None,
             dead_lettered=letter.message.dead_lettered,
-            redrive=case.redrive,
-            rounds=case.rounds,
+            redrive_outcome=case.redrive_outcome,
+            redrives=case.redrives,
             replay=case.replay,
             age_hours=_age_hours(case, now),
         )
 
-    def _attempts(self, letter: Letter) -> tuple[list[Attempt], str]:
+    def _attempts(self, letter: DeadLetter) -> tuple[list[Attempt], str]:
         try:
-            attempts = self.ledger.of_letter(letter.letter_id)
+            attempts = self.attempt_log.of_event(letter.event_id)
         except HoldfastError:
             return [], "unreadable"
         return of_message(attempts, letter.message.message_id), "read"
 
 
-def settles_by_table(letter: Letter, store: EventStore) -> bool:
+def settles_by_table(letter: DeadLetter, store: EventStore) -> bool:
     """Whether the events table proves that this letter's event was processed (strongly consistent).
 
     A body that is no event was never stored: the table may hold another event under the id that such a body claims.
     """
-    return _body_of(letter) == "EVENT" and store.holds(letter.letter_id)
+    return _body_of(letter) == "EVENT" and store.holds(letter.event_id)
 
 
-def _body_of(letter: Letter) -> str:
+def _body_of(letter: DeadLetter) -> str:
     try:
         examine(letter.message.body)
     except (MalformedBody, InvalidEvent) as error:
@@ -171,10 +171,10 @@ def _body_of(letter: Letter) -> str:
     return "EVENT"
 
 
-def _age_hours(case: Case, now: datetime) -> float:
-    if not case.dead_since:
+def _age_hours(case: TriageInput, now: datetime) -> float:
+    if not case.first_sent_at:
         return 0.0
-    hours = max(0.0, now.timestamp() - case.dead_since / 1000) / 3600
+    hours = max(0.0, now.timestamp() - case.first_sent_at / 1000) / 3600
     # Never rounded up: a letter is not too old before it is.
     return floor(hours * 10) / 10
 
@@ -186,22 +186,22 @@ class Redriver:
     objects: Objects
     queue: Queue
 
-    def redrive(self, case: Case, execution: str, task_token: str) -> dict[str, Any]:
+    def redrive(self, case: TriageInput, execution: str, task_token: str) -> dict[str, Any]:
         """Send the letter's exact message to the buffer, stamped so that its outcome finds the execution."""
         letter = load_letter(self.objects, case)
-        stamp = TriageStamp(case.letter_id, execution, case.rounds, task_token)
+        stamp = TriageStamp(case.event_id, execution, case.redrives, task_token)
         outgoing = redriven(letter, stamp)
         return {"messageId": self.queue.send(outgoing), "stamped": outgoing.stamped}
 
 
 @dataclass(frozen=True, slots=True)
-class Archivist:
+class Archiver:
     """Writes a letter that triage gives up to the archive: message, verdict and the whole history."""
 
     objects: Objects
-    ledger: Ledger
+    attempt_log: AttemptLog
 
-    def archive(self, case: Case, verdict: Mapping[str, Any], execution_arn: str, archived_at: str) -> str:
+    def archive(self, case: TriageInput, verdict: Mapping[str, Any], execution_arn: str, archived_at: str) -> str:
         """Write the archive object once, and answer its key.
 
         The name is the execution's, so a retry meets its own object: the first write stands.
@@ -213,10 +213,10 @@ class Archivist:
         key = archive_key(str(verdict["category"]), archived_at, execution_arn)
         _, described = identify(letter.message.body)
         document = {
-            "schemaVersion": 1,
-            "letterId": case.letter_id,
+            "schemaVersion": 2,
+            "eventId": case.event_id,
             "verdict": dict(verdict),
-            "attempts": [attempt.as_json() for attempt in self._history(case.letter_id)],
+            "attempts": [attempt.as_json() for attempt in self._history(case.event_id)],
             "event": _described(described),
             "executionArn": execution_arn,
             "archivedAt": archived_at,
@@ -226,17 +226,17 @@ class Archivist:
             self._confirm_own(key, execution_arn)
         return key
 
-    def _history(self, letter_id: str) -> list[Attempt]:
+    def _history(self, event_id: str) -> list[Attempt]:
         """Custody comes first: an archive without its history is better than none."""
         try:
-            return in_order(self.ledger.of_letter(letter_id))[-ATTEMPTS_LIMIT:]
+            return in_order(self.attempt_log.of_event(event_id))[-ATTEMPTS_LIMIT:]
         except HoldfastError:
             return []
 
     def _confirm_own(self, key: str, execution_arn: str) -> None:
         standing = parse_document(self.objects.read(key))
         if standing.get("executionArn") != execution_arn:
-            raise EvidenceMissing("another execution's letter stands under this archive key")
+            raise SnapshotMissing("another execution's letter stands under this archive key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,23 +244,23 @@ class Settler:
     """Ends a letter: releases its evidence and tells the world."""
 
     objects: Objects
-    announcements: Announcements
+    triage_events: TriageEvents
 
-    def settle(self, case: Case, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    def settle(self, case: TriageInput, outcome: Mapping[str, Any]) -> dict[str, Any]:
         """Release the evidence and publish the outcome.
 
         Custody has moved before this, so failing to release fails nothing: the daily sweep cleans up.
         """
         released = self._release(case)
         if case.replay and outcome["outcome"] == "RECOVERED":
-            self.objects.tag(case.evidence[0], REPLAYED_TAG)
+            self.objects.tag(case.snapshots[0], REPLAYED_TAG)
         kind = "Recovered" if outcome["outcome"] == "RECOVERED" else "Archived"
-        self.announcements.publish(f"Dead Letter {kind}", outcome)
+        self.triage_events.publish(f"Dead Letter {kind}", outcome)
         return {"released": released}
 
-    def _release(self, case: Case) -> bool:
+    def _release(self, case: TriageInput) -> bool:
         # A replayed letter's evidence is its archive object, and that stays.
-        own = [key for key in case.evidence if key.startswith(evidence_folder(case.letter_id))]
+        own = [key for key in case.snapshots if key.startswith(snapshot_folder(case.event_id))]
         try:
             self.objects.delete(own)
         except HoldfastError:
@@ -278,9 +278,9 @@ def archive_folder(category: str, day: str) -> str:
     return f"archive/category={category}/dt={day}/"
 
 
-def message_ids(evidence: Sequence[str]) -> list[str]:
+def message_ids(snapshots: Sequence[str]) -> list[str]:
     """The message ids behind evidence keys."""
-    return [key.rsplit("/", 1)[-1].removesuffix(".json") for key in evidence]
+    return [key.rsplit("/", 1)[-1].removesuffix(".json") for key in snapshots]
 
 
 def to_text(document: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from ministack.core.concurrency import spawn_background
 from ministack.core.lambda_runtime import execution_credentials
 from ministack.services import dynamodb, lambda_svc
 
-from local.bridges.patch import around
+from local.engine_patches.patch import around
 
 if TYPE_CHECKING:
     from collections.abc import Callable

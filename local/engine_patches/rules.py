@@ -13,7 +13,7 @@ from ministack.core.concurrency import esm_wake
 from ministack.core.responses import get_account_id
 from ministack.services import eventbridge, sqs
 
-from local.bridges.patch import around
+from local.engine_patches.patch import around
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ministack.services import sqs
 from ministack.services import stepfunctions as engine
 
-from local.bridges.patch import around
+from local.engine_patches.patch import around
 
 if TYPE_CHECKING:
     from collections.abc import Callable

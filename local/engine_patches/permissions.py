@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ministack.core import iam_actions, iam_evaluator
 from ministack.services import dynamodb, s3
 
-from local.bridges.patch import around
+from local.engine_patches.patch import around
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from local.bridges import BRIDGES
+from local.engine_patches import BRIDGES
 from tests.integration.cloud import EVERYTHING, eventually
 
 if TYPE_CHECKING:

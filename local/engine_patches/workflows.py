@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ministack.core.responses import error_response_json, get_account_id, get_region, json_response
 from ministack.services import stepfunctions as engine
 
-from local.bridges.context import Task, current_execution, current_task, current_token, waiting_for, working_on
-from local.bridges.patch import around
+from local.engine_patches.context import Task, current_execution, current_task, current_token, waiting_for, working_on
+from local.engine_patches.patch import around
 
 if TYPE_CHECKING:
     from collections.abc import Callable

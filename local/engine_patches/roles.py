@@ -13,8 +13,8 @@ from ministack.core.responses import error_response_json, get_account_id, get_re
 from ministack.services import cloudwatch, lambda_svc, sns, stepfunctions
 from ministack.services.cloudformation import provisioners
 
-from local.bridges.context import current_execution
-from local.bridges.patch import around
+from local.engine_patches.context import current_execution
+from local.engine_patches.patch import around
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

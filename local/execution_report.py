@@ -18,7 +18,7 @@ from local.stack import Stack
 
 _REDRIVE = {
     "STORED": "[green]the redriven event was stored[/]",
-    "DEAD_AGAIN": "[yellow]the redriven event died again[/]",
+    "DEAD_LETTERED_AGAIN": "[yellow]the redriven event died again[/]",
     "SILENT": "[yellow]nothing was heard of the redriven event in time[/]",
     "NOT_SENT": "[yellow]the event could not be sent back[/]",
 }
@@ -32,7 +32,7 @@ class Step:
 
     state: str
     at: datetime
-    says: str
+    explanation: str
 
 
 def history(stack: Stack, execution_arn: str) -> list[dict[str, Any]]:
@@ -59,7 +59,7 @@ def story(title: str, name: str, told: Sequence[Step]) -> RenderableType:
     table.add_column(overflow="fold", max_width=64)
     for step in told:
         seconds = (step.at - told[0].at).total_seconds()
-        table.add_row(f"{step.at:%H:%M:%S} {seconds:+6.1f} s", step.state, step.says)
+        table.add_row(f"{step.at:%H:%M:%S} {seconds:+6.1f} s", step.state, step.explanation)
     return Group(Text.assemble((title, "bold cyan"), "\n", (name, "dim")), table)
 
 
@@ -73,22 +73,25 @@ def _data(details: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _says(state: str, given: Mapping[str, Any], made: Mapping[str, Any]) -> str:
-    says = {
+    explanation = {
         "Classify": lambda: _verdict(made.get("verdict") or {}),
         "Decide": lambda: _decision(made),
         "BackOff": lambda: f"waits {_duration(given.get('delaySeconds', 0))}",
-        "Redrive": lambda: _REDRIVE.get(made.get("redrive", ""), ""),
+        "Redrive": lambda: _REDRIVE.get(made.get("redriveOutcome", ""), ""),
         "Archive": lambda: f"wrote [cyan]{escape((made.get('archive') or {}).get('key', ''))}[/]",
         "SettleRecovered": lambda: _settled(made),
         "SettleArchived": lambda: _settled(made),
     }
-    return says.get(state, str)()
+    return explanation.get(state, str)()
 
 
 def _verdict(verdict: Mapping[str, Any]) -> str:
     evidence = verdict.get("evidence") or {}
     why = evidence.get("lastMessage") if verdict.get("action") == "retry" else None
-    lines = [f"[bold]{verdict.get('category', '')}[/] by rule {verdict.get('rule', '')}", verdict.get("says", "")]
+    lines = [
+        f"[bold]{verdict.get('category', '')}[/] by rule {verdict.get('rule', '')}",
+        verdict.get("explanation", ""),
+    ]
     lines += [f"[dim]last failure: {escape(str(why))}[/]"] if why else []
     return "\n".join(lines)
 
@@ -96,7 +99,7 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
 def _decision(made: Mapping[str, Any]) -> str:
     action = (made.get("verdict") or {}).get("action")
     if action == "retry":
-        return f"retry, round {made.get('attempts')}: delaySeconds {made.get('delaySeconds')}, jitter included"
+        return f"retry, round {made.get('redrives')}: delaySeconds {made.get('delaySeconds')}, jitter included"
     return {"settle": "it is processed: settle", "archive": "no retry can help: archive"}.get(str(action), "archive")
 
 
@@ -105,8 +108,8 @@ def _settled(made: Mapping[str, Any]) -> str:
 
 
 def _ended(output: Mapping[str, Any]) -> str:
-    rounds = output.get("attempts", 0)
-    return f"[bold green]{output.get('outcome', '')}[/] after {rounds} redrive{'s' if rounds != 1 else ''}"
+    redrives = output.get("redrives", 0)
+    return f"[bold green]{output.get('outcome', '')}[/] after {redrives} redrive{'s' if redrives != 1 else ''}"
 
 
 def _duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from local.balance import Archived, Balance, Holdings, Sent, balance
+from local.reconciliation import Archived, Balance, Holdings, Sent, balance
 from local.traffic import Expected
 
 VALID = Sent("event-1")
@@ -45,7 +45,7 @@ def test_what_is_on_its_way_is_not_lost_and_not_at_rest(place: str) -> None:
 
 
 def test_an_identity_counts_once_stored_before_archived_before_in_custody() -> None:
-    letter = replace(LETTER, letter_id="event-1")
+    letter = replace(LETTER, event_id="event-1")
     everywhere = of(VALID, stored=STORED, archive=(letter,), buffer=Counter({"event-1": 1}))
     assert (everywhere.stored, everywhere.archived, everywhere.in_custody) == (1, 0, 0)
     not_stored = of(VALID, archive=(letter,), buffer=Counter({"event-1": 1}))
@@ -53,7 +53,7 @@ def test_an_identity_counts_once_stored_before_archived_before_in_custody() -> N
 
 
 def test_a_valid_event_in_the_archive_is_a_fault() -> None:
-    result = of(VALID, stored=STORED, archive=(replace(LETTER, letter_id="event-1"),))
+    result = of(VALID, stored=STORED, archive=(replace(LETTER, event_id="event-1"),))
     assert result.faults == ("valid events that were archived: 1 (event-1)",)
 
 

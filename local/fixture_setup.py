@@ -1,15 +1,15 @@
-"""What the earlier steps would have left behind for a fixture: ``python -m local.given events/executions/triage.json``.
+"""What the earlier steps would have left behind for a fixture: ``python -m local.fixture_setup events/executions/triage.json``.
 
 Beside a fixture ``events/<folder>/<case>.json`` stands ``events/<folder>/expected/<case>.json``: what the function
 answers, what it leaves behind, and under ``given`` what has to be there first::
 
     "given": {
-      "evidence":    keys of evidence; each holds the message of events/dead_letter_intake/exhausted.json
+      "snapshots":   keys of evidence; each holds the message of events/dead_letter_intake/exhausted.json
       "archive":     where that letter is archived, as events/archive/exhausted.json does it: true, or "replayed" if
                      a replay has stored its event
       "noted":       whether its replay has been noted for the report, as events/replay/note.json does it
       "stored":      whether the events table holds its event
-      "attempts":    lines of the ledger
+      "attempts":    lines of the attempt log
       "genesys":     faults of the Genesys stand-in, see local/genesys.py
       "environment": variables of the function that differ from the deployed ones
     }
@@ -28,7 +28,7 @@ from holdfast.adapters.dynamodb import AttemptsTable
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.domain.attempts import Attempt, AttemptKey, Status
 from holdfast.domain.errors import Failure
-from holdfast.domain.letters import Letter, Message
+from holdfast.domain.letters import DeadLetter, Message
 from holdfast.domain.triage import REPLAYED_TAG
 from local.background import demand
 from local.engine import ROOT
@@ -79,7 +79,7 @@ class Givens:
     def put(self, given: Mapping[str, Any]) -> None:
         """Put there what the fixture needs; what is there already stays."""
         self._ledger().write([_attempt(line) for line in given.get("attempts", [])])
-        for key in given.get("evidence", []):
+        for key in given.get("snapshots", []):
             self._bucket().create(key, _letter(key).as_json())
         if given.get("stored"):
             self._step("ProcessorFunction", LETTER)  # it reads a dead letter like any other record
@@ -90,7 +90,7 @@ class Givens:
 
     def _archive(self, tags: Mapping[str, str]) -> None:
         """The evidence that is archived is released again."""
-        evidence = json.loads(ARCHIVED.read_text())["evidence"][-1]
+        evidence = json.loads(ARCHIVED.read_text())["snapshots"][-1]
         self._bucket().create(evidence, _letter(evidence).as_json())
         self._bucket().tag(self._step("ArchiveFunction", ARCHIVED)["key"], tags)
         self._bucket().delete([evidence])
@@ -111,16 +111,16 @@ class Givens:
         return AttemptsTable(self.stack.client("dynamodb"), self.stack.outputs["AttemptsTableName"], 30)
 
 
-def _letter(key: str) -> Letter:
+def _letter(key: str) -> DeadLetter:
     """The letter of the fixtures, in the message that an evidence key names."""
     message = json.loads(LETTER.read_text())["Records"][0] | {"messageId": Path(key).stem}
-    return Letter.of(Message.of_record(message))
+    return DeadLetter.of(Message.of_record(message))
 
 
 def _attempt(line: Mapping[str, Any]) -> Attempt:
     failure = line.get("failure")
     return Attempt(
-        key=AttemptKey(line["letterId"], line["messageId"], line["receiveCount"]),
+        key=AttemptKey(line["eventId"], line["messageId"], line["receiveCount"]),
         status=Status(line["status"]),
         at=AT,
         request_id="given",
@@ -130,7 +130,7 @@ def _attempt(line: Mapping[str, Any]) -> Attempt:
 
 def main() -> int:
     """Put what a fixture needs into the stack in the background."""
-    parser = argparse.ArgumentParser(prog="python -m local.given", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m local.fixture_setup", description=main.__doc__)
     parser.add_argument("fixture", type=Path, help="for example events/executions/triage.json")
     given = expected(parser.parse_args().fixture).get("given", {})
     state = demand()

@@ -1,12 +1,12 @@
 """Bridges between the local engine and AWS: each is one small function whose docstring names the gap.
 
-``tests/integration/test_bridges.py`` shows every gap on the plain engine and its closing on the bridged one, and says
+``tests/integration/test_engine_patches.py`` shows every gap on the plain engine and its closing on the bridged one, and says
 so when a newer engine has closed a gap itself.
 """
 
 from __future__ import annotations
 
-from local.bridges import alarms, functions, limits, permissions, roles, rules, stacks, streams, workflows
+from local.engine_patches import alarms, functions, limits, permissions, roles, rules, stacks, streams, workflows
 
 # In the order in which they take hold: a later one wraps an earlier one. What turns an error of a function into the
 # callback's comes after what makes such errors, and what stops an execution comes last.

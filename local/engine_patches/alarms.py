@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ministack.services import cloudwatch, cloudwatch_logs, stepfunctions
 from ministack.services.cloudformation import provisioners
 
-from local.bridges.patch import around
+from local.engine_patches.patch import around
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ import threading
 
 from ministack import app
 
-from local.bridges import install
+from local.engine_patches import install
 
 
 def _end_with_parent() -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.domain.envelope import identify
-from holdfast.domain.letters import EVIDENCE_PREFIX
+from holdfast.domain.letters import SNAPSHOT_PREFIX
 from holdfast.domain.replay import ARCHIVE_PREFIX
 from local.audit import executions, keys
 from local.stack import Stack
@@ -34,7 +34,7 @@ class Sent:
     EventBridge writes the envelope around it. ``names_user`` asks for an agent's name to be there once it is stored.
     """
 
-    letter_id: str
+    event_id: str
     expected: Expected = Expected.STORED
     body: str | None = None
     detail: Any = None
@@ -46,7 +46,7 @@ class Archived:
     """One object of the archive."""
 
     key: str
-    letter_id: str
+    event_id: str
     category: str
     body: str
 
@@ -114,15 +114,15 @@ def look(stack: Stack) -> Holdings:
     buffer = _identities(messages(stack, stack.outputs["BufferQueueUrl"]))
     dead_letters = _identities(messages(stack, stack.outputs["DeadLetterQueueUrl"]))
     running, failed = _executions(stack)
-    evidence = Counter(key.split("/")[1] for key in keys(stack, EVIDENCE_PREFIX))
+    evidence = Counter(key.split("/")[1] for key in keys(stack, SNAPSHOT_PREFIX))
     return Holdings(buffer, dead_letters, evidence, _archive(stack), _stored(stack), running, failed)
 
 
 def balance(sent: Collection[Sent], holdings: Holdings) -> Balance:
     """Compute the balance of what was sent."""
-    archived = {letter.letter_id for letter in holdings.archive}
+    archived = {letter.event_id for letter in holdings.archive}
     custody = set().union(*holdings.custody.values())
-    ids = {one.letter_id for one in sent}
+    ids = {one.event_id for one in sent}
     in_store = ids & holdings.stored.keys()
     in_archive = ids & archived - in_store
     kept = ids & custody - in_store - in_archive
@@ -140,12 +140,12 @@ def balance(sent: Collection[Sent], holdings: Holdings) -> Balance:
 def _faults(sent: Collection[Sent], holdings: Holdings) -> Iterable[str]:
     objects: dict[str, list[Archived]] = {}
     for letter in holdings.archive:
-        objects.setdefault(letter.letter_id, []).append(letter)
+        objects.setdefault(letter.event_id, []).append(letter)
     reasons: dict[str, list[str]] = {}
     for one in sent:
-        for reason in _faults_of(one, objects.get(one.letter_id, []), holdings.stored):
-            reasons.setdefault(reason, []).append(one.letter_id)
-    strangers = (holdings.stored.keys() | objects.keys()) - {one.letter_id for one in sent}
+        for reason in _faults_of(one, objects.get(one.event_id, []), holdings.stored):
+            reasons.setdefault(reason, []).append(one.event_id)
+    strangers = (holdings.stored.keys() | objects.keys()) - {one.event_id for one in sent}
     reasons |= {"identities that nobody sent": sorted(strangers)} if strangers else {}
     reasons |= {"executions that ended without an outcome": list(holdings.failed)} if holdings.failed else {}
     for place, found in holdings.custody.items():
@@ -157,14 +157,14 @@ def _faults(sent: Collection[Sent], holdings: Holdings) -> Iterable[str]:
 
 def _faults_of(one: Sent, objects: Collection[Archived], stored: Mapping[str, Any]) -> Iterable[str]:
     if one.expected is Expected.STORED:
-        if one.letter_id not in stored:
+        if one.event_id not in stored:
             yield "valid events that are not stored"
-        elif one.names_user and not _names(stored[one.letter_id]):
+        elif one.names_user and not _names(stored[one.event_id]):
             yield "events stored without the name of the agent they name"
         if objects:
             yield "valid events that were archived"
         return
-    if one.letter_id in stored:
+    if one.event_id in stored:
         yield "bodies that are no event and were stored"
     if len(objects) != 1:
         yield f"bodies that are no event, with {len(objects)} objects in the archive instead of one"
@@ -226,7 +226,7 @@ def _archive(stack: Stack) -> tuple[Archived, ...]:
 
     def read(key: str) -> Archived:
         letter = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-        return Archived(key, letter["letterId"], letter["verdict"]["category"], letter["message"]["body"])
+        return Archived(key, letter["eventId"], letter["verdict"]["category"], letter["message"]["body"])
 
     with ThreadPoolExecutor(_READERS) as pool:
         return tuple(pool.map(read, keys(stack, ARCHIVE_PREFIX)))
