@@ -1,4 +1,4 @@
-"""What the earlier steps would have left behind for a fixture: ``python -m local.fixture_setup events/executions/triage.json``.
+"""Put in place what a fixture needs: ``python -m local.fixture_setup events/executions/triage.json``.
 
 Beside a fixture ``events/<folder>/<case>.json`` stands ``events/<folder>/expected/<case>.json``: what the function
 answers, what it leaves behind, and under ``given`` what has to be there first::

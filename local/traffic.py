@@ -78,7 +78,7 @@ def burst(count: int, rng: random.Random, now: datetime) -> list[Item]:
 
     Args:
         count: How many deliveries, copies and nonsense included.
-        chance: The only source of randomness.
+        rng: The only source of randomness.
         now: The time of the first event.
     """
     nonsense: list[Item] = [*_bodies(rng), *_invalid_events(rng, now)]

@@ -1,7 +1,7 @@
 """Bridges between the local engine and AWS: each is one small function whose docstring names the gap.
 
-``tests/integration/test_engine_patches.py`` shows every gap on the plain engine and its closing on the bridged one, and says
-so when a newer engine has closed a gap itself.
+``tests/integration/test_engine_patches.py`` shows every gap on the plain engine and its closing on the patched one. It
+fails when a newer engine has closed a gap itself.
 """
 
 from __future__ import annotations

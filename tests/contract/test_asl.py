@@ -228,7 +228,7 @@ def wait(attempts: int, *, rng: float = 0.5, schedule: str = "standard", **more:
 CHANCES = (0.0, 0.25, 0.5, 0.75, 0.999999)
 
 
-@pytest.mark.parametrize("chance", CHANCES)
+@pytest.mark.parametrize("rng", CHANCES)
 @pytest.mark.parametrize("attempts", range(9))
 def test_the_wait_grows_fourfold_up_to_the_cap_half_of_it_fixed_and_half_random(attempts: int, rng: float) -> None:
     step = min(CAP, BASE * 4**attempts)
@@ -247,7 +247,7 @@ def test_the_five_rounds_of_the_default_are_patient_for_four_hours_at_least() ->
     assert sum(wait(attempts, rng=0.0) for attempts in range(5)) >= 4 * 3600
 
 
-@pytest.mark.parametrize("chance", CHANCES)
+@pytest.mark.parametrize("rng", CHANCES)
 @pytest.mark.parametrize("asked", [1, 59.5, 3600, CAP, 5 * CAP])
 @pytest.mark.parametrize("attempts", [0, 4, 8])
 def test_what_the_upstream_asked_for_is_a_floor_that_beats_the_cap(attempts: int, asked: float, rng: float) -> None:
@@ -274,7 +274,7 @@ def test_the_slow_schedule_waits_around_the_cap_from_the_first_round_on(attempts
     assert wait(attempts, rng=0.999999, schedule="slow") == CAP
 
 
-@pytest.mark.parametrize("chance", CHANCES)
+@pytest.mark.parametrize("rng", CHANCES)
 def test_a_replay_does_not_wait(rng: float) -> None:
     assert wait(0, rng=rng, schedule="now") == 0
 
@@ -309,7 +309,7 @@ def test_the_history_is_a_list_however_many_rounds_there_were(before: list[str] 
 def test_the_evidence_is_a_list_and_a_newer_death_comes_last(before: list[str]) -> None:
     (catcher,) = [one for one in triage("Redrive")["Catch"] if one["ErrorEquals"] == ["DeadLetteredAgain"]]
     states = {
-        "input": {"eventId": "a", "snapshot": before},
+        "input": {"eventId": "a", "snapshots": before},
         "errorOutput": {"Error": "DeadLetteredAgain", "Cause": json.dumps({"eventId": "a", "snapshot": "new"})},
     }
     output = evaluate(catcher["Output"], states)

@@ -66,7 +66,7 @@ class Evidence:
         last_message: Its scrubbed message.
         retry_after: Seconds for which the upstream asked to be left alone.
         dead_lettered: SQS moved the message here after its last receive from the buffer.
-        redrive_outcome: Outcome of the last redrive: ``DEAD_LETTERED_AGAIN``, ``STORED``, ``SILENT``, ``NOT_SENT``, or ``None``.
+        redrive_outcome: ``DEAD_LETTERED_AGAIN``, ``STORED``, ``SILENT`` or ``NOT_SENT``; ``None`` before a redrive.
         rounds: Redrives so far, earlier executions included.
         replay: An operator asked for this redrive.
         age_hours: Hours since the letter's first message was sent.

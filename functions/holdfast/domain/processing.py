@@ -274,7 +274,7 @@ class _Batch:
         return outcome
 
     def _finish(self, outcomes: list[Outcome], marked: frozenset[AttemptKey]) -> None:
-        """Report on a group: attempt record and visibility time-out of what failed, and the closing of what was marked."""
+        """Report on a group: an attempt record and a visibility timeout for each failure; close what was marked."""
         self.report.outcomes += outcomes
         lines = [self._line(outcome) for outcome in outcomes if outcome.failure or outcome.record.attempt in marked]
         if lines:
