@@ -43,7 +43,7 @@ docs-check: $(SETUP) ## Run the commands of the documents against the applicatio
 check: $(SETUP) ## Run the static checks only
 	ruff check .
 	ruff format --check .
-	mypy functions local benchmarks proof
+	mypy functions local ops benchmarks proof
 
 bench: $(SETUP) ## Measure speed and cost against what others would write (about five minutes, two quiet cores)
 	@python -m benchmarks
@@ -86,7 +86,7 @@ capacity: $(SETUP) ## Forecast a launch: make capacity RATE=10000 LATENCY=80 CON
 	  $(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(if $(BATCH),--batch $(BATCH))
 
 audit: $(SETUP) ## Say where events are: IDS=file, or FROM=time TO=time; STACK=name looks on AWS
-	@python -m local.audit $(if $(IDS),--ids $(IDS)) $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) $(if $(STACK),--stack $(STACK))
+	@python -m ops.audit $(if $(IDS),--ids $(IDS)) $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) $(if $(STACK),--stack $(STACK))
 
 faults: $(SETUP) ## Play every call with every fault, one at a time (half an hour): ONLY=text plays a part
 	@python -m proof.faults $(if $(ONLY),--only '$(ONLY)' --results .local/faults.json)
