@@ -14,6 +14,9 @@ from holdfast.adapters.settings import Settings
 from holdfast.adapters.telemetry import emit, logger
 from holdfast.domain.triage import Archiver, TriageInput
 
+#: Categories of events that no retry can fix. Every other archived letter is an event that triage gave up.
+REFUSED = frozenset({"MALFORMED", "INVALID", "REJECTED"})
+
 
 @dataclass(frozen=True, slots=True)
 class ArchiveSettings(Settings):
@@ -37,7 +40,10 @@ def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Archive
     case = TriageInput.read(event)
     key = (services or production()).archive(case, event["verdict"], event["execution"], event["archivedAt"])
     logger().info("archived", extra={"eventId": case.event_id, "key": key})
-    emit({"LettersArchived": 1}, dimensions={"Category": event["verdict"]["category"]})
+    category = event["verdict"]["category"]
+    emit({"LettersArchived": 1}, dimensions={"Category": category})
+    # An alarm cannot sum over a dimension, so this count has none.
+    emit({"LettersGivenUp": int(category not in REFUSED)})
     return {"bucket": ArchiveSettings.from_env().archive_bucket_name, "key": key}
 
 

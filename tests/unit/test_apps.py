@@ -236,7 +236,20 @@ def test_archive_answers_the_place(told: Callable[[], str], monkeypatch: pytest.
     answer = archive.app.lambda_handler(event, Context(), services=Archiver(objects, FakeAttemptLog()))
     assert answer == {"bucket": "archive-bucket", "key": "archive/category=UNKNOWN/dt=2026-11-23/x.json"}
     assert answer["key"] in objects.texts
-    assert metrics(told())["LettersArchived"] == 1
+    output = metrics(told())
+    assert (output["LettersArchived"], output["LettersGivenUp"]) == (1, 1)
+
+
+@pytest.mark.parametrize("category", ["MALFORMED", "INVALID", "REJECTED"])
+def test_an_event_that_no_retry_can_fix_does_not_count_as_given_up(
+    category: str, told: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTEMPTS_TABLE_NAME", "attempts")
+    monkeypatch.setenv("ARCHIVE_BUCKET_NAME", "archive-bucket")
+    event = {**STATE, "verdict": {**VERDICT, "category": category}, "execution": f"{MACHINE}x"}
+    event["archivedAt"] = "2026-11-23T12:00:00.000Z"
+    archive.app.lambda_handler(event, Context(), services=Archiver(in_custody(), FakeAttemptLog()))
+    assert {"LettersArchived", "LettersGivenUp"} & metrics(told()).keys() == {"LettersArchived"}
 
 
 @pytest.mark.parametrize("place", [None, {"bucket": "b", "key": "k"}])
