@@ -1,8 +1,8 @@
-"""Custody as a state machine that hypothesis drives: any order of deliveries, deaths, faults, aborts, sweeps, replays.
+"""A hypothesis state machine for custody: deliveries, crashes, faults, aborts, sweeps and replays in any order.
 
-The queues, the table, the bucket and the executions are small models; everything that decides is the real domain and
-the real definition of triage. After every step each event that was ever received has an owner, and when all is well
-again nothing is left in custody. An execution goes state by state, so anything can happen between two of its states.
+The queues, the table, the bucket and the executions are small models. The domain code and the triage definition are the
+real ones. After every step, each event that was ever received has an owner. Once all faults are over, nothing is left in
+custody. Executions advance one state at a time, so that anything can happen between two states.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ ATTRIBUTES = {
     "Number": {"dataType": "Number", "stringValue": "7.0"},
 }
 UNDELIVERED = {"ERROR_CODE": {"dataType": "String", "stringValue": "NO_PERMISSIONS"}}
-#: What can come; ``n`` is a digit.
+#: The kinds of message; ``n`` is replaced by a digit.
 KINDS = {
     "event": quiet_body("event-n"),
     "with attributes": quiet_body("event-n"),
     "undelivered": quiet_body("event-n"),
-    "killer": quiet_body("killer"),
+    "poison": quiet_body("poison"),
     "refused": quiet_body("refused"),
     "malformed": "oops event-n",
     "an event's id over another body": json.dumps({"id": "event-n", "detail-type": ACD_START, "detail": None}),
@@ -70,14 +70,14 @@ ERRORS = (Unavailable("down"), Throttled("slow"), Misconfigured("denied"), Runti
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong during one action: nothing, a death after the n-th call, or something about one call."""
+    """What fails during one action: nothing, the worker after the n-th call, or one kind of call."""
 
     kind: str = "none"
     call: str = ""
     error: Exception = ERRORS[0]
     number: int = 0
 
-    def strike(self, world: World) -> None:
+    def inject(self, world: World) -> None:
         if self.kind == "dies":
             world.journal.die_after(self.number)
         elif self.kind == "fails":
@@ -89,7 +89,7 @@ class Fault:
 
 
 def faults(calls: tuple[str, ...]) -> st.SearchStrategy[Fault]:
-    """Half of the time nothing."""
+    """Strategy for faults; half of the draws are no fault."""
     kinds = ("fails", "is down", "loses its answer")
     of_calls = [Fault(kind, call, error) for call in calls for kind in kinds for error in ERRORS]
     deaths = [Fault("dies", number=number) for number in range(1, 9)]
@@ -98,22 +98,22 @@ def faults(calls: tuple[str, ...]) -> st.SearchStrategy[Fault]:
 
 @dataclass
 class EventStore(FakeEventStore):
-    """An events table before which some events kill the worker."""
+    """An events table in front of which poison events kill the worker."""
 
-    killers: set[str] = field(default_factory=set)
+    poison: set[str] = field(default_factory=set)
 
     def store(self, events: Any, deadline: Any) -> Any:
-        if any(event.event_id in self.killers for event in events):
+        if any(event.event_id in self.poison for event in events):
             raise WorkerDied("store")
         return super().store(events, deadline)
 
 
 class Waiting(Exception):
-    """The state is not over yet."""
+    """The state has not ended yet."""
 
 
 class Running:
-    """One execution, state by state."""
+    """One execution that advances state by state."""
 
     def __init__(self, world: World, name: str, day: str) -> None:
         self._world = world
@@ -125,7 +125,7 @@ class Running:
         self._walk = Walk(DEFINITION, self._answer, day)
 
     def advance(self) -> None:
-        """Go on to the next state; nothing happens while a redrive waits for its outcome."""
+        """Enter the next state. Does nothing while a redrive waits for its outcome."""
         assert self.state
         try:
             self.state, self.data = self._walk.advance(self.state, self.data)
@@ -140,13 +140,13 @@ class Running:
                 self._end(Execution.SUCCEEDED)
 
     def time_out(self) -> None:
-        """The outcome does not come."""
+        """Let the callback time out."""
         self._world.executions.waiting.discard(self.token or "")
         self.silent = True
         self.advance()
 
     def abort(self) -> None:
-        """Somebody stops it by hand."""
+        """Stop the execution by hand."""
         self._end(Execution.ABORTED)
 
     @property
@@ -171,7 +171,7 @@ class Running:
         raise Waiting
 
     def _send(self, case: TriageInput) -> None:
-        """Every attempt has a token of its own, which is dead once the attempt has failed."""
+        """Send with a token of its own; a failed attempt makes its token invalid."""
         token = self._world.new_token()
         try:
             Redriver(self._world.objects, self._world.queue).redrive(case, MACHINE + self.name, token)
@@ -187,13 +187,13 @@ def letter_of(text: str) -> DeadLetter:
 
 
 def own_attributes(message: Message) -> dict[str, dict[str, str]]:
-    """What the producer sent: neither ours nor EventBridge's."""
+    """The attributes that the producer sent, without ours and EventBridge's."""
     theirs = message.message_attributes.items()
     return {name: dict(value) for name, value in theirs if name not in {TRIAGE_ATTRIBUTE} | RULE_ATTRIBUTES}
 
 
 class Custody(RuleBasedStateMachine):
-    """The custody rule. ``only`` is the one fault that can happen, where a hunt is after what it brings about."""
+    """The custody rule. ``only`` replaces every drawn fault, for tests that look for the effect of one fault."""
 
     only: Fault | None = None
 
@@ -204,13 +204,13 @@ class Custody(RuleBasedStateMachine):
         self.buffer: dict[str, Raw] = {}
         self.dead: dict[str, Raw] = {}
         self.running: dict[str, Running] = {}
-        #: Every body that was received, and with which attributes. Bodies are told apart, ids can be claimed.
+        #: Every received body with its attributes. Keyed by body, because another event can claim an id.
         self.received: dict[str, list[dict[str, dict[str, str]]]] = {}
         self.forged: set[str] = set()
         self.outages: dict[str, Exception] = {}
         self.stored: dict[str, str] = {}
 
-    # -- what producers do ---------------------------------------------------------------------------------------
+    # -- producers -----------------------------------------------------------------------------------------------
 
     def receive(self, text: str, attributes: dict[str, dict[str, str]], *, undelivered: bool = False) -> None:
         self.received.setdefault(text, []).append(attributes)
@@ -219,15 +219,15 @@ class Custody(RuleBasedStateMachine):
         (self.dead if undelivered else self.buffer)[message_id] = raw
 
     @initialize(kinds=st.lists(st.sampled_from(sorted(KINDS)), min_size=2, max_size=4))
-    def all_begins(self, kinds: list[str]) -> None:
+    def the_first_messages_arrive(self, kinds: list[str]) -> None:
         for number, kind in enumerate(kinds, 1):
-            self.something_comes(kind, number)
+            self.a_message_arrives(kind, number)
 
     @precondition(lambda self: len(self.received) < MAX_BODIES)
     @rule(kind=st.sampled_from(sorted(KINDS)), number=st.integers(1, 9))
-    def something_comes(self, kind: str, number: int) -> None:
-        if kind == "killer":
-            self.store.killers.add(kind)
+    def a_message_arrives(self, kind: str, number: int) -> None:
+        if kind == "poison":
+            self.store.poison.add(kind)
         if kind == "refused":
             self.store.refusals[kind] = Failure.of(Rejected("too large"))
         text = KINDS[kind].replace("event-n", f"event-{number}")
@@ -236,8 +236,8 @@ class Custody(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.executions.reports and len(self.received) < MAX_BODIES)
     @rule(data=st.data(), number=st.integers(1, 9), victim=st.integers(1, 9))
-    def an_event_comes_with_a_forged_stamp(self, data: st.DataObject, number: int, victim: int) -> None:
-        """Its producer knows every task token and every execution's name: more than anybody can."""
+    def an_event_with_a_forged_stamp_arrives(self, data: st.DataObject, number: int, victim: int) -> None:
+        """The worst case: the producer has every task token and the name of every execution."""
         tokens = st.sampled_from(["none", *sorted(self.world.executions.waiting)])
         names = st.sampled_from(["none", *sorted(self.world.executions.reports)])
         claimed = data.draw(st.sampled_from([f"event-{number}", f"event-{victim}"]))
@@ -246,7 +246,7 @@ class Custody(RuleBasedStateMachine):
         self.forged.add(text)
         self.receive(text, {TRIAGE_ATTRIBUTE: {"dataType": "String", "stringValue": stamp.write()}})
 
-    # -- what the queues do --------------------------------------------------------------------------------------
+    # -- queues --------------------------------------------------------------------------------------------------
 
     def some_of(self, data: st.DataObject, queue: dict[str, Raw]) -> list[Raw]:
         chosen = data.draw(st.lists(st.sampled_from(sorted(queue)), min_size=1, max_size=4, unique=True))
@@ -258,18 +258,18 @@ class Custody(RuleBasedStateMachine):
             self.world.journal.break_down(call, error)
         if fault.kind != "none" and self.only:
             fault = self.only
-        fault.strike(self.world)
+        fault.inject(self.world)
 
     @precondition(lambda self: self.buffer)
     @rule(data=st.data(), fault=faults(PROCESSOR), again=st.booleans())
-    def the_processor_works(self, data: st.DataObject, fault: Fault, again: bool) -> None:
-        """``again``: the queue hands out what it was told to delete."""
+    def the_processor_runs(self, data: st.DataObject, fault: Fault, again: bool) -> None:
+        """``again``: the queue delivers messages that were already deleted."""
         self.under(fault)
         self.process(self.some_of(data, self.buffer), again=again)
 
     @precondition(lambda self: self.buffer and not self.outages)
     @rule(data=st.data())
-    def all_is_well_with_the_processor(self, data: st.DataObject) -> None:
+    def the_processor_runs_without_faults(self, data: st.DataObject) -> None:
         self.under(Fault())
         self.process(self.some_of(data, self.buffer))
 
@@ -289,13 +289,13 @@ class Custody(RuleBasedStateMachine):
 
     @precondition(lambda self: self.dead)
     @rule(data=st.data(), fault=faults(INTAKE), again=st.booleans())
-    def the_intake_works(self, data: st.DataObject, fault: Fault, again: bool) -> None:
+    def the_intake_runs(self, data: st.DataObject, fault: Fault, again: bool) -> None:
         self.under(fault)
         self.take_in(self.some_of(data, self.dead), again=again)
 
     @precondition(lambda self: self.dead and not self.outages)
     @rule(data=st.data())
-    def all_is_well_with_the_intake(self, data: st.DataObject) -> None:
+    def the_intake_runs_without_faults(self, data: st.DataObject) -> None:
         self.under(Fault())
         self.take_in(self.some_of(data, self.dead))
 
@@ -308,7 +308,7 @@ class Custody(RuleBasedStateMachine):
             if raw["messageId"] in kept:
                 continue
             letter = DeadLetter.of(Message.of_record(raw))
-            assert self.is_worked_on(letter), f"nobody works on {letter.key}"
+            assert self.is_worked_on(letter), f"no owner for {letter.key}"
             if not again:
                 del self.dead[raw["messageId"]]
 
@@ -322,7 +322,7 @@ class Custody(RuleBasedStateMachine):
             yield from data.get("snapshots", ())
         yield from (answer["cause"]["snapshot"] for _, answer in self.world.executions.told if "cause" in answer)
 
-    # -- what triage does ----------------------------------------------------------------------------------------
+    # -- triage --------------------------------------------------------------------------------------------------
 
     def executions(self) -> list[Running]:
         for name in self.world.executions.running:
@@ -335,7 +335,7 @@ class Custody(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.executions.running)
     @rule(data=st.data(), fault=faults(TRIAGE), states=st.integers(1, 5))
-    def an_execution_goes_on(self, data: st.DataObject, fault: Fault, states: int) -> None:
+    def an_execution_advances(self, data: st.DataObject, fault: Fault, states: int) -> None:
         self.under(fault)
         one = self.one_of(data)
         for _ in range(states):
@@ -345,7 +345,7 @@ class Custody(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.executions.running and not self.outages)
     @rule(data=st.data())
-    def all_is_well_with_an_execution(self, data: st.DataObject) -> None:
+    def an_execution_advances_without_faults(self, data: st.DataObject) -> None:
         self.under(Fault())
         one = self.one_of(data)
         while one and one.name in self.world.executions.running and not one.waits:
@@ -353,12 +353,12 @@ class Custody(RuleBasedStateMachine):
         self.collect()
 
     def collect(self) -> None:
-        """What triage has sent is in the buffer."""
+        """Put what triage has sent into the buffer."""
         self.buffer |= {raw["messageId"]: raw for raw in self.world.sent()}
 
     @precondition(lambda self: self.world.executions.waiting)
     @rule(data=st.data())
-    def an_outcome_does_not_come(self, data: st.DataObject) -> None:
+    def a_callback_times_out(self, data: st.DataObject) -> None:
         self.under(Fault())
         if one := self.one_of(data, lambda running: running.waits):
             one.time_out()
@@ -371,7 +371,7 @@ class Custody(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.keys(SNAPSHOT_PREFIX))
     @rule(fault=faults(SWEEP))
-    def the_sweep_looks(self, fault: Fault) -> None:
+    def the_sweep_runs(self, fault: Fault) -> None:
         self.under(fault)
         self.sweep()
 
@@ -403,7 +403,7 @@ class Custody(RuleBasedStateMachine):
     def all_outages_end(self) -> None:
         self.outages.clear()
 
-    # -- what has to hold ----------------------------------------------------------------------------------------
+    # -- invariants ----------------------------------------------------------------------------------------------
 
     def objects(self, prefix: str) -> list[DeadLetter]:
         return [letter_of(text) for key, text in self.world.objects.texts.items() if key.startswith(prefix)]
@@ -420,39 +420,39 @@ class Custody(RuleBasedStateMachine):
         assert not lost, f"lost: {lost}"
 
     @invariant()
-    def an_event_has_one_effect(self) -> None:
+    def an_event_is_stored_once(self) -> None:
         effects = {event_id: event.text for event_id, event in self.store.items.items()}
-        assert self.stored.items() <= effects.items(), "an effect never changes"
+        assert self.stored.items() <= effects.items(), "a stored event never changes"
         assert effects.keys() <= {DeadLetter.of(Message("", text)).event_id for text in self.received if is_event(text)}
         self.stored = effects
 
     @invariant()
-    def what_is_kept_is_what_was_sent(self) -> None:
+    def snapshots_and_archive_hold_what_was_sent(self) -> None:
         for letter in (*self.objects(SNAPSHOT_PREFIX), *self.objects(ARCHIVE_PREFIX)):
             sent = [without_stamp(attributes) for attributes in self.received[letter.message.body]]
             assert own_attributes(letter.message) in sent
 
     @invariant()
-    def what_is_announced_is_true(self) -> None:
-        for kind, told in self.world.triage_events.published:
+    def triage_events_are_true(self) -> None:
+        for kind, detail in self.world.triage_events.published:
             if kind == "Dead Letter Recovered":
-                assert told["eventId"] in self.store.items
+                assert detail["eventId"] in self.store.items
             else:
-                assert told["archive"]["key"] in self.world.objects.texts
+                assert detail["archive"]["key"] in self.world.objects.texts
 
     def teardown(self) -> None:
-        """All is well again: everything comes to its end, and a replay of the archive mends what can be mended."""
+        """End all faults. Everything reaches its end, and a replay of the archive recovers every valid event."""
         self.outages.clear()
         self.under(Fault())
         self.come_to_rest()
-        self.store.killers.clear()
+        self.store.poison.clear()
         self.store.refusals.clear()
         for key in self.world.keys(ARCHIVE_PREFIX):
-            self.replay(key, "all is mended")
+            self.replay(key, "all faults are over")
             self.come_to_rest()
         valid = {DeadLetter.of(Message("", text)).event_id for text in self.received if is_event(text)}
         assert self.store.items.keys() == valid
-        again = [key for key in self.world.keys(ARCHIVE_PREFIX) if self.replay(key, "all is mended") == "start"]
+        again = [key for key in self.world.keys(ARCHIVE_PREFIX) if self.replay(key, "all faults are over") == "start"]
         assert again == [], "a replay does nothing twice"
 
     def come_to_rest(self) -> None:
@@ -467,10 +467,10 @@ class Custody(RuleBasedStateMachine):
             self.every_event_has_an_owner()
             if not (self.buffer or self.dead or self.world.executions.running or self.world.keys(SNAPSHOT_PREFIX)):
                 return
-        raise AssertionError("something stays in custody for ever")
+        raise AssertionError("something stays in custody")
 
     def finish(self, one: Running) -> None:
-        """Take an execution to its end, or to where it waits for a message that can still come."""
+        """Advance an execution to its end, or until it waits for a message that is still in a queue."""
         while one.name in self.world.executions.running:
             one.advance()
             self.collect()
@@ -481,7 +481,7 @@ class Custody(RuleBasedStateMachine):
 
 
 def received_again(queue: dict[str, Raw], message_id: str) -> Raw:
-    """Hand a message out: the queue counts."""
+    """Deliver a message and count the receive, as the queue does."""
     raw = queue[message_id]
     count = int(raw["attributes"]["ApproximateReceiveCount"]) + 1
     queue[message_id] = {**raw, "attributes": {**raw["attributes"], "ApproximateReceiveCount": str(count)}}

@@ -1,7 +1,7 @@
-"""The world that the domain needs (:mod:`holdfast.domain.ports`), in memory, keeping every promise that the ports make.
+"""In-memory implementations of :mod:`holdfast.domain.ports` that keep every guarantee of the ports.
 
-All fakes of a test share one :class:`Journal`: it notes their calls in order, makes a call fail on demand, and lets the
-worker die after the n-th call, so that a test can walk through every crash point of a sequence.
+All fakes of a test share one :class:`Journal`. It records their calls in order, makes calls fail on demand, and ends the
+worker after the n-th call, so that a test can visit every crash point of a sequence.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ MACHINE = "arn:aws:states:eu-central-1:123456789012:execution:triage:"
 
 
 class WorkerDied(BaseException):
-    """The process is gone: nothing in the product may catch this."""
+    """The process has ended. A ``BaseException``, because product code must not catch it."""
 
 
 class Journal:
-    """What the fakes were asked, in order, and what is to go wrong."""
+    """The calls to the fakes in order, and the faults to inject."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -55,27 +55,27 @@ class Journal:
         self._die_after: int | None = None
 
     def fail(self, call: str, *errors: Exception | None) -> None:
-        """Let the next calls of a name (``"attemptlog.write"``) fail with these errors, one each; ``None`` lets one pass."""
+        """Fail the next calls of a name (``"attemptlog.write"``) with these errors, one each; ``None`` lets one pass."""
         self._faults.setdefault(call, []).extend(errors)
 
     def break_down(self, call: str, error: Exception) -> None:
-        """Let every call of a name fail."""
+        """Fail every call of a name."""
         self._always[call] = error
 
     def lose_answer(self, call: str, error: Exception) -> None:
-        """Let the next call of a name take effect and fail all the same: its answer is lost."""
+        """Let the next call of a name take effect, then fail it: its answer is lost."""
         self._lost[call] = error
 
     def die_after(self, number: int) -> None:
-        """Let the worker die right after the call of this number (from 1) took effect."""
+        """End the worker right after the n-th call (from 1) took effect."""
         self._die_after = number
 
     def heal(self) -> None:
-        """Nothing goes wrong any more, and the count begins again."""
+        """Remove all faults and restart the count."""
         self.__init__()  # type: ignore[misc]  # a healed journal is a new one
 
     def before(self, call: str) -> None:
-        """Note a call, and fail it if that was asked for."""
+        """Record a call, and raise its fault if there is one."""
         self.calls.append(call)
         if call in self._always:
             raise self._always[call]
@@ -85,7 +85,7 @@ class Journal:
             raise error
 
     def after(self, call: str) -> None:
-        """The call has taken effect: lose its answer, or die, if that was asked for."""
+        """Run after the call took effect: raise a lost answer, or end the worker."""
         if len(self.calls) == self._die_after:
             raise WorkerDied(call)
         if call in self._lost:
@@ -94,13 +94,13 @@ class Journal:
 
 @dataclass
 class Fake:
-    """Base of the fakes: a journal, and a name in it."""
+    """Base of the fakes: holds the journal."""
 
     journal: Journal = field(default_factory=Journal)
 
 
 def journalled(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
-    """Note a fake's call as ``<fake>.<method>``."""
+    """Record a fake's call as ``<fake>.<method>``."""
 
     @wraps(method)
     def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -114,7 +114,7 @@ def journalled(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate
 
 
 class FakeDeadline:
-    """Time that is left: the answers given, one after the other, the last one for ever."""
+    """Remaining time: the given values in order; the last one repeats."""
 
     def __init__(self, *seconds: float) -> None:
         self._seconds = list(seconds) or [60.0]
@@ -125,7 +125,7 @@ class FakeDeadline:
 
 @dataclass
 class FakeEventStore(Fake):
-    """The events table. ``refusals`` are per-event failures by event id."""
+    """The events table. ``refusals`` maps event ids to the failure of their write."""
 
     items: dict[str, StorableEvent] = field(default_factory=dict)
     refusals: dict[str, Failure] = field(default_factory=dict)
@@ -147,14 +147,14 @@ class FakeEventStore(Fake):
         return event_id in self.items
 
     def envelope(self, event_id: str) -> dict[str, Any]:
-        """What is stored of an event."""
+        """The stored envelope of an event."""
         envelope: dict[str, Any] = json.loads(self.items[event_id].text)
         return envelope
 
 
 @dataclass
 class FakeAttemptLog(Fake):
-    """The attempts table. ``lines`` is every line ever written, ``attempts`` what stands."""
+    """The attempts table. ``lines`` holds every write, ``attempts`` the latest record per key."""
 
     attempts: dict[AttemptKey, Attempt] = field(default_factory=dict)
     lines: list[Attempt] = field(default_factory=list)
@@ -175,7 +175,7 @@ class FakeAttemptLog(Fake):
 
 @dataclass
 class FakeUserDirectory(Fake):
-    """Users by id; who is not among them is not shown by the API."""
+    """Users by id. A user that is missing here is one that the API does not return."""
 
     users: dict[str, User] = field(default_factory=dict)
     asked: list[set[str]] = field(default_factory=list)
@@ -217,7 +217,7 @@ class FakeQueue(Fake):
 
 @dataclass
 class FakeExecutions(Fake):
-    """The triage state machine: a start with the name and the input of a running execution is idempotent, as in AWS."""
+    """The triage state machine. Starting a running execution again with the same name and input is idempotent, as in AWS."""
 
     reports: dict[str, ExecutionReport] = field(default_factory=dict)
     inputs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -260,18 +260,18 @@ class FakeExecutions(Fake):
     def end(
         self, name: str, status: Execution, output: Mapping[str, Any] | None = None, *, event_id: str = "event-1"
     ) -> None:
-        """Let the execution of a letter end."""
+        """End an execution."""
         self.reports[name] = ExecutionReport(status, event_id, output)
 
     @property
     def running(self) -> list[str]:
-        """The names of the executions that run."""
+        """The names of the running executions."""
         return [name for name, report in self.reports.items() if report.status is Execution.RUNNING]
 
 
 @dataclass
 class FakeObjects(Fake):
-    """The archive bucket. New objects are as old as ``age``."""
+    """The archive bucket. New objects have the age ``age``."""
 
     texts: dict[str, str] = field(default_factory=dict)
     modified: dict[str, datetime] = field(default_factory=dict)
@@ -311,7 +311,7 @@ class FakeObjects(Fake):
 
 @dataclass
 class FakeTriageEvents(Fake):
-    """Events about letters."""
+    """The events that triage publishes."""
 
     published: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
@@ -321,7 +321,7 @@ class FakeTriageEvents(Fake):
 
 
 def conforming() -> tuple[EventStore, AttemptLog, UserDirectory, Queue, Executions, Objects, TriageEvents]:
-    """For the type checker: the fakes have what the ports ask for."""
+    """For the type checker: every fake conforms to its port."""
     return (
         FakeEventStore(),
         FakeAttemptLog(),

@@ -1,6 +1,6 @@
-"""``python -m tests.fuzz CASES SEED``: throw that many cases at all surfaces, and say by surface what came of them.
+"""``python -m tests.fuzz CASES SEED``: run that many generated cases and print the outcomes per surface.
 
-A case that breaks a promise or takes longer than the watchdog allows ends the run with the smallest such case.
+A case that breaks a promise or exceeds the watchdog's limit ends the run; Hypothesis prints the smallest such case.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ WATCHDOG_SECONDS = 20
 
 
 class Hang(BaseException):
-    """A case that does not come to its end."""
+    """A case that does not end."""
 
 
 @contextlib.contextmanager
 def watchdog() -> Iterator[None]:
-    """Let nothing inside take longer than the watchdog allows."""
+    """Raise :class:`Hang` if the block takes longer than ``WATCHDOG_SECONDS``."""
 
-    def bark(*_: Any) -> None:
-        raise Hang(f"still at it after {WATCHDOG_SECONDS} seconds")
+    def expire(*_: Any) -> None:
+        raise Hang(f"not finished after {WATCHDOG_SECONDS} seconds")
 
-    before = signal.signal(signal.SIGALRM, bark)
+    before = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, WATCHDOG_SECONDS)
     try:
         yield
@@ -43,7 +43,7 @@ def watchdog() -> Iterator[None]:
 
 
 def fuzz(surface: Surface, cases: int, number: int) -> Counter[str]:
-    """Try a number of cases; answers how often each outcome was seen."""
+    """Run a number of cases. Returns how often each outcome occurred."""
     seen: Counter[str] = Counter()
 
     @seed(number)
@@ -58,7 +58,7 @@ def fuzz(surface: Surface, cases: int, number: int) -> Counter[str]:
 
 
 def main(cases: int, number: int) -> None:
-    """Fuzz all surfaces, each by its share."""
+    """Fuzz all surfaces, each with its share of the cases."""
     os.environ["POWERTOOLS_LOG_LEVEL"] = "CRITICAL"
     whole = sum(surface.share for surface in SURFACES)
     total = 0
@@ -67,8 +67,8 @@ def main(cases: int, number: int) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             seen = fuzz(surface, max(1, -(-int(cases * surface.share) // int(whole))), number)
         total += seen.total()
-        told = ", ".join(f"{count:,} {outcome}" for outcome, count in seen.most_common(6))
-        print(f"{surface.name:<24}{seen.total():>8,} cases {time.monotonic() - began:>6.0f} s   {told}", flush=True)
+        outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in seen.most_common(6))
+        print(f"{surface.name:<24}{seen.total():>8,} cases {time.monotonic() - began:>6.0f} s   {outcomes}", flush=True)
     print(f"{'all':<24}{total:>8,} cases, seed {number}: no unhandled exception, no hang, nothing lost")
 
 

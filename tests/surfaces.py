@@ -1,7 +1,7 @@
-"""Every surface over which foreign data comes in, each with what to throw at it and what has to hold.
+"""Every surface that takes foreign data, with a generator of inputs and a check of what has to hold.
 
-A check answers one word for the summary and raises where a promise is broken. ``tests/unit/test_fuzz.py`` tries a small
-sample, ``make fuzz`` as many as it is asked for.
+A check returns a short outcome for the summary and raises when a promise is broken. ``tests/unit/test_fuzz.py`` runs a
+small sample, ``make fuzz`` as many cases as requested.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from tests.world import POLICY, World, dead
 
 @dataclass(frozen=True)
 class Surface:
-    """``share`` is its part of all cases."""
+    """``share`` is the weight of the surface among all cases."""
 
     name: str
     cases: st.SearchStrategy[Any]
@@ -62,7 +62,7 @@ class Surface:
     share: float = 1.0
 
 
-# -- what to throw ---------------------------------------------------------------------------------------------------
+# -- generators ------------------------------------------------------------------------------------------------------
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=20)
 numbers = st.one_of(
@@ -82,7 +82,7 @@ ODDITIES = (
 
 @st.composite
 def altered(draw: st.DrawFn, originals: st.SearchStrategy[Any]) -> Any:
-    """A valid document with one place in it replaced or taken away."""
+    """A valid document with one value replaced or removed."""
     document = copy.deepcopy(draw(originals))
     node: Any = document
     while isinstance(node, dict | list) and node:
@@ -99,7 +99,7 @@ def altered(draw: st.DrawFn, originals: st.SearchStrategy[Any]) -> Any:
 
 @st.composite
 def cut(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
-    """A text with a piece of it replaced: truncated, or with something inside that does not belong there."""
+    """A text that is truncated or has a piece replaced."""
     text = draw(texts)
     begin = draw(st.integers(0, len(text)))
     end = draw(st.integers(begin, len(text)))
@@ -107,7 +107,7 @@ def cut(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
 
 
 def texts_of(documents: st.SearchStrategy[Any]) -> st.SearchStrategy[str]:
-    """Documents as JSON: sound ones, altered ones, ones that are cut, and what is none at all."""
+    """Documents as JSON: valid, altered, cut, and texts that are no JSON."""
     written = st.one_of(documents, altered(documents)).map(json.dumps)
     return st.one_of(written, written, cut(written), junk.map(json.dumps), any_text, st.sampled_from(ODDITIES))
 
@@ -150,7 +150,7 @@ def batches(draw: st.DrawFn, attributes: st.SearchStrategy[Any], system: st.Sear
 
 
 def messages(batch: list[Any]) -> str:
-    """Every record gets a result; what is not stored is reported, taken in, and its exact message archived."""
+    """Every record gets a result. A record that is not stored is reported, taken in, and archived exactly."""
     world = World()
     failed = world.process(*batch)
     stored = [raw for raw in batch if raw["messageId"] not in failed]
@@ -168,7 +168,7 @@ def messages(batch: list[Any]) -> str:
 def _archived(world: World, letter: DeadLetter) -> None:
     case = TriageInput(letter.event_id, (letter.key,))
     verdict = Classifier(world.store, world.attempt_log, world.objects, POLICY, Limits(5, 96)).classify(case, NOW)
-    assert verdict.action == "archive", "what the processor refuses for good is archived at the first look"
+    assert verdict.action == "archive", "a permanent failure is archived by the first verdict"
     arn = f"arn:aws:states:eu-central-1:123456789012:execution:triage:{letter.message.message_id}"
     key = Archiver(world.objects, world.attempt_log).archive(case, verdict.as_json(), arn, "2026-11-24T00:00:00.000Z")
     assert DeadLetter.of_json(world.objects.texts[key]) == letter
@@ -180,12 +180,12 @@ def _archived(world: World, letter: DeadLetter) -> None:
 
 
 def _can_be_sent(message: Message) -> bool:
-    """SQS has no half surrogate pairs, so it never delivers one either; the archive holds it all the same."""
+    """False for lone surrogates: SQS neither accepts nor delivers them. The archive keeps them."""
     return not re.search("[\ud800-\udfff]", json.dumps(message.as_json(), ensure_ascii=False))
 
 
 def stamps(text: str) -> str:
-    """A stamp is our own form or none."""
+    """A text is read as a stamp only if it can be written again in the same form."""
     stamp = TriageStamp.read(text)
     if stamp is None:
         return "none"
@@ -194,7 +194,7 @@ def stamps(text: str) -> str:
 
 
 def identities(text: str) -> str:
-    """An identity is harmless in a key, whatever the body; a readable event can be written."""
+    """An event id is safe in a key for any body, and a readable event can be serialised."""
     event_id, _ = identify(text)
     assert event_id.replace("-", "").replace("_", "").isalnum()
     assert event_id.isascii()
@@ -214,7 +214,7 @@ POLICY_FILE = json.loads(files("holdfast.domain").joinpath("triage_policy.json")
 
 
 def policies(text: str) -> str:
-    """A policy is refused with its reasons, or judges any evidence."""
+    """A policy is refused with reasons, or returns a verdict for any evidence."""
     try:
         policy = Policy(text)
     except PolicyError:
@@ -233,7 +233,7 @@ VERDICT = {"category": "UNKNOWN", "rule": "unknown-retry-once"}
 
 
 def states(data: Any) -> str:
-    """A state's function does its work or refuses its input; nothing else."""
+    """A state's function succeeds or raises a named error."""
     objects = FakeObjects(texts={KEY: DeadLetter.of(Message.of_record(record(body()))).as_json()})
     store, attempt_log = FakeEventStore(), FakeAttemptLog()
     try:
@@ -244,14 +244,14 @@ def states(data: Any) -> str:
         Settler(objects, FakeTriageEvents()).settle(case, {"outcome": "ARCHIVED"})
     except HoldfastError as error:
         return type(error).__name__
-    return "worked on"
+    return "done"
 
 
-EVIDENCE = json.loads(DeadLetter.of(Message.of_record(record(body()))).as_json())
+SNAPSHOT = json.loads(DeadLetter.of(Message.of_record(record(body()))).as_json())
 
 
-def evidence(text: str) -> str:
-    """Foreign objects under the evidence stop neither the sweep nor the letter beside them."""
+def snapshots(text: str) -> str:
+    """A foreign object below ``dead-letters/`` stops neither the sweep nor the snapshot beside it."""
     objects = FakeObjects()
     sound = DeadLetter.of(Message.of_record(record(body("event-2"), "message-2")))
     for key, content in ((KEY, text), (sound.key, sound.as_json())):
@@ -262,7 +262,7 @@ def evidence(text: str) -> str:
     return f"{report.failed} failed, {report.adopted} adopted"
 
 
-# -- by hand ---------------------------------------------------------------------------------------------------------
+# -- manual calls ----------------------------------------------------------------------------------------------------
 
 
 class Context:
@@ -283,20 +283,20 @@ def _by_hand(call: Callable[[], Any]) -> str:
 
 
 def replays(data: Any) -> str:
-    """A replay is planned or refused in words."""
+    """A replay is planned or refused with a reason."""
     services = Replayer(FakeObjects(), FakeExecutions(), map)
     event = {"step": "plan", "input": data, "run": "run", "startedAt": "2026-11-24T00:00:00.000Z"}
     return _by_hand(lambda: replay.app.lambda_handler(event, None, services=services))
 
 
 def sweeps(data: dict[str, Any]) -> str:
-    """A sweep by hand sweeps or is refused."""
+    """A manual sweep runs or is refused."""
     services = Sweeper(Intake(FakeObjects(), FakeExecutions()), FakeEventStore())
     return _by_hand(lambda: evidence_sweep.app.lambda_handler(data, Context(), services=services))
 
 
 class NoClient:
-    """AWS answers nothing."""
+    """A client with empty answers."""
 
     @staticmethod
     def scan(**_: Any) -> dict[str, Any]:
@@ -308,7 +308,7 @@ class NoClient:
 
 
 def republications(data: dict[str, Any]) -> str:
-    """A republication by hand publishes or is refused."""
+    """A manual republication publishes or is refused."""
     table = EventsTable(NoClient(), "events", 1, FakeObjects(), "bucket")
     services = fan_out.app.FanOut(EnrichedBus(NoClient(), "bus"), table, FakeObjects())  # type: ignore[arg-type]  # a bucket
     return _by_hand(lambda: fan_out.app.lambda_handler(data, Context(), services=services))
@@ -335,26 +335,26 @@ def stored_events(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def stream_records(item: dict[str, Any]) -> str:
-    """Whatever the table holds is published, whole or as a pointer, within the bus's limit."""
+    """Every stored item is published within the bus's size limit, whole or as a pointer."""
     if not item:
         return "never stored"
     made = publication({"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "1"}})
     assert made
     assert made.size <= MAX_REQUEST_BYTES
-    told = json.loads(made.detail)
+    detail = json.loads(made.detail)
     packed = item.get("eventPacked")
     text = zlib.decompress(packed["B"]).decode() if packed else item.get("event", {}).get("S")
-    assert "eventPointer" in told or json.dumps(told["event"]) == json.dumps(json.loads(text))
-    return "a pointer" if "eventPointer" in told else "whole"
+    assert "eventPointer" in detail or json.dumps(detail["event"]) == json.dumps(json.loads(text))
+    return "a pointer" if "eventPointer" in detail else "whole"
 
 
 FAILURE = {"payload": {"Records": [{"eventName": "INSERT", "dynamodb": {}}]}}
 
 
 def failure_objects(text: str) -> str:
-    """An on-failure object holds records, or is refused."""
+    """An on-failure object is read as records or refused."""
     try:
-        return f"{sum(1 for one in map(publication, failed_records(text)) if one is None)} passed over"
+        return f"{sum(1 for one in map(publication, failed_records(text)) if one is None)} skipped"
     except InvalidInput:
         return "refused"
 
@@ -375,7 +375,7 @@ HEADERS = {
     "Location": ["http://203.0.113.1/", "/oauth/token", "\u00e9"],
     "Set-Cookie": ["a=b", "\u00ff" * 5_000],
 }
-#: More than an answer may be, once it is unpacked.
+#: Larger than the response limit once unpacked.
 BOMB = zlib.compress(b"{" + b" " * 5_000_000 + b"}")
 PAGE = b"<!doctype html><title>Sign in</title>"
 
@@ -404,7 +404,7 @@ class Vault:
 
 
 def genesys(answers: tuple[Script, Script]) -> str:
-    """Users, or an error that has a name: within the time, whatever comes over the wire."""
+    """A lookup returns users or raises a named error within its deadline, for any answer."""
     wire = _wire()
     login, users = answers
     wire.answer(users, login)
@@ -464,11 +464,11 @@ SURFACES = (
     Surface("the Triage attribute", texts_of(st.just(json.loads(TriageStamp("e", "x", 1, "t").write()))), stamps),
     Surface("the policy file", texts_of(st.just(POLICY_FILE)), policies),
     Surface("inputs of states", altered(st.just(STATE)), states),
-    Surface("evidence objects", texts_of(st.just(EVIDENCE)), evidence),
+    Surface("snapshot objects", texts_of(st.just(SNAPSHOT)), snapshots),
     Surface("replay inputs", junk | altered(st.just(json.loads(fixtures("executions")[0].read_text()))), replays),
-    Surface("sweeps by hand", _some("olderThanHours", junk), sweeps, 0.5),
+    Surface("manual sweeps", _some("olderThanHours", junk), sweeps, 0.5),
     Surface(
-        "republications by hand",
+        "manual republications",
         _some("republish", junk | altered(st.just({"from": "2026-11-24", "to": "2026-11-25", "startAt": "event-1"}))),
         republications,
         0.5,

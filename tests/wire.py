@@ -1,4 +1,4 @@
-"""A server on the loopback interface that answers exactly the bytes it is told to, as slowly as it is told to."""
+"""A loopback server that answers with scripted bytes at a scripted pace."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Script:
-    """An answer as it goes over the wire, piece by piece with a pause before each; ``endless`` repeats the last one."""
+    """An answer in pieces, with a pause before each; ``endless`` repeats the last piece."""
 
     pieces: tuple[bytes, ...]
     pause: float = 0.0
@@ -20,11 +20,11 @@ class Script:
 
 
 def http(content: bytes, status: str = "200 OK", **headers: str) -> Script:
-    """A whole answer."""
-    told = {"Content-Type": "application/json", "Content-Length": str(len(content)), "Connection": "close"} | {
+    """A complete HTTP answer."""
+    sent = {"Content-Type": "application/json", "Content-Length": str(len(content)), "Connection": "close"} | {
         name.replace("_", "-"): value for name, value in headers.items()
     }
-    lines = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+    lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
     return Script((f"HTTP/1.1 {status}\r\n{lines}\r\n".encode("latin-1") + content,))
 
 
@@ -32,7 +32,7 @@ TOKEN = http(json.dumps({"access_token": "a-token", "expires_in": 300}).encode()
 
 
 class Wire(socketserver.ThreadingTCPServer):
-    """Answers the login and everything else by a script each; one request per connection."""
+    """Answers the login with one script and every other request with another; one request per connection."""
 
     daemon_threads = True
     block_on_close = False
@@ -53,7 +53,7 @@ class Wire(socketserver.ThreadingTCPServer):
         return self
 
     def answer(self, users: Script, login: Script) -> None:
-        """Answer like this from now on, and end what still goes over the wire."""
+        """Use these scripts from now on, and end the answers in progress."""
         self.users, self.login = users, login
         self.over.set()
         self.over = threading.Event()
@@ -64,7 +64,7 @@ class Wire(socketserver.ThreadingTCPServer):
         self.server_close()
 
     def handle_error(self, *_: Any) -> None:
-        """The client went away: that is what some tests are about."""
+        """Ignore clients that disconnect; some tests make them do so."""
 
 
 class _Handler(socketserver.StreamRequestHandler):

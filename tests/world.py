@@ -1,4 +1,4 @@
-"""The whole pipeline in memory: the real domain over the fakes, and triage as a walk through its real definition."""
+"""The whole pipeline in memory: the real domain over fakes, and triage as a walk through its real definition."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Meanwhile = Callable[[list[Raw]], None]
 
 
 class Aborted(BaseException):
-    """Somebody stopped the execution by hand."""
+    """The execution was stopped by hand."""
 
 
 @dataclass
@@ -64,7 +64,7 @@ class World:
     # -- the pipeline --------------------------------------------------------------------------------------------
 
     def process(self, *records: Raw) -> list[str]:
-        """Let the processor work on a batch; the answer is what has to come again."""
+        """Process a batch. Returns the ids of the messages that were reported as failed."""
         services = Processing(
             store=self.store, attempt_log=self.attempt_log, queue=self.queue, executions=self.executions, user_directory=None,
             enrichment_required=False, backoff_base_seconds=1, backoff_cap_seconds=1,
@@ -74,7 +74,7 @@ class World:
         return [one["itemIdentifier"] for one in report.as_response()["batchItemFailures"]]
 
     def take_in(self, *letters: Raw) -> list[str]:
-        """Let the intake work on a batch of dead letters; the answer is what stays in their queue."""
+        """Take in a batch of dead letters. Returns the ids of the messages that stay in their queue."""
         taken = take_in(letters, Intake(self.objects, self.executions))
         return [one["itemIdentifier"] for one in as_response(taken)["batchItemFailures"]]
 
@@ -83,7 +83,7 @@ class World:
         return sweeper.sweep(now, timedelta(days=1), FakeDeadline())
 
     def sent(self) -> list[Raw]:
-        """What triage has sent to the buffer since this was asked last."""
+        """The messages that triage sent to the buffer since the last call."""
         fresh = [received(out, f"sent-{n}") for n, out in enumerate(self.queue.sent, 1) if n > self.seen]
         self.seen = len(self.queue.sent)
         return fresh
@@ -91,7 +91,7 @@ class World:
     # -- triage --------------------------------------------------------------------------------------------------
 
     def triage(self, name: str, *redrives: Meanwhile, now: datetime = NOW) -> list[str]:
-        """Walk an execution to its end; ``redrives`` are what happens while it waits. The answer: the states entered."""
+        """Walk an execution to its end and return the states entered; ``redrives`` run while it waits."""
         left = list(redrives)
 
         def answer(state: str, payload: Any) -> Any:
@@ -123,7 +123,7 @@ class World:
 
     @staticmethod
     def retried(state: str, step: Callable[[], Any]) -> Any:
-        """Step Functions' Retry, without its pauses."""
+        """Apply the state's Retry, without its pauses."""
         (retry,) = DEFINITION["States"][state]["Retry"]
         for attempt in range(retry["MaxAttempts"] + 1):
             try:
@@ -137,7 +137,7 @@ class World:
         raise AssertionError
 
     def step(self, name: str, state: str, payload: Any, now: datetime) -> Any:
-        """Play the function behind a state."""
+        """Run the domain code behind a state."""
         case = TriageInput.read(payload)
         if state == "Classify":
             classifier = Classifier(self.store, self.attempt_log, self.objects, POLICY, self.limits)
@@ -156,7 +156,7 @@ class World:
         return output
 
     def _redriven(self, name: str, case: TriageInput, happens: Meanwhile) -> Any:
-        """Send, and wait: every attempt has a token of its own, which is dead once the attempt is over."""
+        """Send and wait. Each attempt has its own token, which is invalid once the attempt has ended."""
         token = self.new_token()
         try:
             Redriver(self.objects, self.queue).redrive(case, MACHINE + name, token)
@@ -169,24 +169,24 @@ class World:
         return self.woken(outcome)
 
     def new_token(self) -> str:
-        """A task token for which an execution waits from now on."""
+        """A new task token that an execution waits for."""
         self.tokens += 1
         token = f"token-{self.tokens}"
         self.executions.waiting.add(token)
         return token
 
     def outcome_of(self, token: str) -> Mapping[str, Any] | None:
-        """What a token was answered with, if it was."""
+        """The answer to a token, if there was one."""
         return next((answer for told, answer in self.executions.told if told == token), None)
 
     @staticmethod
     def woken(outcome: Mapping[str, Any]) -> Any:
-        """What the callback task makes of its answer."""
+        """The callback task's result, or its error."""
         if "error" in outcome:
             raise TaskFailed(outcome["error"], json.dumps(outcome["cause"]))
         return {}
 
-    # -- what has to hold ----------------------------------------------------------------------------------------
+    # -- assertions ----------------------------------------------------------------------------------------------
 
     def keys(self, prefix: str) -> list[str]:
         return [key for key in self.objects.texts if key.startswith(prefix)]
@@ -196,14 +196,14 @@ class World:
         return [kind.removeprefix("Dead Letter ") for kind, _ in self.triage_events.published]
 
     def at_rest(self) -> None:
-        """Nothing is in custody any more."""
+        """Assert that nothing is left in custody."""
         assert self.executions.running == []
         assert self.executions.waiting == set()
         assert self.keys(SNAPSHOT_PREFIX) == []
 
 
 def received(sent: Outgoing, message_id: str) -> Raw:
-    """A sent message as Lambda hands it over."""
+    """A sent message as a Lambda record."""
     attributes = {
         name: {"dataType": value["DataType"], "binaryValue": base64.b64encode(value["BinaryValue"]).decode()}
         if "BinaryValue" in value
@@ -214,5 +214,5 @@ def received(sent: Outgoing, message_id: str) -> Raw:
 
 
 def dead(raw: Raw) -> Raw:
-    """The message once SQS has moved it to the dead-letter queue."""
+    """The record after SQS has moved the message to the dead-letter queue."""
     return {**raw, "attributes": {**raw["attributes"], **MOVED, "ApproximateReceiveCount": "6"}}
