@@ -1,4 +1,4 @@
-"""The page of permissions and the template say the same, and the secret is for those who use it."""
+"""The table of permissions and the template say the same, and the secret is for those who use it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ SECRET = "secretsmanager:GetSecretValue"
 
 def test_every_permission_has_its_row_and_every_row_its_permission() -> None:
     given, told = Counter(grant.row for grant in grants()), Counter(row[:3] for row in explained())
-    assert sorted((given - told).elements()) == [], "docs/permissions.md lacks a row"
-    assert sorted((told - given).elements()) == [], "the template lacks what docs/permissions.md tells of"
+    assert sorted((given - told).elements()) == [], "docs/security.md lacks a row"
+    assert sorted((told - given).elements()) == [], "the template lacks what docs/security.md tells of"
 
 
 def test_no_permission_is_given_twice() -> None:

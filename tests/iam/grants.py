@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.contract.project import ROOT, resources, template, values
 
-PAGE = ROOT / "docs" / "permissions.md"
+PAGE = ROOT / "docs" / "security.md"
 #: The heading on that page below which stands what the local engine does not notice.
 UNNOTICED = "What only AWS notices"
 RESOURCE_POLICIES = ("AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy", "AWS::S3::BucketPolicy")
