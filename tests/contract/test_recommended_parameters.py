@@ -1,4 +1,4 @@
-"""What docs/capacity.md recommends can be deployed, and the model starts from what the template says."""
+"""What docs/performance.md recommends can be deployed, and the model starts from what the template says."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_models_defaults_are_the_templates() -> None:
 
 
 def test_the_template_takes_what_is_recommended_and_the_page_says_it() -> None:
-    parameters, page = template()["Parameters"], (ROOT / "docs" / "capacity.md").read_text()
+    parameters, page = template()["Parameters"], (ROOT / "docs" / "performance.md").read_text()
     for recommended in (PATIENT, *(scale.parameters for scale in SCALES)):
         assert all(accepts(parameters[name], value) for name, value in recommended.items())
         assert all(f"`{name}={value}`" in page for name, value in recommended.items())
