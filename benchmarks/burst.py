@@ -35,12 +35,13 @@ from local.engine import concurrency
 from local.environment import LocalStack
 from local.errors import LocalError
 from local.genesys import GenesysStandIn
-from local.reconciliation import Sent, balance, look
+from local.reconciliation import look
 from local.send import example
 from local.sending import ENTRIES_PER_CALL
 from local.stack import Stack
-from local.traffic import BusEvent, Expected, burst, envelope
+from local.traffic import BusEvent, burst, envelope
 from local.watch import queue_length
+from ops.reconciliation import Expected, Sent, reconcile
 
 EVENTS = 10_000
 LIMIT = 10
@@ -234,7 +235,7 @@ def most_at_once(seen: Iterable[Invocation]) -> int:
 
 
 def sent(bodies: Iterable[str]) -> list[Sent]:
-    """The bodies as the balance knows them."""
+    """The bodies as the reconciliation needs them."""
     return [Sent(identify(body)[0], body=body) for body in bodies]
 
 
@@ -311,7 +312,7 @@ def run(events: int = EVENTS, say: Callable[[str], None] = print) -> Burst:
             consumers.reverse()
         measured = drains[len(consumers) :]
         peak = max(most_at_once(_during(stack, one)) for one in measured if one.consumer == OURS)
-        result = balance(sent(everything), look(stack))
+        result = reconcile(sent(everything), look(stack))
         return Burst(LIMIT, measured, peak, result.stored, len(result.lost), _slow(local))
 
 

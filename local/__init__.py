@@ -1,4 +1,4 @@
-"""The embedded default: a local AWS, a stand-in for Genesys Cloud, and the deployment between them.
+"""Runs the application on this machine: a local AWS, a stand-in for Genesys Cloud, and the deployment.
 
-Nothing in ``functions/``, ``statemachine/`` or ``template.yaml`` knows that this package exists.
+Nothing in ``functions/``, ``statemachine/`` or ``template.yaml`` depends on this package.
 """

@@ -22,16 +22,15 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from local.audit import executions
 from local.console import console
 from local.engine import HOST, ROOT
 from local.environment import LocalStack
 from local.errors import LocalError
-from local.execution_report import history
 from local.send import example
 from local.sending import Sender
 from local.stack import Stack
 from local.traffic import BusEvent
+from ops.deployed import executions, history
 
 PICTURES = ROOT / "docs" / "img"
 PARAMETERS = {

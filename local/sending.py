@@ -1,4 +1,4 @@
-"""Sends a planned burst and remembers the identity of everything that was taken over."""
+"""Sends planned traffic and records the id of every accepted event."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from holdfast.domain.envelope import identify
+from holdfast.domain.envelope import examine
 from local.errors import LocalError
-from local.reconciliation import Sent
 from local.stack import Stack
-from local.traffic import BusEvent, Expected, Item, QueueBody, SecondCopy, envelope
+from local.traffic import BusEvent, Item, QueueBody, SecondCopy, envelope
+from ops.reconciliation import Expected, Sent
 
 #: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html, and the same for SendMessageBatch
 ENTRIES_PER_CALL = 10
-_TRIES = 3
+_ATTEMPTS = 3
 
 
 class Sender:
     """Sends to one stack.
 
     Attributes:
-        sent: What was taken over, by identity.
-        deliveries: How many deliveries that were, copies included.
+        sent: The accepted events, by event id.
+        deliveries: How many deliveries there were, second copies included.
         copies: How many of them were second copies.
-        copied: The identities of which there were some.
+        copied: The events that were delivered twice.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -40,10 +40,10 @@ class Sender:
         self.copied: set[str] = set()
 
     def send(self, items: Sequence[Item]) -> None:
-        """Send up to ten deliveries: what is an event by the bus, everything else straight into the buffer.
+        """Send up to ten deliveries: events through the bus, everything else straight into the buffer.
 
         Raises:
-            LocalError: Something was refused again and again.
+            LocalError: An entry was refused several times.
         """
         if events := [item for item in items if isinstance(item, BusEvent)]:
             self._put(events)
@@ -52,8 +52,8 @@ class Sender:
         self.deliveries += len(items)
 
     def _put(self, events: Sequence[BusEvent]) -> None:
-        """PutEvents answers per entry, and a refused one was not sent: only those go again."""
-        for _ in range(_TRIES):
+        """Send entries, and send the refused ones again."""
+        for _ in range(_ATTEMPTS):
             entries = [self._entry(event) for event in events]
             answers = self._events.put_events(Entries=entries)["Entries"]
             for event, answer in zip(events, answers, strict=True):
@@ -62,7 +62,7 @@ class Sender:
             events = [event for event, answer in zip(events, answers, strict=True) if "EventId" not in answer]
             if not events:
                 return
-        raise LocalError(f"The event bus refused {len(events)} events {_TRIES} times.")
+        raise LocalError(f"The event bus refused {len(events)} events {_ATTEMPTS} times.")
 
     def _entry(self, event: BusEvent) -> dict[str, Any]:
         return {
@@ -74,7 +74,7 @@ class Sender:
 
     def _remember(self, event: BusEvent, event_id: str) -> None:
         text = json.dumps(envelope(event_id, event.detail_type, event.detail, datetime.now(UTC)))
-        event_id = identify(text)[0]
+        event_id = examine(text).event_id
         self.sent[event_id] = Sent(event_id, event.expected, detail=event.detail, names_user=event.names_user)
         if event.expected is Expected.STORED:
             self._envelopes.append(text)
@@ -83,15 +83,15 @@ class Sender:
         if isinstance(item, SecondCopy):
             text = self._envelopes[-min(item.back, len(self._envelopes))]
             self.copies += 1
-            self.copied.add(identify(text)[0])
+            self.copied.add(examine(text).event_id)
             return text
-        event_id = identify(item.text)[0]
+        event_id = examine(item.text).event_id
         self.sent[event_id] = Sent(event_id, item.expected, body=item.text)
         return item.text
 
     def _queue(self, bodies: Sequence[str]) -> None:
         entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)]
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             failed = {
                 entry["Id"]
                 for entry in self._sqs.send_message_batch(QueueUrl=self._buffer, Entries=entries).get("Failed", [])
@@ -99,4 +99,4 @@ class Sender:
             entries = [entry for entry in entries if entry["Id"] in failed]
             if not entries:
                 return
-        raise LocalError(f"The buffer queue refused {len(entries)} messages {_TRIES} times.")
+        raise LocalError(f"The buffer queue refused {len(entries)} messages {_ATTEMPTS} times.")

@@ -1,7 +1,7 @@
-"""Synthetic events in the shapes of Genesys Cloud, and what a real day mixes in: copies, nonsense, and bodies that lie.
+"""Synthetic traffic: events in the shapes of Genesys Cloud, second copies, and invalid bodies.
 
-Nothing here was captured: every id is random, every name is from a list, every number is in the range that is reserved
-for fiction. :func:`burst` only plans; ``local.sending`` sends.
+No data was captured: ids are random, names come from a list, and phone numbers are from the range reserved for fiction.
+:func:`burst` plans the traffic, ``local.sending`` sends it.
 """
 
 from __future__ import annotations
@@ -12,34 +12,27 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
+from ops.reconciliation import Expected
+
 CONVERSATION = "v2.detail.events.conversation.{id}"
-#: What share of the burst is over when Genesys fails, and when it would be back if nobody waited.
+#: The share of the burst that is sent before the outage of Genesys, and before its end.
 OUTAGE_FROM = 0.4
 OUTAGE_TO = 0.7
 
 _WORDS = ("hello", "my", "order", "has", "not", "arrived", "could", "you", "look", "please", "señor", "東京", "café")
 _FIRST = ("Ada", "Björn", "Chiara", "Dmitri", "Élodie", "Femi", "Grace", "Haruki")
 _TOO_DEEP = 50_000
-#: One in so many events of the outage is of an agent who is new then.
-_NEWCOMER_EVERY = 15
+#: During the outage one in this many events names an agent who was not seen before.
+_NEW_AGENT_EVERY = 15
 
 Json = dict[str, Any]
 
 
-class Expected(StrEnum):
-    """Where an event has to end."""
-
-    STORED = "stored"
-    MALFORMED = "archived as MALFORMED"
-    INVALID = "archived as INVALID"
-
-
 @dataclass(frozen=True, slots=True)
 class BusEvent:
-    """An event for the bus, which gives it its envelope and its id."""
+    """An event for the bus. EventBridge adds the envelope and the id."""
 
     detail_type: str
     detail: Json
@@ -47,14 +40,14 @@ class BusEvent:
 
     @property
     def names_user(self) -> bool:
-        """Whether enrichment has to ask Genesys about it."""
+        """Whether enrichment has to look up a user."""
         text = json.dumps(self.detail)
         return '"userId"' in text or '"answeredUserId"' in text or self.detail_type.startswith("v2.users.")
 
 
 @dataclass(frozen=True, slots=True)
 class QueueBody:
-    """A body that EventBridge would never make: it goes straight into the buffer queue."""
+    """A body that EventBridge would not produce. It goes straight into the buffer queue."""
 
     text: str
     expected: Expected
@@ -62,7 +55,7 @@ class QueueBody:
 
 @dataclass(frozen=True, slots=True)
 class SecondCopy:
-    """The same envelope once more, as at-least-once delivery brings it: of the valid event sent ``back`` before."""
+    """A second delivery of the valid event that was sent ``back`` events before."""
 
     back: int
 
@@ -73,20 +66,19 @@ Item = BusEvent | QueueBody | SecondCopy
 def burst(count: int, rng: random.Random, now: datetime) -> list[Item]:
     """Plan a burst of ``count`` deliveries.
 
-    During the outage a few agents come who were not seen before it. Theirs are the events that it hits: an agent whom
-    the processor knows already need not be looked up.
+    During the outage some events name new agents. Only these events fail: the processor caches the other agents.
 
     Args:
-        count: How many deliveries, copies and nonsense included.
+        count: How many deliveries, second copies and invalid bodies included.
         rng: The only source of randomness.
         now: The time of the first event.
     """
-    nonsense: list[Item] = [*_bodies(rng), *_invalid_events(rng, now)]
+    invalid: list[Item] = [*_bodies(rng), *_invalid_events(rng, now)]
     copies = count // 18
-    valid = count - len(nonsense) - copies
+    valid = count - len(invalid) - copies
     maker = _Maker(rng, now)
     plan: list[Item] = [maker.event(number / valid) for number in range(valid)]
-    for item in nonsense:
+    for item in invalid:
         plan.insert(rng.randrange(len(plan) + 1), item)
     for _ in range(copies):
         plan.insert(rng.randrange(len(plan) // 10, len(plan) + 1), SecondCopy(rng.randrange(1, 30)))
@@ -94,7 +86,7 @@ def burst(count: int, rng: random.Random, now: datetime) -> list[Item]:
 
 
 class _Maker:
-    """Makes events one after the other, at the pace of the clock that it carries."""
+    """Makes events, each a few milliseconds after the one before."""
 
     def __init__(self, rng: random.Random, now: datetime) -> None:
         self._rng = rng
@@ -117,13 +109,13 @@ class _Maker:
         }
 
     def event(self, progress: float) -> BusEvent:
-        """The next event; ``progress`` says how much of the burst is over."""
+        """The next event; ``progress`` is the share of the burst that is over."""
         self._now += timedelta(milliseconds=self._rng.randrange(1, 12))
         self._number += 1
-        newcomer = OUTAGE_FROM <= progress < OUTAGE_TO and self._number % _NEWCOMER_EVERY == 0
-        self._agents = self._late_shift if newcomer or progress >= OUTAGE_TO else self._early_shift
+        new_agent = OUTAGE_FROM <= progress < OUTAGE_TO and self._number % _NEW_AGENT_EVERY == 0
+        self._agents = self._late_shift if new_agent or progress >= OUTAGE_TO else self._early_shift
         maker = self._rng.choices(list(self._makers), list(self._makers.values()))[0]
-        return self._user() if newcomer else maker()
+        return self._user() if new_agent else maker()
 
     # -- topics ------------------------------------------------------------------------------------------------
 
@@ -252,7 +244,7 @@ class _Maker:
         return {"interactingDurationMs": self._rng.randrange(1, 600_000)} if end else {}
 
     def _utterance(self) -> Json:
-        """One object per word, and the same words once more as they are shown: the largest events of all."""
+        """One object per word, and every word twice: these are the largest events."""
         words = self._rng.choices(_WORDS, k=self._rng.randrange(4, 20))
         timed = [
             {"confidence": 0.93, "offsetMs": 210 * number, "durationMs": 190, "word": word}
@@ -285,7 +277,7 @@ class _Maker:
 
 
 def _invalid_events(rng: random.Random, now: datetime) -> list[Item]:
-    """Readable, routed by the rule, and no events all the same."""
+    """JSON that the rule routes to the buffer but that is not a valid event."""
     stamp = now.astimezone(UTC).isoformat(timespec="milliseconds")
     details: list[Json] = [
         {},
@@ -301,12 +293,12 @@ def _invalid_events(rng: random.Random, now: datetime) -> list[Item]:
 
 
 def _bodies(rng: random.Random) -> list[Item]:
-    """Bodies that EventBridge would not make. Each is unlike the others, so that each is an identity of its own."""
+    """Bodies that EventBridge would not produce. Each is different, so each has its own event id."""
     broken = (
         " ",
         "this is not JSON",
         '{"id": "cut off in the mid',
-        _envelope(rng).replace('"detail":', '"source": "genesys.cloud", "detail":'),  # a key that stands twice
+        _envelope(rng).replace('"detail":', '"source": "genesys.cloud", "detail":'),  # a duplicate key
         _envelope(rng).replace('"score": 7', '"score": 1e400'),
         _envelope(rng).replace('"score": 7', '"score": NaN'),
         _envelope(rng).replace('"score": 7', '"score": "\\ud800"'),  # half of a surrogate pair
@@ -318,7 +310,7 @@ def _bodies(rng: random.Random) -> list[Item]:
 
 
 def _envelope(rng: random.Random) -> str:
-    """A sound envelope, for one fault to be put into."""
+    """A valid envelope, into which one error is put."""
     detail = {"id": new_id(rng), "attributes": {"conversationId": new_id(rng), "score": 7}}
     return json.dumps(envelope(new_id(rng), "Conversation Survey", detail, datetime.fromtimestamp(0, UTC)))
 

@@ -1,4 +1,4 @@
-"""Shows a run while it goes on: a live table on a terminal, a line every few seconds anywhere else."""
+"""Shows a run while it goes on: a live table on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from rich.table import Table
 from rich.text import Text
 
 from holdfast.domain.replay import ARCHIVE_PREFIX
-from local.audit import executions, keys
 from local.engine import concurrency
 from local.stack import Stack
+from ops.deployed import executions, keys
 
 LOOK_SECONDS = 0.7
 LINE_SECONDS = 4.0
-_BAR = 30
+_BAR = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The figures of one look. They are taken one after the other, so they need not add up while things move."""
+    """The counts of one look. They are read one after the other, so they need not add up during the run."""
 
     sent: int = 0
     copies: int = 0
@@ -41,16 +41,16 @@ class Counts:
     running: int = 0
     peak: int = 0
 
-    def line(self, planned: int, limit: int) -> str:
-        """All of them in one line."""
+    def line(self) -> str:
+        """The most important counts in one line."""
         return (
-            f"sent {self.sent}/{planned}  duplicates {self.copies}  buffer {self.buffer}  stored {self.stored}  "
-            f"triage {self.triage}  recovered {self.recovered}  archived {self.archived}  peak {self.peak}/{limit}"
+            f"sent {self.sent}  buffer {self.buffer}  stored {self.stored}  "
+            f"triage {self.triage}  recovered {self.recovered}  archived {self.archived}"
         )
 
 
 def count(stack: Stack, sent: int, copies: int) -> Counts:
-    """Take the figures."""
+    """Read the counts."""
     statuses = [execution["status"] for execution in executions(stack)]
     archived = len(keys(stack, ARCHIVE_PREFIX))
     function = stack.outputs["ProcessorFunctionName"]
@@ -70,14 +70,14 @@ def count(stack: Stack, sent: int, copies: int) -> Counts:
 
 @dataclass
 class Watch:
-    """Counts in the background for the time of a ``with`` block and shows what it sees.
+    """Counts in the background for the time of a ``with`` block and shows the counts.
 
     Attributes:
-        console: Where to.
-        look: Takes the figures.
+        console: Where to show them.
+        look: Reads the counts.
         planned: How many deliveries there will be.
         limit: How many invocations may run at once.
-        phase: What is going on, in a few words.
+        phase: The current step, in a few words.
     """
 
     console: Console
@@ -113,7 +113,7 @@ class Watch:
             self.console.print(self._panel())
 
     def say(self, phase: str, style: str = "") -> None:
-        """Tell what begins now, and keep it on the screen."""
+        """Print the step that begins now."""
         self.phase = phase
         self.console.print(Text.assemble((f"{self._elapsed():>5.1f} s  ", "dim"), (phase, style)))
 
@@ -124,15 +124,14 @@ class Watch:
         return time.monotonic() - self._since
 
     def _watch(self) -> None:
-        told = 0.0
+        printed = 0.0
         while not self._ended.is_set():
-            # A look may meet an engine that is just being stopped; the next one, or none, will tell.
+            # The engine may be stopping.
             with contextlib.suppress(BotoCoreError, ClientError, OSError):
                 self._counts = self.look()
-            if self._live is None and time.monotonic() - told >= LINE_SECONDS:
-                told = time.monotonic()
-                line = f"{self._elapsed():>5.1f} s  {self._counts.line(self.planned, self.limit)}"
-                self.console.print(line, soft_wrap=True)
+            if self._live is None and time.monotonic() - printed >= LINE_SECONDS:
+                printed = time.monotonic()
+                self.console.print(f"{self._elapsed():>5.1f} s  {self._counts.line()}", soft_wrap=True)
             self._ended.wait(LOOK_SECONDS)
 
     def _panel(self) -> RenderableType:
@@ -145,11 +144,11 @@ class Watch:
         for name, value, style, remark in (
             ("sent", counts.sent, "white", f"of {self.planned} deliveries"),
             ("stored", counts.stored, "green", "each event once"),
-            ("duplicates", counts.copies, "white", "second copies among what was sent"),
-            ("in the buffer", counts.buffer, "cyan", "waiting, or at work"),
+            ("duplicates", counts.copies, "white", "second copies of sent events"),
+            ("in the buffer", counts.buffer, "cyan", "waiting or being processed"),
             ("in triage", counts.triage, "yellow", "one execution per dead letter"),
-            ("recovered", counts.recovered, "green", "retried, and proved to be stored"),
-            ("archived", counts.archived, "magenta", "no retry can mend them"),
+            ("recovered", counts.recovered, "green", "redriven and then stored"),
+            ("archived", counts.archived, "magenta", "a redrive cannot help"),
         ):
             table.add_row(name, str(value), _bar(value, self.planned, style), remark)
         remark = f"of {self.limit} allowed; {counts.running} now"
@@ -162,7 +161,7 @@ def _bar(value: int, total: int, style: str) -> ProgressBar:
 
 
 def queue_length(stack: Stack, queue_url: str) -> int:
-    """How many messages a queue holds, in flight ones too."""
+    """How many messages a queue holds, in flight ones included."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     answer = stack.client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)
     return sum(int(value) for value in answer["Attributes"].values())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks.burst import drain, invocations, log_group, mixed_events, most_at_once, processor, sent
-from local.reconciliation import balance, look
+from local.reconciliation import look
+from ops.reconciliation import reconcile
 from tests.e2e.conftest import PARAMETERS
 
 if TYPE_CHECKING:
@@ -24,5 +25,5 @@ def test_a_burst_uses_the_whole_concurrency_never_more_and_loses_nothing(pipelin
     seen = invocations(stack, log_group(stack), burst.began)
     assert sum(one.events for one in seen) == EVENTS
     assert most_at_once(seen) <= LIMIT, "by the functions' own clocks"
-    result = balance(sent(bodies), look(stack))
+    result = reconcile(sent(bodies), look(stack))
     assert (result.stored, result.archived, result.lost) == (EVENTS, 0, ())

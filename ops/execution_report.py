@@ -1,4 +1,4 @@
-"""Tells one triage execution step by step: state, time, and what mattered there. Nothing of the event itself."""
+"""Prints one triage execution step by step: the state, the time, and the result. The event itself is left out."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from local.stack import Stack
-
 _REDRIVE = {
     "STORED": "[green]the redriven event was stored[/]",
-    "DEAD_LETTERED_AGAIN": "[yellow]the redriven event died again[/]",
-    "SILENT": "[yellow]nothing was heard of the redriven event in time[/]",
-    "NOT_SENT": "[yellow]the event could not be sent back[/]",
+    "DEAD_LETTERED_AGAIN": "[yellow]the redriven event reached the DLQ again[/]",
+    "SILENT": "[yellow]no outcome of the redriven event in time[/]",
+    "NOT_SENT": "[yellow]the event could not be redriven[/]",
 }
 _HOUR = 3_600
 _MINUTE = 60
@@ -28,37 +26,31 @@ _MINUTE = 60
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One state that was entered, and in rich markup what came of it."""
+    """One state of the execution, with its result in Rich markup."""
 
     state: str
     at: datetime
     explanation: str
 
 
-def history(stack: Stack, execution_arn: str) -> list[dict[str, Any]]:
-    """An execution's history."""
-    pages = stack.client("stepfunctions").get_paginator("get_execution_history")
-    return [event for page in pages.paginate(executionArn=execution_arn) for event in page["events"]]
-
-
 def steps(events: Iterable[Mapping[str, Any]]) -> list[Step]:
-    """The steps in a history. What a state made of its input is the input of the next one."""
+    """The steps in an execution's history. A state's result is the input of the next state."""
     entered = [(event["timestamp"], event["stateEnteredEventDetails"]) for event in events if _is_entry(event)]
-    told = [
-        Step(details["name"], at, _says(details["name"], _data(details), _data(following)))
+    done = [
+        Step(details["name"], at, _explain(details["name"], _data(details), _data(following)))
         for (at, details), (_, following) in pairwise(entered)
     ]
-    return told + [Step(details["name"], at, _ended(_data(details))) for at, details in entered[-1:]]
+    return done + [Step(details["name"], at, _ended(_data(details))) for at, details in entered[-1:]]
 
 
-def story(title: str, name: str, told: Sequence[Step]) -> RenderableType:
-    """The steps as a table of at most 100 columns, the times counted from the first one."""
+def execution_report(title: str, name: str, steps: Sequence[Step]) -> RenderableType:
+    """The steps as a table, with the seconds since the first step."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(style="dim", no_wrap=True, justify="right")
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold", max_width=64)
-    for step in told:
-        seconds = (step.at - told[0].at).total_seconds()
+    for step in steps:
+        seconds = (step.at - steps[0].at).total_seconds()
         table.add_row(f"{step.at:%H:%M:%S} {seconds:+6.1f} s", step.state, step.explanation)
     return Group(Text.assemble((title, "bold cyan"), "\n", (name, "dim")), table)
 
@@ -72,15 +64,15 @@ def _data(details: Mapping[str, Any]) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _says(state: str, given: Mapping[str, Any], made: Mapping[str, Any]) -> str:
+def _explain(state: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     explanation = {
-        "Classify": lambda: _verdict(made.get("verdict") or {}),
-        "Decide": lambda: _decision(made),
-        "BackOff": lambda: f"waits {_duration(given.get('delaySeconds', 0))}",
-        "Redrive": lambda: _REDRIVE.get(made.get("redriveOutcome", ""), ""),
-        "Archive": lambda: f"wrote [cyan]{escape((made.get('archive') or {}).get('key', ''))}[/]",
-        "SettleRecovered": lambda: _settled(made),
-        "SettleArchived": lambda: _settled(made),
+        "Classify": lambda: _verdict(after.get("verdict") or {}),
+        "Decide": lambda: _decision(after),
+        "BackOff": lambda: f"waits {_duration(before.get('delaySeconds', 0))}",
+        "Redrive": lambda: _REDRIVE.get(after.get("redriveOutcome", ""), ""),
+        "Archive": lambda: f"wrote [cyan]{escape((after.get('archive') or {}).get('key', ''))}[/]",
+        "SettleRecovered": lambda: _settled(after),
+        "SettleArchived": lambda: _settled(after),
     }
     return explanation.get(state, str)()
 
@@ -96,15 +88,17 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _decision(made: Mapping[str, Any]) -> str:
-    action = (made.get("verdict") or {}).get("action")
+def _decision(data: Mapping[str, Any]) -> str:
+    action = (data.get("verdict") or {}).get("action")
     if action == "retry":
-        return f"retry, round {made.get('redrives')}: delaySeconds {made.get('delaySeconds')}, jitter included"
-    return {"settle": "it is processed: settle", "archive": "no retry can help: archive"}.get(str(action), "archive")
+        return f"redrive {data.get('redrives')} after {data.get('delaySeconds')} s (with jitter)"
+    return {"settle": "settle: the event is stored", "archive": "archive: a redrive cannot help"}.get(
+        str(action), "archive"
+    )
 
 
-def _settled(made: Mapping[str, Any]) -> str:
-    return f"released the evidence, announced [bold]{made.get('outcome', '')}[/]"
+def _settled(data: Mapping[str, Any]) -> str:
+    return f"deleted the snapshots, published [bold]{data.get('outcome', '')}[/]"
 
 
 def _ended(output: Mapping[str, Any]) -> str:
