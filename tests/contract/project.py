@@ -66,6 +66,16 @@ def properties(logical_id: str) -> dict[str, Any]:
     return found
 
 
+def functions() -> dict[str, dict[str, Any]]:
+    """The properties of every function, merged with ``Globals`` as SAM merges them."""
+    common = template()["Globals"]["Function"]
+    variables = common["Environment"]["Variables"]
+    found = {name: common | one["Properties"] for name, one in resources("AWS::Serverless::Function").items()}
+    for one in found.values():
+        one["Environment"] = {"Variables": variables | one["Environment"]["Variables"]}
+    return found
+
+
 def decided(node: Any, **conditions: bool) -> Any:
     """A part of the template as these conditions decide it; other conditions stay undecided."""
     if isinstance(node, list):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.project import FUNCTIONS, ROOT, properties, resources, template, values
+from tests.contract.project import FUNCTIONS, ROOT, functions, properties, resources, template, values
 
 #: The contract with the runbook, in the order in which an event meets trouble.
 ALARMS = [
@@ -163,8 +163,8 @@ def test_silence_is_no_alarm_because_what_is_idle_publishes_nothing() -> None:
 
 def test_an_alarm_watches_what_somebody_publishes() -> None:
     services = {
-        found["Properties"]["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"]
-        for found in resources("AWS::Serverless::Function").values()
+        found["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"]
+        for found in functions().values()
     }
     own = [metric for alarm in alarms().values() for metric in measured(alarm) if metric["Namespace"] == OWN_NAMESPACE]
     assert own
@@ -211,7 +211,7 @@ def test_a_mapping_publishes_the_counts_that_an_alarm_needs() -> None:
 
 
 def test_a_worker_that_runs_into_its_time_out_rings_before_it_does() -> None:
-    seconds = properties("ProcessorFunction")["Timeout"]
+    seconds = functions()["ProcessorFunction"]["Timeout"]
     assert 0.5 * seconds < alarms()["ProcessorDurationAlarm"]["Threshold"] / 1000 < seconds
 
 

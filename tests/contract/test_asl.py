@@ -14,7 +14,7 @@ from holdfast.domain.errors import HoldfastError, TransientError
 from holdfast.domain.policy import ACTIONS, SCHEDULES
 from holdfast.domain.triage import TriageInput
 from tests.contract.asl import Level, TaskFailed, Walk, evaluate, levels
-from tests.contract.project import FUNCTIONS, MACHINES, machine, machine_text, template, values
+from tests.contract.project import FUNCTIONS, MACHINES, functions, machine, machine_text, template, values
 
 SUBSTITUTION = re.compile(r"\$\{(\w+)\}")
 #: https://docs.aws.amazon.com/step-functions/latest/dg/sfn-best-practices.html and concepts-error-handling.html:
@@ -125,15 +125,14 @@ def test_every_task_has_a_time_out_and_says_what_it_is_for() -> None:
 
 
 def test_a_task_waits_longer_than_its_function_may_run() -> None:
-    functions = {
-        f"arn:aws:lambda:us-east-1:123456789012:function:{name.removesuffix('Function').lower()}": found
-        for name, found in template()["Resources"].items()
-        if found["Type"] == "AWS::Serverless::Function"
+    timeouts = {
+        f"arn:aws:lambda:us-east-1:123456789012:function:{name.removesuffix('Function').lower()}": found["Timeout"]
+        for name, found in functions().items()
     }
     for name, state in all_states("Task"):
         called = state["Arguments"].get("FunctionName")
         if called and isinstance(state["TimeoutSeconds"], int):
-            assert state["TimeoutSeconds"] > functions[called]["Properties"]["Timeout"], name
+            assert state["TimeoutSeconds"] > timeouts[called], name
 
 
 @pytest.mark.parametrize("name", MACHINES)

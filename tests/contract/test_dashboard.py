@@ -7,7 +7,7 @@ import re
 from itertools import combinations
 from typing import Any
 
-from tests.contract.project import FUNCTIONS, properties, resources, template, values
+from tests.contract.project import FUNCTIONS, functions, properties, resources, template, values
 
 QUESTIONS = ["Is anything lost?", "Are we keeping up?", "What fails, and why?", "What does it cost?"]
 
@@ -67,7 +67,7 @@ def test_the_cost_of_a_function_is_that_of_its_memory() -> None:
     (cost,) = [widget for widget in widgets("metric") if "US dollars" in widget["properties"]["title"]]
     told = {line[0]["label"]: line[0]["expression"] for line in cost["properties"]["metrics"] if len(line) == 1}
     for label, name in (("processor", "ProcessorFunction"), ("fan-out", "FanOutFunction")):
-        assert f"/ 1000 * {properties(name)['MemorySize'] / 1024:g} *" in told[label]
+        assert f"/ 1000 * {functions()[name]['MemorySize'] / 1024:g} *" in told[label]
 
 
 def queries() -> list[tuple[set[str], str]]:

@@ -16,7 +16,7 @@ from samtranslator.translator.translator import Translator  # type: ignore[impor
 
 from holdfast.adapters.settings import Settings
 from tests.contract.parameters import accepts
-from tests.contract.project import FUNCTION_IDS, TEMPLATE, decided, properties, resources, template, values
+from tests.contract.project import FUNCTION_IDS, TEMPLATE, decided, functions, properties, resources, template, values
 
 #: The contract: every parameter with the default of a first deployment.
 PARAMETERS: dict[str, Any] = {
@@ -76,12 +76,6 @@ OUTPUTS = {
 WITHOUT_RESOURCE_TYPE = {"states:SendTaskSuccess", "states:SendTaskFailure", "dynamodb:ListStreams"}
 FOURTEEN_DAYS = 14 * 86_400
 DATA = ("AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::S3::Bucket")
-
-
-def functions() -> dict[str, dict[str, Any]]:
-    """Properties of every function, the globals filled in."""
-    common = template()["Globals"]["Function"]
-    return {name: common | found["Properties"] for name, found in resources("AWS::Serverless::Function").items()}
 
 
 def mappings(kind: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -314,8 +308,8 @@ def test_the_rule_takes_what_genesys_sends_and_waits_for_its_permissions() -> No
 def test_a_bus_that_the_stack_does_not_own_is_never_created_or_deleted_by_it() -> None:
     buses = resources("AWS::Events::EventBus")
     assert buses.keys() == {"EventBus", "EnrichedBus"}
-    assert buses["EventBus"]["Condition"] == "OwnBus"
-    assert template()["Conditions"]["OwnBus"] == {"Fn::Equals": [{"Ref": "EventBusName"}, ""]}
+    assert buses["EventBus"]["Condition"] == "CreateBus"
+    assert template()["Conditions"]["CreateBus"] == {"Fn::Equals": [{"Ref": "EventBusName"}, ""]}
 
 
 @pytest.mark.parametrize("name", ["BufferQueuePolicy", "DeadLetterQueuePolicy"])
@@ -337,7 +331,7 @@ def test_only_this_stacks_rules_may_send_through_eventbridge(name: str) -> None:
 @pytest.mark.parametrize("own_key", [False, True])
 def test_everything_that_holds_data_is_encrypted_with_the_own_key_where_there_is_one(own_key: bool) -> None:
     def key(logical_id: str, *path: str) -> Any:
-        node: Any = decided(properties(logical_id), OwnKey=own_key)
+        node: Any = decided(properties(logical_id), HasKmsKey=own_key)
         for name in path:
             node = node[name] if isinstance(node, list) else node.get(name)
         return node
@@ -358,7 +352,7 @@ def test_everything_that_holds_data_is_encrypted_with_the_own_key_where_there_is
         assert key(name, "KmsMasterKeyId") == own, name
     for name in resources("AWS::Logs::LogGroup"):
         assert key(name, "KmsKeyId") == own, name
-    assert decided(template()["Globals"], OwnKey=own_key)["Function"].get("KmsKeyArn") == own
+    assert decided(template()["Globals"], HasKmsKey=own_key)["Function"].get("KmsKeyArn") == own
 
 
 def test_no_key_is_used_with_which_eventbridge_or_an_alarm_would_fail_silently() -> None:
