@@ -86,7 +86,7 @@ capacity: $(SETUP) ## Forecast a launch: make capacity RATE=10000 LATENCY=80 CON
 	  $(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(if $(BATCH),--batch $(BATCH))
 
 audit: $(SETUP) ## Say where events are: IDS=file, or FROM=time TO=time; STACK=name looks on AWS
-	@python -m ops.audit $(if $(IDS),--ids $(IDS)) $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) $(if $(STACK),--stack $(STACK))
+	@$(if $(STACK),,. .local/env && )python -m ops.audit $(if $(IDS),--ids $(IDS)) $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) $(if $(STACK),--stack $(STACK))
 
 faults: $(SETUP) ## Play every call with every fault, one at a time (half an hour): ONLY=text plays a part
 	@python -m proof.faults $(if $(ONLY),--only '$(ONLY)' --results .local/faults.json)
