@@ -124,7 +124,7 @@ class Replayer:
             return _skipped("its event is stored already")
         name = self._unused_name(plan, letter.event_id)
         if name is None:
-            return _skipped("this replay has done it before")
+            return _skipped("this replay already processed it")
         return {"action": "start", "name": name, "input": self._input(plan, key, letter, name)}
 
     def _unused_name(self, plan: Plan, event_id: str) -> str | None:
