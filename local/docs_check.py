@@ -1,11 +1,11 @@
-"""``make docs-check``: runs the commands of the documents, as they stand, against the application on this machine.
+"""``make docs-check``: runs the commands in the documents against the application on this machine.
 
-A page is one shell: its blocks of ``sh`` run in their order, after ``. .local/env``. Above a block may stand
+The ``sh`` blocks of a page run in one shell, in their order, after ``. .local/env``. A comment above a block skips it:
 
-- ``<!-- aws only -->``: it needs AWS itself,
-- ``<!-- not run: <why> -->``: it asks questions, or changes what the check stands on.
+- ``<!-- aws only -->``: the block needs AWS,
+- ``<!-- not run: <why> -->``: the block is interactive, or it would stop or change the local stack.
 
-Both are counted and not run. ``tests/contract/test_docs.py`` checks that they are shell, and links and pictures too.
+``tests/contract/test_docs.py`` checks the syntax of all blocks, the links and the pictures.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ PAGES = (
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "events/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 )
-#: Hours of backoff pass in seconds, so that what a command waits for comes.
+#: Factor on the waits in triage: hours of backoff pass in seconds.
 WAIT_SCALE = "0.01"
 PAGE_SECONDS = 900
-#: CI runs them, or they would end, replace or wait for what the commands run on.
+#: Commands that CI runs elsewhere, or that would stop or replace the stack of the check.
 ELSEWHERE = re.compile(r"^make (test|check|docs-check|setup|up|down|console|lock|clean)\b")
 BLOCK = re.compile(
     r"(?:^ *<!-- (?P<mark>aws only|not run: [^>]+?) -->\n)?^(?P<indent> *)```(?P<kind>\w*)\n(?P<text>.*?)^ *```$",
@@ -40,7 +40,7 @@ BLOCK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block: its first line in the page, its text without indentation, and why it is not run, if so."""
+    """A fenced block: its first line in the page, its text without indentation, and the reason why it is skipped."""
 
     line: int
     text: str
@@ -62,12 +62,12 @@ def fenced(page: Path, kind: str) -> list[Block]:
 
 
 def blocks(page: Path) -> list[Block]:
-    """The blocks of commands."""
+    """The blocks with shell commands."""
     return fenced(page, "sh")
 
 
 def script(page: Path) -> str:
-    """One shell script of a page's blocks, each announced by its line."""
+    """A page's blocks as one shell script that prints the line of each block."""
     return "\n".join(["set -e", ". .local/env", *_commands(page)]) + "\n"
 
 
@@ -79,7 +79,7 @@ def _commands(page: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    """Run every page, or those that are named; the number of pages with a command that failed is the exit code."""
+    """Run all pages, or the pages in the arguments. The exit code is the number of pages that failed."""
     pages = [Path(name).resolve() for name in sys.argv[1:]] or PAGES
     if started := running() is None:
         _make("local.up", "--wait-scale", WAIT_SCALE)
@@ -91,7 +91,7 @@ def main() -> int:
 
 
 def _make(module: str, *arguments: str) -> None:
-    """Start or end the stack as make does: a process of its own is nobody's child when it ends."""
+    """Start or stop the stack in a process of its own, as make does."""
     subprocess.run([sys.executable, "-m", module, *arguments], check=True, cwd=ROOT)
 
 
@@ -110,10 +110,10 @@ def _runs(page: Path) -> bool:
     ran = done.stdout.count("\n::") + done.stdout.startswith("::")
     name = page.relative_to(ROOT)
     if done.returncode == 0:
-        print(f"{name}: {ran} blocks ran, {marked} are marked as not for here")
+        print(f"{name}: {ran} blocks ran, {marked} skipped")
         return True
     line, _, output = done.stdout.rpartition("::")[2].partition("\n")
-    print(f"{name}:{line}: this block failed with code {done.returncode}:\n{output}", file=sys.stderr)
+    print(f"{name}:{line}: this block failed with exit code {done.returncode}:\n{output}", file=sys.stderr)
     return False
 
 

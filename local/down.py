@@ -1,29 +1,28 @@
-"""``make down``: ends the stack in the background. One line, whatever it finds."""
+"""``make down``: stops the stack of ``make up``."""
 
 from __future__ import annotations
 
 import sys
-import time
 
-from local.background import POLL_SECONDS, STATE_FILE, exists, read_state
+from local.background import STATE_FILE, exists, read_state
+from local.eventually import NotReachedError, eventually
 
 STOP_SECONDS = 30
 
 
 def main() -> int:
-    """End the stack and wait until it is gone."""
+    """Stop the stack and wait until its process has ended."""
     state = read_state()
     STATE_FILE.unlink(missing_ok=True)
     if state is None or not state.alive:
-        print("Nothing was running.")
+        print("No stack is running.")
         return 0
-    deadline = time.monotonic() + STOP_SECONDS
-    while exists(state.pid):
-        if time.monotonic() > deadline:
-            print(f"It did not end within {STOP_SECONDS} s: look at process {state.pid}.", file=sys.stderr)
-            return 1
-        time.sleep(POLL_SECONDS)
-    print("Stopped; nothing is left running.")
+    try:
+        eventually(lambda: not exists(state.pid), "the stack has stopped", STOP_SECONDS)
+    except NotReachedError:
+        print(f"The stack did not stop within {STOP_SECONDS} s. Check process {state.pid}.", file=sys.stderr)
+        return 1
+    print("Stopped. Nothing is left running.")
     return 0
 
 

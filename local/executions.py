@@ -1,4 +1,4 @@
-"""Lists the triage executions of the stack in the background, or one with its path and its output."""
+"""Lists the triage executions of the stack of ``make up``, or prints one: ``python -m local.executions [name]``."""
 
 from __future__ import annotations
 
@@ -6,47 +6,36 @@ import json
 import sys
 from typing import Any
 
-from local.background import State, demand
-from local.engine import client
+from local.background import demand
 from local.errors import LocalError, exit_code
+from local.stack import Stack, describe
+from ops.deployed import executions, history
 
 
 def main() -> int:
-    """Print the list, or the execution whose name begins as the argument does."""
+    """Print the list, or the executions whose names begin with the argument."""
     state = demand()
-    executions = _executions(state)
-    if not sys.argv[1:]:
-        for execution in executions:
+    stack = describe(state.endpoint, state.stack)
+    prefix = sys.argv[1] if sys.argv[1:] else ""
+    found = [execution for execution in executions(stack) if execution["name"].startswith(prefix)]
+    if prefix and not found:
+        raise LocalError(f"No execution's name begins with '{prefix}'. Run this without a name to list all.")
+    for execution in found:
+        if prefix:
+            _print(stack, execution)
+        else:
             print(f"{execution['startDate']:%H:%M:%S}  {execution['status']:<10} {execution['name']}")
-        if not executions:
-            print("No event has needed triage.")
-        return 0
-    chosen = [execution for execution in executions if execution["name"].startswith(sys.argv[1])]
-    for execution in chosen:
-        _show(state, execution)
-    if not chosen:
-        raise LocalError(f"No execution's name begins with '{sys.argv[1]}'. Without a name, this lists all.")
+    if not found:
+        print("There is no triage execution: no event has reached the DLQ.")
     return 0
 
 
-def _executions(state: State) -> list[dict[str, Any]]:
-    pages = client("stepfunctions", state.endpoint).get_paginator("list_executions")
-    arn = state.outputs["TriageStateMachineArn"]
-    return [execution for page in pages.paginate(stateMachineArn=arn) for execution in page["executions"]]
-
-
-def _show(state: State, execution: dict[str, Any]) -> None:
-    stepfunctions = client("stepfunctions", state.endpoint)
-    pages = stepfunctions.get_paginator("get_execution_history").paginate(executionArn=execution["executionArn"])
-    path = [
-        event["stateEnteredEventDetails"]["name"]
-        for page in pages
-        for event in page["events"]
-        if "stateEnteredEventDetails" in event
-    ]
+def _print(stack: Stack, execution: dict[str, Any]) -> None:
+    events = history(stack, execution["executionArn"])
+    path = [event["stateEnteredEventDetails"]["name"] for event in events if "stateEnteredEventDetails" in event]
     print(f"{execution['name']}: {execution['status']}\n  {' → '.join(path)}")
-    output = stepfunctions.describe_execution(executionArn=execution["executionArn"]).get("output")
-    if output:
+    described = stack.client("stepfunctions").describe_execution(executionArn=execution["executionArn"])
+    if output := described.get("output"):
         print(json.dumps(json.loads(output), indent=2))
 
 

@@ -1,15 +1,15 @@
-"""Put in place what a fixture needs: ``python -m local.fixture_setup events/executions/triage.json``.
+"""Prepares a stack for a fixture: ``python -m local.fixture_setup events/executions/triage.json``.
 
-Beside a fixture ``events/<folder>/<case>.json`` stands ``events/<folder>/expected/<case>.json``: what the function
-answers, what it leaves behind, and under ``given`` what has to be there first::
+``events/<folder>/expected/<case>.json`` belongs to the fixture ``events/<folder>/<case>.json``. It contains the
+function's answer, what the function leaves behind, and under ``setup`` what must exist before the call::
 
-    "given": {
-      "snapshots":   keys of evidence; each holds the message of events/dead_letter_intake/exhausted.json
-      "archive":     where that letter is archived, as events/archive/exhausted.json does it: true, or "replayed" if
+    "setup": {
+      "snapshots":   keys of snapshots; each holds the message of events/dead_letter_intake/exhausted.json
+      "archive":     whether this dead letter is archived, as by events/archive/exhausted.json: true, or "replayed" if
                      a replay has stored its event
-      "noted":       whether its replay has been noted for the report, as events/replay/note.json does it
+      "noted":       whether its replay is recorded for the report, as by events/replay/note.json
       "stored":      whether the events table holds its event
-      "attempts":    lines of the attempt log
+      "attempts":    attempt records
       "genesys":     faults of the Genesys stand-in, see local/genesys.py
       "environment": variables of the function that differ from the deployed ones
     }
@@ -48,94 +48,96 @@ AT = "2026-11-23T09:31:00.000Z"
 
 
 def read_event(path: Path) -> bytes:
-    """A file with one event.
+    """The content of a file with one event.
 
     Raises:
-        LocalError: It is not there, or not JSON.
+        LocalError: The file cannot be read, or it is not JSON.
     """
     try:
         content = path.read_bytes()
         json.loads(content)
     except OSError as err:
-        raise LocalError(f"The event {path} cannot be read ({err.strerror}): name a file with one event.") from err
+        raise LocalError(
+            f"The event file {path} cannot be read ({err.strerror}). Give the path of a JSON file."
+        ) from err
     except ValueError as err:
-        raise LocalError(f"The event {path} is not JSON: {err}") from err
+        raise LocalError(f"The event file {path} is not JSON: {err}") from err
     return content
 
 
 def expected(fixture: Path) -> dict[str, Any]:
-    """The file beside a fixture; empty for an event of your own."""
+    """The expected results of a fixture; empty for any other event."""
     path = fixture.parent / "expected" / fixture.name
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return found
 
 
 @dataclass(frozen=True, slots=True)
-class Givens:
-    """Puts things where the steps before would have left them."""
+class FixtureSetup:
+    """Puts into a stack what the steps before a fixture would have left there."""
 
     stack: Stack
 
-    def put(self, given: Mapping[str, Any]) -> None:
-        """Put there what the fixture needs; what is there already stays."""
-        self._ledger().write([_attempt(line) for line in given.get("attempts", [])])
-        for key in given.get("snapshots", []):
+    def apply(self, setup: Mapping[str, Any]) -> None:
+        """Add what the fixture needs. Nothing is removed."""
+        self._attempt_log().write([_attempt(record) for record in setup.get("attempts", [])])
+        for key in setup.get("snapshots", []):
             self._bucket().create(key, _letter(key).as_json())
-        if given.get("stored"):
-            self._step("ProcessorFunction", LETTER)  # it reads a dead letter like any other record
-        if given.get("archive"):
-            self._archive({"replayed": REPLAYED_TAG}.get(given["archive"], {}))
-        if given.get("noted"):
+        if setup.get("stored"):
+            self._step("ProcessorFunction", LETTER)
+        if setup.get("archive"):
+            self._archive({"replayed": REPLAYED_TAG}.get(setup["archive"], {}))
+        if setup.get("noted"):
             self._step("ReplayFunction", NOTED)
 
     def _archive(self, tags: Mapping[str, str]) -> None:
-        """The evidence that is archived is released again."""
-        evidence = json.loads(ARCHIVED.read_text())["snapshots"][-1]
-        self._bucket().create(evidence, _letter(evidence).as_json())
+        """Archive the dead letter and delete its snapshot."""
+        snapshot = json.loads(ARCHIVED.read_text())["snapshots"][-1]
+        self._bucket().create(snapshot, _letter(snapshot).as_json())
         self._bucket().tag(self._step("ArchiveFunction", ARCHIVED)["key"], tags)
-        self._bucket().delete([evidence])
+        self._bucket().delete([snapshot])
 
     def _step(self, logical_id: str, fixture: Path) -> Any:
-        """What the deployed function of an earlier step answers to its own fixture."""
+        """Invoke the function of an earlier step with its own fixture. Returns its answer."""
         name, event = self.stack.resources[logical_id], fixture.read_bytes()
         answer = self.stack.client("lambda").invoke(FunctionName=name, Payload=event)
         payload = json.load(answer["Payload"])
         if "FunctionError" in answer:
-            raise LocalError(f"{logical_id} could not prepare this with {fixture.relative_to(ROOT)}: {payload}")
+            raise LocalError(f"The setup failed: {logical_id} with {fixture.relative_to(ROOT)} answered {payload}")
         return payload
 
     def _bucket(self) -> ArchiveBucket:
         return ArchiveBucket(self.stack.client("s3"), self.stack.outputs["ArchiveBucketName"])
 
-    def _ledger(self) -> AttemptsTable:
+    def _attempt_log(self) -> AttemptsTable:
         return AttemptsTable(self.stack.client("dynamodb"), self.stack.outputs["AttemptsTableName"], 30)
 
 
 def _letter(key: str) -> DeadLetter:
-    """The letter of the fixtures, in the message that an evidence key names."""
+    """The dead letter of the fixtures, with the message id of a snapshot's key."""
     message = json.loads(LETTER.read_text())["Records"][0] | {"messageId": Path(key).stem}
     return DeadLetter.of(Message.of_record(message))
 
 
-def _attempt(line: Mapping[str, Any]) -> Attempt:
-    failure = line.get("failure")
+def _attempt(record: Mapping[str, Any]) -> Attempt:
+    failure = record.get("failure")
     return Attempt(
-        key=AttemptKey(line["eventId"], line["messageId"], line["receiveCount"]),
-        status=Status(line["status"]),
+        key=AttemptKey(record["eventId"], record["messageId"], record["receiveCount"]),
+        status=Status(record["status"]),
         at=AT,
-        request_id="given",
+        request_id="setup",
         failure=Failure(**failure) if failure else None,
     )
 
 
 def main() -> int:
-    """Put what a fixture needs into the stack in the background."""
+    """Prepare the stack of ``make up`` for a fixture."""
     parser = argparse.ArgumentParser(prog="python -m local.fixture_setup", description=main.__doc__)
     parser.add_argument("fixture", type=Path, help="for example events/executions/triage.json")
-    given = expected(parser.parse_args().fixture).get("given", {})
+    setup = expected(parser.parse_args().fixture).get("setup", {})
     state = demand()
-    Givens(describe(state.endpoint, state.stack)).put(given)
-    print("It is there: " + ", ".join(given) if given else "This event needs nothing to be there.")
+    FixtureSetup(describe(state.endpoint, state.stack)).apply(setup)
+    print("Prepared: " + ", ".join(setup) if setup else "This event needs no setup.")
     return 0
 
 

@@ -1,6 +1,6 @@
-"""Records ``make demo`` as a picture that plays: ``python -m local.recording`` writes ``docs/img/demo.svg``.
+"""Records ``make demo`` as an animation: ``python -m local.recording`` writes ``docs/img/demo.svg``.
 
-It is a real run: its lines, in its colours, each at its own time, only faster. Without motion all are shown.
+The animation shows a real run, only faster. A reader who prefers reduced motion sees all lines at once.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from local.engine import ROOT
 from local.errors import LocalError, exit_code
 
 PICTURE = ROOT / "docs" / "img" / "demo.svg"
-WIDTH = 100
-#: So many seconds of the run pass in one of the picture.
+WIDTH = 80
+#: Seconds of the run per second of the animation.
 SPEED = 6.0
 STYLE = """
     text[clip-path] { opacity: 0; animation: appear 0.2s forwards; }
@@ -35,7 +35,7 @@ def record() -> list[Line]:
     """The demo's lines, each with the seconds since the start.
 
     Raises:
-        LocalError: The demo failed; its output tells why.
+        LocalError: The demo failed.
     """
     start = time.monotonic()
     colours = {"FORCE_COLOR": "1", "TTY_INTERACTIVE": "0", "COLUMNS": str(WIDTH), "PYTHONUNBUFFERED": "1"}
@@ -52,19 +52,19 @@ def record() -> list[Line]:
             print(line, end="", flush=True)
             lines.append((time.monotonic() - start, Text.from_ansi(line.rstrip("\n"))))
     if demo.returncode:
-        raise LocalError("The demo failed, so there is nothing to show; the lines above say why.")
+        raise LocalError("The demo failed; see the lines above. Nothing was recorded.")
     return lines
 
 
 def picture(lines: list[Line]) -> str:
-    """An SVG in which every line appears at its time."""
+    """An SVG in which each line appears at its time."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), highlight=False)
     times: list[float] = []
     for seconds, text in lines:
         times += [seconds] * max(1, len(text.wrap(console, WIDTH)))
         console.print(text)
     svg = console.export_svg(title="make demo")
-    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # nothing is fetched from elsewhere
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # no fonts from the network
 
     def timed(found: re.Match[str]) -> str:
         return f'{found[0]} style="animation-delay: {times[int(found[1])] / SPEED:.1f}s"'
@@ -74,7 +74,7 @@ def picture(lines: list[Line]) -> str:
 
 
 def main() -> int:
-    """Record, and write the picture."""
+    """Record the demo and write the animation."""
     PICTURE.write_text(picture(record()))
     print(f"Written: {PICTURE.relative_to(ROOT)}")
     return 0

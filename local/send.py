@@ -1,4 +1,4 @@
-"""Puts an event on the bus of the stack in the background: ``python -m local.send [file with an event]``."""
+"""Sends an event to the stack of ``make up``: ``python -m local.send [file with an event]``."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from local.fixture_setup import read_event
 
 
 def main() -> int:
-    """Send one event; without a file, an agent's call that came from the queue."""
+    """Send the event in a file, or an example event."""
     state = demand()
     event = json.loads(read_event(Path(sys.argv[1]))) if sys.argv[1:] else example()
     if not {"source", "detail-type", "detail"} <= event.keys():
         raise LocalError(
-            "The event has no source, detail-type and detail. Name one as EventBridge delivers it; a fixture of a "
-            "function is for make invoke."
+            "The event has no source, detail-type or detail. Send an EventBridge envelope; the fixtures of events/ "
+            "are for make invoke."
         )
     entry = {
         "EventBusName": state.outputs["EventBusName"],
@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def example() -> dict[str, Any]:
-    """An event in the shape of Genesys Cloud, with ids made up for the occasion."""
+    """An event in the shape of Genesys Cloud, with random ids."""
     conversation, agent = str(uuid.uuid4()), str(uuid.uuid4())
     now = datetime.now(UTC)
     return {

@@ -29,14 +29,14 @@ from local.stack import BIN
 
 ENVIRONMENT_FILE = FOLDER / "env"
 
-NEXT_STEPS = """The application is up at {endpoint}. In a shell of yours, from this folder:
+NEXT_STEPS = """The application is up at {endpoint}. In a shell, from this folder:
 
-  . .local/env                                        first: talk to it, and find its tools
+  . .local/env                                        first: sets endpoint, credentials and PATH
 
   Send an event            python -m local.send [file with an event]
-  See triage executions    python -m local.executions [name of one], or in a browser: make console
+  See triage executions    python -m local.executions [name], or in a browser: make console
   Invoke a function        make invoke FUNCTION=ProcessorFunction EVENT=events/processor/mixed-batch.json
-  Break Genesys            curl -X PUT {genesys}/_faults -d '{{"status": 503}}'      (with '{{}}' it heals)
+  Break Genesys            curl -X PUT {genesys}/_faults -d '{{"status": 503}}'      ('{{}}' ends it)
   Read the functions' log  less {log}
 
 Stop it with: make down"""
@@ -45,7 +45,7 @@ Stop it with: make down"""
 def main(arguments: list[str] | None = None) -> int:
     """Start the stack in the background and wait until it is deployed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, help="the port of the local AWS; by default a free one")
+    parser.add_argument("--port", type=int, help="the port of the local AWS; a free one by default")
     parser.add_argument("--wait-scale", type=float, default=1.0, help="factor on the waits of the state machines")
     parser.add_argument(
         "--set", action="append", type=_assignment, default=[], metavar="NAME=VALUE", help="a parameter of the template"
@@ -65,16 +65,16 @@ def main(arguments: list[str] | None = None) -> int:
 def _assignment(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise argparse.ArgumentTypeError(f"'{text}' has to be NAME=VALUE, for example MaxConcurrency=4")
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=VALUE, for example MaxConcurrency=4")
     return name, value
 
 
 def _start(arguments: list[str]) -> int:
     if state := running():
-        print(f"It is already up at {state.endpoint}. Stop it with: make down")
+        print(f"The application is already up at {state.endpoint}. Stop it with: make down")
         return 0
     if (starting := read_state()) and starting.alive:
-        print(f"It is being started already (process {starting.pid}); its log is {LOG_FILE}. Stop it with: make down")
+        print(f"The application is starting (process {starting.pid}). Log: {LOG_FILE}. Stop it with: make down")
         return 0
     check_prerequisites()
     FOLDER.mkdir(exist_ok=True)
@@ -95,7 +95,7 @@ def _start(arguments: list[str]) -> int:
         holder.terminate()
         holder.wait()
         return 130
-    _tell(state)
+    _print_next_steps(state)
     return 0
 
 
@@ -105,10 +105,10 @@ def _wait_for(holder: subprocess.Popen[bytes]) -> State:
             return state
         time.sleep(POLL_SECONDS)
     STATE_FILE.unlink(missing_ok=True)
-    raise LocalError(LOG_FILE.read_text(errors="replace").strip() or "It was stopped while it started.")
+    raise LocalError(LOG_FILE.read_text(errors="replace").strip() or "The application was stopped while it started.")
 
 
-def _tell(state: State) -> None:
+def _print_next_steps(state: State) -> None:
     lines = [f"export {name}={value}" for name, value in client_environment(state.endpoint).items()]
     lines.append(f'export PATH="{BIN}:$PATH"')
     ENVIRONMENT_FILE.write_text("\n".join(lines) + "\n")
@@ -122,7 +122,7 @@ def _tell(state: State) -> None:
 
 
 def _hold(options: argparse.Namespace) -> None:
-    """Be the process in the background until the lease ends."""
+    """Run in the background until the state file is removed."""
     write_state(State(pid=os.getpid()))
     threading.Thread(target=_end_with_lease, daemon=True).start()
     parameters = dict(options.set)
@@ -145,7 +145,7 @@ def _hold(options: argparse.Namespace) -> None:
 
 
 def _end_with_lease() -> None:
-    """End this process in order, also while it still builds or deploys."""
+    """Stop this process and its children, also while it builds or deploys."""
     hold_while_leased(os.getpid())
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -9,7 +9,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from local.fixture_setup import Givens
+from local.fixture_setup import FixtureSetup
 from local.runtime_emulator import Function
 from tests.e2e.consumer import Consumer
 from tests.e2e.pipeline import Pipeline
@@ -45,11 +45,11 @@ class StillStack:
         """A function as it is deployed."""
         return Function.of(self._stack.stack, logical_id, self._built)
 
-    def prepare(self, given: Mapping[str, Any]) -> None:
+    def prepare(self, setup: Mapping[str, Any]) -> None:
         """Have this here, and nothing else."""
         self._clear()
-        Givens(self._stack.stack).put(given)
-        self._stack.genesys.set_faults(given.get("genesys"))
+        FixtureSetup(self._stack.stack).apply(setup)
+        self._stack.genesys.set_faults(setup.get("genesys"))
 
     def leaves(self) -> dict[str, list[str]]:
         """What is there now, by place; a place that is empty is left out."""

@@ -94,9 +94,9 @@ class Docker:
     def __exit__(self, *_: object) -> None:
         self._exit.close()
 
-    def invoke(self, logical_id: str, event: Path, given: Mapping[str, Any]) -> Any:
+    def invoke(self, logical_id: str, event: Path, setup: Mapping[str, Any]) -> Any:
         """What the function answers; its log when it answers nothing that can be read."""
-        variables = {**self.still.function(logical_id).variables, **given.get("environment", {})}
+        variables = {**self.still.function(logical_id).variables, **setup.get("environment", {})}
         reachable = {name: self._reachable(value) for name, value in variables.items()}
         arguments = ["local", "invoke", logical_id, "--template", str(self._template(logical_id, reachable))]
         done = run(
@@ -143,8 +143,8 @@ def test_a_function_in_its_container_answers_and_leaves_behind_what_stands_besid
 ) -> None:
     path = EVENTS / f"{fixture}.json"
     told = expected(path)
-    docker.still.prepare(told.get("given", {}))
-    answer = docker.invoke(FUNCTION_IDS[path.parent.name], path, told.get("given", {}))
+    docker.still.prepare(told.get("setup", {}))
+    answer = docker.invoke(FUNCTION_IDS[path.parent.name], path, told.get("setup", {}))
     assert known(answer, told["answer"]) == told["answer"]
     leaves = docker.still.leaves()
     assert known(leaves, told["leaves"]) == told["leaves"]

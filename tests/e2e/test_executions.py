@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.fixture_setup import Givens, expected
+from local.fixture_setup import FixtureSetup, expected
 from tests.contract.project import fixtures
 from tests.e2e.expectation import known
 
@@ -28,7 +28,7 @@ def test_an_input_by_hand_ends_as_the_file_beside_it_tells(path: Path, pipeline:
         asked["firstSentAt"] = int(datetime.now(UTC).timestamp() * 1000)
     key = {"eventId": {"S": LETTER}}
     pipeline.client("dynamodb").delete_item(TableName=pipeline.outputs["EventsTableName"], Key=key)
-    Givens(pipeline.stack.stack).put(told["given"])
+    FixtureSetup(pipeline.stack.stack).apply(told["setup"])
     answer = output(pipeline, path.stem.partition("-")[0].title(), asked)
     assert known(answer, told["answer"]) == told["answer"]
 

@@ -37,14 +37,14 @@ def invoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Invoke]:
         emulators: dict[str, Emulator] = {}
 
         def invoked(path: Path) -> tuple[Any, dict[str, list[str]]]:
-            given = expected(path).get("given", {})
-            own = given.get("environment", {})
+            setup = expected(path).get("setup", {})
+            own = setup.get("environment", {})
             name = f"{FUNCTION_IDS[path.parent.name]} {own}"
             if name not in emulators:
                 function = still.function(FUNCTION_IDS[path.parent.name])
                 function = replace(function, variables={**function.variables, **own})
                 emulators[name] = warm.enter_context(Emulator(function))
-            still.prepare(given)
+            still.prepare(setup)
             return emulators[name].invoke(path.read_bytes()), still.leaves()
 
         yield invoked
