@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from holdfast.domain.letters import SNAPSHOT_PREFIX
-from local.environment import LocalStack
+from local.environment import SHORT_WAITS, LocalStack
 from local.errors import LocalError
 from local.eventually import NotReachedError, eventually
 from local.genesys import GenesysStandIn
@@ -47,9 +47,7 @@ WAIT_SCALE = 0.005
 PARAMETERS = {
     "EnrichmentPolicy": "required",
     "MaxConcurrency": str(MAX_CONCURRENCY),
-    "BatchWindowSeconds": "1",
-    "BackoffBaseSeconds": "1",
-    "BackoffCapSeconds": "1",
+    **SHORT_WAITS,
 }
 #: The outage ends when this many redriven events have reached the DLQ again.
 DEAD_LETTERED_AGAIN = 3

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 STACK_NAME = "holdfast"
 OLDEST_PYTHON = (3, 11)
 GENESYS_SECRET = "genesys-credentials"  # noqa: S105 - a name
+#: Parameters with which a failing event becomes a dead letter within seconds.
+SHORT_WAITS = {"BatchWindowSeconds": "1", "BackoffBaseSeconds": "1", "BackoffCapSeconds": "1"}
 
 
 class LocalStack:

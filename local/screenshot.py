@@ -24,7 +24,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from local.console import console
 from local.engine import HOST, ROOT
-from local.environment import LocalStack
+from local.environment import SHORT_WAITS, LocalStack
 from local.errors import LocalError
 from local.send import example
 from local.sending import Sender
@@ -35,9 +35,7 @@ from ops.deployed import executions, history
 PICTURES = ROOT / "docs" / "img"
 PARAMETERS = {
     "EnrichmentPolicy": "required",
-    "BatchWindowSeconds": "1",
-    "BackoffBaseSeconds": "1",
-    "BackoffCapSeconds": "1",
+    **SHORT_WAITS,
 }
 #: Two waits of minutes take some seconds here.
 WAIT_SCALE = 0.05

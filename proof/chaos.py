@@ -27,7 +27,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from holdfast.domain.envelope import identify
 from local.audit import Auditor, Place, executions, keys
-from local.environment import LocalStack
+from local.environment import SHORT_WAITS, LocalStack
 from local.errors import LocalError
 from local.genesys import GenesysStandIn
 from local.reconciliation import Balance, balance, look, messages, shortened
@@ -53,8 +53,7 @@ WAIT_SCALE = 0.005
 PARAMETERS = {
     "EnrichmentPolicy": "required",
     "MaxConcurrency": "4",
-    "BatchWindowSeconds": "1",
-    "BackoffBaseSeconds": "1",
+    **SHORT_WAITS,
     "BackoffCapSeconds": "2",
 }
 #: What no fault excuses. Under faults a valid event may well end in the archive, or a letter as ``UNKNOWN``: it is in

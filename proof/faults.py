@@ -23,7 +23,7 @@ from typing import Any
 from holdfast.domain.envelope import identify
 from holdfast.domain.letters import SNAPSHOT_PREFIX
 from local.audit import Auditor, Place, executions, keys
-from local.environment import LocalStack
+from local.environment import SHORT_WAITS, LocalStack
 from local.genesys import TOKEN_PATH, USERS_PATH, GenesysStandIn
 from local.reconciliation import messages
 from local.traffic import envelope
@@ -35,9 +35,7 @@ RESULTS = Path(__file__).parent / "results" / "faults.json"
 PARAMETERS = {
     "EnrichmentPolicy": "required",
     "MaxConcurrency": "2",
-    "BatchWindowSeconds": "1",
-    "BackoffBaseSeconds": "1",
-    "BackoffCapSeconds": "1",
+    **SHORT_WAITS,
 }
 WAIT_SCALE = 0.0005
 CALLBACK_SECONDS = 5.0
