@@ -1,33 +1,27 @@
-"""What an operator copies out of the runbook is a command, and names things that exist."""
+"""The commands of the runbook are shell scripts, and the resources that they name exist."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-from textwrap import dedent
 
+from local.docs_check import blocks
 from local.engine import ROOT
 from tests.contract.project import template
 
-RUNBOOK = (ROOT / "docs" / "operations.md").read_text()
-BLOCKS = [dedent(block) for block in re.findall(r"^ *```sh\n(.*?)^ *```$", RUNBOOK, re.DOTALL | re.MULTILINE)]
-#: What SAM names after a function and its event: a mapping.
+RUNBOOK = ROOT / "docs" / "operations.md"
+#: Logical ids that SAM creates for the event source mappings.
 MAPPINGS = {"ProcessorFunctionBuffer", "DeadLetterIntakeFunctionDeadLetters", "FanOutFunctionNewEvents"}
 
 
-def test_every_block_of_the_runbook_is_a_shell_script() -> None:
-    assert len(BLOCKS) > 20
-    subprocess.run(["bash", "-n"], input="\n".join(BLOCKS), text=True, check=True)  # noqa: S607 - the shell that the documents are written for
+def test_the_blocks_of_the_runbook_together_are_one_shell_script() -> None:
+    commands = [block.text for block in blocks(RUNBOOK)]
+    assert len(commands) > 20
+    subprocess.run(["bash", "-n"], input="\n".join(commands), text=True, check=True)  # noqa: S607 - readers run them in bash too
 
 
-def test_the_runbook_asks_for_resources_that_the_template_has() -> None:
-    asked = set(re.findall(r"(?:resource|depth) ([A-Z]\w+)|remote invoke (\w+)", RUNBOOK))
+def test_every_resource_that_the_runbook_names_is_in_the_template() -> None:
+    named = re.findall(r"(?:resource|depth|mapping|remote invoke) ([A-Z]\w+)", RUNBOOK.read_text())
 
-    assert {first or second for first, second in asked} <= set(template()["Resources"]) | MAPPINGS
-
-
-def test_the_runbook_links_to_sections_that_it_has() -> None:
-    headings = re.findall(r"^## (.+)$", RUNBOOK, re.MULTILINE)
-    anchors = {re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-")) for heading in headings}
-
-    assert set(re.findall(r"\]\(#([\w-]+)\)", RUNBOOK)) <= anchors
+    assert named
+    assert set(named) <= set(template()["Resources"]) | MAPPINGS
