@@ -1,4 +1,4 @@
-"""Writes ``docs/faults.md`` and its picture from what the last runs found (``proof/results``)."""
+"""Writes the second half of ``docs/promises.md`` and its picture from what the last runs found (``proof/results``)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from proof.faults import cells
 from proof.picture import draw
 
 RESULTS = Path(__file__).parent / "results"
-PAGE = ROOT / "docs" / "faults.md"
+PAGE = ROOT / "docs" / "promises.md"
+#: What follows this comment on the page is written here.
+MARK = "(proof/report.py): do not edit it here. -->\n"
 PICTURE = ROOT / "docs" / "img" / "chaos.svg"
 
 _FAULTS = {
-    "throttled": "the service asks for fewer calls, four times in a row: boto3 tries three times. (The processor's "
-    "`BatchExecuteStatement` has a direct try before these, so there every fault hits once more.)",
+    "throttled": "the service throttles the call, four times in a row; boto3 makes three attempts. (The processor "
+    "makes one direct attempt for `BatchExecuteStatement` first, so there every fault occurs once more.)",
     "broken": "a server error, four times in a row",
     "reset": "the connection is reset before an answer, four times in a row",
-    "lost": "the service does what it was asked for, and the answer is lost, four times in a row",
-    "timeout": "no answer for longer than boto3 waits, once",
+    "lost": "the service executes the call and its answer is lost, four times in a row",
+    "timeout": "no answer before boto3 times out, once",
     "denied": "the permission is missing, once",
-    "gone": "the table, bucket, queue, state machine or secret is not there, once",
+    "gone": "the table, bucket, queue, state machine or secret does not exist, once",
     "kill before": "SIGKILL just before the call",
-    "kill after": "SIGKILL just after the call, before anybody has seen its answer",
-    "exit before": "the process ends itself",
-    "memory before": "no memory is left",
+    "kill after": "SIGKILL just after the call, before the function has its answer",
+    "exit before": "the process exits",
+    "memory before": "the function runs out of memory",
     "loop before": "an endless loop, until the function's time-out",
-    "concurrency 0": "the function may not run at all for some seconds",
+    "concurrency 0": "the reserved concurrency is 0 for some seconds",
 }
 
 #: What the chaos run calls its faults of the network: by what microburst did.
@@ -40,34 +42,34 @@ _KINDS = {
     "error": "the service answers with an error (throttled, broken, denied, gone)",
     "latency": "the answer is late",
     "reset": "the connection is reset",
-    "response": "what was asked for is done, and the answer is lost",
-    "timeout": "no answer for longer than boto3 waits",
+    "response": "the call is executed and its answer is lost",
+    "timeout": "no answer before boto3 times out",
 }
 
-_INTRODUCTION = """# What happens when something fails
+_INTRODUCTION = """
+## What happens when something fails
 
-Written by `make faults` and `make chaos`; do not edit. Both run the deployed application on the local engine, with IAM
-enforced. A proxy (microburst, on PyPI) stands between every function and AWS, workers
-die at chosen calls, and the stand-in for Genesys fails as the real one does.
+`make faults` and `make chaos` run the deployed application on the local engine, with IAM enforced. A proxy (microburst,
+on PyPI) stands between every function and AWS, workers are killed at chosen calls, and the Genesys stand-in fails as
+the real API does.
 
-**Lost** is an event that is in no store and in no queue once everything has come to rest. **Doubled** is an event for
-which the events table's stream has more than one `INSERT` (an item came into being twice), or that was published with
-more than one content under its id. Publication itself is at least once: the same content may come again.
+An event is **lost** if it is in no store and in no queue after everything has finished. It is **doubled** if the stream
+of the events table has more than one `INSERT` for it, or if it was published with different contents. Publication
+itself is at least once: the same content may be published again.
 """
 
 _CALLS = """
-## Every call, every fault
+## Every call with every fault
 
-{cells} of {all} cells were played, one fault each; each of these faults hit at least once. Lost: {lost}.
-Doubled: {doubled}. Run it again with `make faults`, or a part of it with
-`make faults ONLY='ArchiveFunction PutObject'`.
+{cells} of {all} combinations were run, with one fault each; every fault occurred at least once. Lost: {lost}. Doubled:
+{doubled}. `make faults` runs them again, and `make faults ONLY='ArchiveFunction PutObject'` a part of them.
 
 | fault | what it is |
 |---|---|
 {faults}
 
-Each line says how the story ended in which the call was made. A valid event that Classify could not judge is archived
-as `UNKNOWN`, for a person: it can be replayed.
+Each row shows how the event ended. A valid event that Classify could not handle is archived as `UNKNOWN`; it can be
+replayed.
 
 | function | call | fault | hit | how it ended | lost | doubled |
 |---|---|---|---|---|---|---|
@@ -75,12 +77,12 @@ as `UNKNOWN`, for a person: it can be replayed.
 """
 
 _CHAOS = """
-## Everything at once
+## All faults at once
 
-`make chaos SEED={seed} MINUTES={minutes:g}`: events of all shapes, copies and nonsense among them, while the network,
-the services, the workers, permissions, concurrency and Genesys fail at random; executions are aborted, the sweep runs.
-An audit looks for every event again and again. When the time is over everything is healed, and the run ends when
-everything has come to rest.
+`make chaos SEED={seed} MINUTES={minutes:g}` sends events of all shapes, with copies and invalid bodies among them.
+Meanwhile the network, the services, the workers, permissions, concurrency and Genesys fail at random, executions are
+aborted, and the sweep runs. An audit locates every event again and again. At the end all faults are removed, and the
+run waits until everything has finished.
 
 ![Where all events were at each audit](img/chaos.svg)
 
@@ -88,29 +90,12 @@ everything has come to rest.
 |---|---|
 {figures}
 
-| fault of the network | hits |
+| network fault | hits |
 |---|---|
 {kinds}
 
-| call | hits |
-|---|---|
-{calls}
-
-All figures and every audit are in [`proof/results/chaos.json`](../proof/results/chaos.json). Seed and time make the
-same traffic, the same weather and the same strikes again; what meets what is up to the machine.
-"""
-
-
-_AUDIT = """
-## Audit a stack of your own
-
-`make audit IDS=ids.txt` (one event id a line, `-` for standard input) says for each event whether it is stored,
-archived (and where), or in triage (and in which execution). With `STACK=holdfast` it looks at a stack on AWS, with the
-credentials of your shell. It only reads, and never receives a message. What is in no store is compared with what the
-queues hold: more than that in two looks a minute apart is loss, and the exit status is 1.
-
-`make audit FROM=2026-11-24T08:00 TO=2026-11-24T09:00` needs no ids: it holds what the executions of that time tell
-against the table, the archive and the evidence.
+All figures and every audit are in [`proof/results/chaos.json`](../proof/results/chaos.json). The same seed and duration
+give the same events and the same fault plan; which call meets which fault depends on the machine.
 """
 
 
@@ -120,9 +105,9 @@ def main() -> None:
         shutil.copy(sys.argv[1], RESULTS / "chaos.json")
     report = json.loads((RESULTS / "chaos.json").read_text())
     draw(report, PICTURE)
-    PAGE.write_text(
-        _INTRODUCTION + _chaos(report) + _matrix(json.loads((RESULTS / "faults.json").read_text())) + _AUDIT
-    )
+    head, mark, _ = PAGE.read_text().partition(MARK)
+    faults = json.loads((RESULTS / "faults.json").read_text())
+    PAGE.write_text(head + mark + _INTRODUCTION + _chaos(report) + _matrix(faults))
 
 
 def _matrix(rows: list[Mapping[str, Any]]) -> str:
@@ -151,8 +136,9 @@ def _merged(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Any, ...]]:
 def _chaos(report: Mapping[str, Any]) -> str:
     figures = {
         "events": f"{report['events']:,}, in {report['deliveries']:,} deliveries",
-        "faults of the network that hit": f"{report['fired']:,}, in {report['calls']:,} calls",
-        "workers that died": f"{report['deaths']:,}",
+        "network faults": f"{report['fired']:,}, in {report['calls']:,} calls",
+        "calls that they hit": ", ".join(f"`{call}` {count:,}" for call, count in report["firedByCall"].items()),
+        "workers killed": f"{report['deaths']:,}",
         "audits": f"{report['audits']}, of which {report['auditsThatMissedAnEvent']} missed an event",
         "lost": f"**{report['lost']}**",
         "doubled": f"**{report['doubled']}**",
@@ -169,7 +155,6 @@ def _chaos(report: Mapping[str, Any]) -> str:
         minutes=report["minutes"],
         figures=_table(figures.items()),
         kinds=_table((_KINDS[kind], count) for kind, count in report["firedByKind"].items()),
-        calls=_table((f"`{call}`", count) for call, count in report["firedByCall"].items()),
     )
 
 
