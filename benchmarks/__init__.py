@@ -1,7 +1,7 @@
-"""Measurements that the documentation tells of; each is a command of its own."""
+"""Benchmarks and capacity forecasts. Every module with a ``main`` is a command: ``python -m benchmarks.NAME``."""
 
 import os
 
-# Lambda's runtime signs in Python; a native signer, which a development machine may have, would flatter many signers.
-# botocore decides at its import, so this stands before every import of it.
+# Lambda's runtime signs requests in Python. A development machine may have botocore's native signer, which would make
+# handlers with many requests look faster. botocore reads this variable at import, so it is set before any import of it.
 os.environ["BOTO_DISABLE_CRT"] = "true"

@@ -1,15 +1,15 @@
-"""10,000 events at once on the deployed stack: ``make burst``, about seven minutes.
+"""Drain 10,000 events at once on the deployed stack: ``make burst``, about seven minutes.
 
-The events are put into the queue while its mapping is switched off, so that all of them are there when it is switched
-on. Two more functions take the same burst from queues of their own, with the same mapping, role and limit, on the same
-engine, in an order that turns around from round to round:
+The events are sent while the event source mapping is disabled, so all of them wait when it is enabled. Two more
+functions drain the same number of events from queues of their own, with the same mapping, role and limit. The order of
+the three reverses from round to round.
 
-- ``no-op`` does nothing. It shows what the engine's queue, mapping and invocation cost.
-- ``store only`` makes the one request without which no handler does this job, and nothing else. What it writes is
-  streamed and published as ours is. It shows what the engine's table, stream and bus cost.
+- ``no-op`` does nothing. It shows the cost of the engine's queue, mapping and invocation.
+- ``store only`` sends the one request that every handler for this job needs. Its items go through the stream and the
+  fan-out as ours do. It shows the cost of the engine's table, stream and bus.
 
-Concurrency is seen twice: by the engine, which counts each invocation as it begins, and by the functions' own clocks in
-the metric records that the processor logs.
+Concurrency is measured twice: the engine counts running invocations, and the metric records that the processor logs
+tell when each invocation ran.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ import sys
 import time
 import uuid
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from holdfast.domain.envelope import identify
+from benchmarks import measurements
 from local.engine import concurrency
 from local.environment import LocalStack
 from local.errors import LocalError
+from local.eventually import eventually
 from local.genesys import GenesysStandIn
 from local.reconciliation import look
 from local.send import example
@@ -46,18 +47,17 @@ from ops.reconciliation import Expected, Sent, reconcile
 EVENTS = 10_000
 LIMIT = 10
 ROUNDS = 4
-#: Enough to start every worker before anything is measured.
+#: Fields of a drain that are written with two decimals.
+ROUNDED = ("seconds", "engine_cpu_seconds")
+#: Events of the first, unmeasured burst. They start every worker.
 WARM_UP = 300
-#: A burst that waits for Genesys and hardly computes: there the limit decides, and the capacity model can be checked.
+#: A burst whose batches mostly wait for Genesys. The concurrency limits it, so it can check the capacity model.
 SLOW_EVENTS, SLOW_LIMIT, SLOW_SECONDS = 2_000, 4, 0.4
-PATIENCE_SECONDS = 400
-LOOK_SECONDS = 0.2
-#: Nothing ran at so many looks in a row: the stream has been published too.
-QUIET_LOOKS = 8
+TIMEOUT_SECONDS = 400
+POLL_SECONDS = 0.2
+#: When no function ran at this many polls in a row, the fan-out has published everything.
+IDLE_POLLS = 8
 OURS, NO_OP, STORE_ONLY = "holdfast", "no-op", "store only"
-RESULTS = Path(__file__).parent / "results" / "burst.json"
-#: What ``make bench`` writes; it takes over our figures, and so it does from us.
-HEADLINE = RESULTS.with_name("latest.json")
 
 NO_OP_CODE = "def lambda_handler(event, context):\n    return {'batchItemFailures': []}\n"
 STORE_ONLY_CODE = """
@@ -79,7 +79,7 @@ def lambda_handler(event, context):
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """A function and the queue that it works on."""
+    """A function and the queue that it drains."""
 
     name: str
     function: str
@@ -88,15 +88,15 @@ class Consumer:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """How one burst went through one function.
+    """One burst through one function.
 
     Attributes:
-        consumer: The function's name here.
-        events: How many there were.
-        seconds: From switching the mapping on to the empty queue.
-        peak: The most invocations at once, as the engine saw it.
-        began: Milliseconds since 1970 when the mapping was switched on.
-        engine_cpu_seconds: What the engine itself computed meanwhile, the workers of the functions not included.
+        consumer: The name of the consumer.
+        events: The number of events.
+        seconds: From enabling the mapping to the empty queue.
+        peak: The highest concurrency that the engine counted.
+        began: When the mapping was enabled, in milliseconds since 1970.
+        engine_cpu_seconds: CPU time of the engine process, without its workers.
     """
 
     consumer: str
@@ -108,58 +108,63 @@ class Drain:
 
     @property
     def rate(self) -> float:
-        """Events in a second."""
+        """Events per second."""
         return self.events / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One invocation by the function's own clock, in milliseconds since 1970, and how many events it was given."""
+    """When an invocation ran by its own clock, in milliseconds since 1970, and how many events it received."""
 
     began: float
     ended: float
     events: int
 
 
-# -- what goes in ------------------------------------------------------------------------------------------------
+# -- sending and draining ----------------------------------------------------------------------------------------
 
 
 def mixed_events(count: int) -> list[str]:
-    """Bodies of valid events in all shapes, of a few dozen agents."""
+    """Bodies of valid events of all topics, from a few dozen agents."""
     now = datetime.now(UTC)
     plan = burst(count + count // 10 + 50, random.Random(), now)
     valid = [item for item in plan if isinstance(item, BusEvent) and item.expected is Expected.STORED]
     return [json.dumps(envelope(str(uuid.uuid4()), item.detail_type, item.detail, now)) for item in valid[:count]]
 
 
-def events_of_newcomers(count: int) -> list[str]:
-    """Bodies of events each of which names an agent who was never seen."""
+def events_of_new_agents(count: int) -> list[str]:
+    """Bodies of events that each name a different new agent."""
     made = (example() for _ in range(count))
     now = datetime.now(UTC)
     return [json.dumps(envelope(str(uuid.uuid4()), one["detail-type"], one["detail"], now)) for one in made]
 
 
 def drain(stack: Stack, consumer: Consumer, bodies: Sequence[str], engine: int = 0) -> Drain:
-    """Let a function work through these messages, all there at once; answers when its queue is empty.
+    """Send these messages at once and wait until the function has drained its queue.
 
-    ``engine`` is the process of which the CPU is told.
+    ``engine`` is the process id of the engine, for its CPU time.
 
     Raises:
-        LocalError: It was not empty in time.
+        LocalError: The queue was not empty in time.
     """
-    with _switched_off(stack, consumer.function):
+    with _mapping_disabled(stack, consumer.function):
         for first in range(0, len(bodies), ENTRIES_PER_CALL):
             _send(stack, consumer.queue_url, bodies[first : first + ENTRIES_PER_CALL])
         concurrency(stack.endpoint, reset=True)
         began, start, computed = int(time.time() * 1000), time.monotonic(), _cpu_seconds(engine)
-    _wait(lambda: not queue_length(stack, consumer.queue_url), f"{consumer.name} to work through the burst")
+    eventually(
+        lambda: not queue_length(stack, consumer.queue_url),
+        f"{consumer.name} drained its queue",
+        TIMEOUT_SECONDS,
+        every=POLL_SECONDS,
+    )
     seconds, computed = time.monotonic() - start, _cpu_seconds(engine) - computed
     peak = concurrency(stack.endpoint)["peak"][consumer.function]
     return Drain(consumer.name, len(bodies), seconds, peak, began, computed)
 
 
 def _cpu_seconds(pid: int) -> float:
-    """What a process has computed so far, all its threads together."""
+    """The CPU time of a process so far, summed over its threads."""
     if not pid:
         return 0.0
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -167,8 +172,8 @@ def _cpu_seconds(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def _switched_off(stack: Stack, function: str) -> Iterator[None]:
-    """The function's mapping takes nothing meanwhile."""
+def _mapping_disabled(stack: Stack, function: str) -> Iterator[None]:
+    """Disable the function's event source mapping for the time of the block."""
     mappings = stack.client("lambda")
     (mapping,) = mappings.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
     mappings.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
@@ -181,34 +186,26 @@ def _switched_off(stack: Stack, function: str) -> Iterator[None]:
 def _send(stack: Stack, queue_url: str, bodies: Sequence[str]) -> None:
     entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)]
     if stack.client("sqs").send_message_batch(QueueUrl=queue_url, Entries=entries).get("Failed"):
-        raise LocalError("The queue refused a part of the burst.")
+        raise LocalError(f"The queue {queue_url} refused messages of the burst.")
 
 
-def await_quiet(stack: Stack) -> None:
-    """Wait until no function runs any more, the fan-out included."""
-    silent = 0
+def await_idle(stack: Stack) -> None:
+    """Wait until no function runs, including the fan-out."""
+    idle = 0
 
-    def quiet() -> bool:
-        nonlocal silent
-        silent = 0 if concurrency(stack.endpoint)["running"] else silent + 1
-        return silent >= QUIET_LOOKS
+    def is_idle() -> bool:
+        nonlocal idle
+        idle = 0 if concurrency(stack.endpoint)["running"] else idle + 1
+        return idle >= IDLE_POLLS
 
-    _wait(quiet, "the fan-out to publish the burst")
-
-
-def _wait(reached: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not reached():
-        if time.monotonic() > deadline:
-            raise LocalError(f"Waited {PATIENCE_SECONDS} s in vain for {what}.")
-        time.sleep(LOOK_SECONDS)
+    eventually(is_idle, "no function runs", TIMEOUT_SECONDS, every=POLL_SECONDS)
 
 
-# -- what was seen -----------------------------------------------------------------------------------------------
+# -- results -----------------------------------------------------------------------------------------------------
 
 
 def invocations(stack: Stack, log_group: str, since: int) -> list[Invocation]:
-    """What the processor's metric records say of its invocations that ended since then (milliseconds since 1970)."""
+    """The processor's invocations that ended since then (milliseconds since 1970), from its metric records."""
     pages = stack.client("logs").get_paginator("filter_log_events").paginate(logGroupName=log_group, startTime=since)
     messages = (event["message"] for page in pages for event in page["events"])
     records = (json.loads(message) for message in messages if message.startswith('{"_aws"'))
@@ -220,12 +217,12 @@ def _ended(record: dict[str, Any]) -> float:
 
 
 def _invocation(record: dict[str, Any]) -> Invocation:
-    """By a clock that was cut to whole milliseconds, so the beginning is taken as late as it can have been."""
+    """The timestamp is cut to whole milliseconds, so the latest possible start is taken."""
     return Invocation(_ended(record) - record["BatchLatency"][0] + 1, _ended(record), int(record["Received"][0]))
 
 
 def most_at_once(seen: Iterable[Invocation]) -> int:
-    """The most invocations that ran at the same time; one that ends as another begins does not count."""
+    """The highest number of invocations that overlap. One that ends when another begins does not overlap with it."""
     changes = sorted([(one.ended, -1) for one in seen] + [(one.began, 1) for one in seen])
     running = most = 0
     for _, change in changes:
@@ -236,7 +233,7 @@ def most_at_once(seen: Iterable[Invocation]) -> int:
 
 def sent(bodies: Iterable[str]) -> list[Sent]:
     """The bodies as the reconciliation needs them."""
-    return [Sent(identify(body)[0], body=body) for body in bodies]
+    return [Sent(json.loads(body)["id"], body=body) for body in bodies]
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +241,12 @@ class Burst:
     """The result of a run.
 
     Attributes:
-        limit: The allowed number of invocations at once.
-        drains: Every burst, in order.
-        peak_by_own_clock: The most invocations of the processor at once by their own clocks.
-        stored: How many of our events the table holds at the end.
-        lost: How many are nowhere.
-        slow: The burst that waits for Genesys, with what one batch took by the functions' own clocks, in seconds.
+        limit: The configured maximum concurrency.
+        drains: The measured bursts, in order.
+        peak_by_own_clock: The highest concurrency of the processor by its own clocks.
+        stored: How many events the table holds at the end.
+        lost: How many events are neither stored, archived nor in progress.
+        slow: The burst that waits for Genesys, with the mean duration of a batch by the functions' own clocks.
     """
 
     limit: int
@@ -260,55 +257,48 @@ class Burst:
     slow: dict[str, float]
 
     def rates(self, consumer: str) -> list[float]:
-        """Events in a second, round by round."""
+        """Events per second in each round."""
         return [one.rate for one in self.drains if one.consumer == consumer]
 
     def ratio(self, to: str) -> float:
-        """Our throughput as a multiple of another's, the median over the rounds."""
+        """Our throughput divided by another's, the median over the rounds."""
         return statistics.median(ours / other for ours, other in zip(self.rates(OURS), self.rates(to), strict=True))
 
     def engine_ms(self, consumer: str) -> float:
-        """What the engine computed for one event of a handler, in milliseconds, the median over the rounds."""
+        """CPU time of the engine for one event, in milliseconds, the median over the rounds."""
         own = [one for one in self.drains if one.consumer == consumer]
         return round(statistics.median(one.engine_cpu_seconds / one.events * 1000 for one in own), 2)
 
     def figures(self) -> dict[str, Any]:
-        """What ``latest.json`` tells of the burst."""
+        """The main figures; ``make bench`` copies some of them into ``latest.json``."""
+        peaks = [*(one.peak for one in self.drains), self.peak_by_own_clock]
         return {
             "engine_throughput_vs_noop": round(self.ratio(NO_OP), 2),
             "engine_throughput_vs_store_only": round(self.ratio(STORE_ONLY), 2),
             "engine_cpu_ms_per_event": {name: self.engine_ms(name) for name in (NO_OP, STORE_ONLY, OURS)},
-            "concurrency_violations": violations(
-                self.limit, [*(one.peak for one in self.drains), self.peak_by_own_clock]
-            ),
+            "concurrency_violations": max(0, *(peak - self.limit for peak in peaks)),
         }
-
-
-def violations(limit: int, peaks: Iterable[int]) -> int:
-    """By how many invocations the limit was exceeded at the worst moment."""
-    return max(0, *(peak - limit for peak in peaks))
 
 
 # -- the run -----------------------------------------------------------------------------------------------------
 
 
-def run(events: int = EVENTS, say: Callable[[str], None] = print) -> Burst:
-    """Deploy, let the three take turns, then let ours wait for Genesys. Nothing is left running."""
+def run() -> Burst:
+    """Deploy, drain the bursts of all consumers, then the slow burst. The engine is stopped at the end."""
     parameters = {"MaxConcurrency": str(LIMIT), "EnrichmentPolicy": "required"}
-    with LocalStack(parameters=parameters, genesys=GenesysStandIn(requests_per_minute=1_000_000), say=say) as local:
+    with LocalStack(parameters=parameters, genesys=GenesysStandIn(requests_per_minute=1_000_000), say=print) as local:
         stack = local.stack
         ours = processor(stack)
-        others = [_deploy(stack, NO_OP, NO_OP_CODE), _deploy(stack, STORE_ONLY, STORE_ONLY_CODE)]
-        consumers = [others[0], ours, others[1]]
+        consumers = [_deploy(stack, NO_OP, NO_OP_CODE), ours, _deploy(stack, STORE_ONLY, STORE_ONLY_CODE)]
         everything: list[str] = []
         drains: list[Drain] = []
         for number in range(-1, ROUNDS):
             for consumer in consumers:
-                bodies = mixed_events(events if number >= 0 else WARM_UP)
-                everything += [] if consumer is others[0] else bodies
+                bodies = mixed_events(EVENTS if number >= 0 else WARM_UP)
+                everything += [] if consumer.name == NO_OP else bodies
                 drains.append(drain(stack, consumer, bodies, local.engine.pid))
-                await_quiet(stack)
-                say(f"  {'warm-up' if number < 0 else f'round {number + 1}'}: {_told(drains[-1])}")
+                await_idle(stack)
+                print(f"  {'warm-up' if number < 0 else f'round {number + 1}'}: {_line(drains[-1])}")
             consumers.reverse()
         measured = drains[len(consumers) :]
         peak = max(most_at_once(_during(stack, one)) for one in measured if one.consumer == OURS)
@@ -317,12 +307,12 @@ def run(events: int = EVENTS, say: Callable[[str], None] = print) -> Burst:
 
 
 def processor(stack: Stack) -> Consumer:
-    """The deployed processor with its queue."""
+    """The deployed processor and its queue."""
     return Consumer(OURS, stack.outputs["ProcessorFunctionName"], stack.outputs["BufferQueueUrl"])
 
 
 def log_group(stack: Stack) -> str:
-    """Where the processor logs."""
+    """The processor's log group."""
     return f"/aws/lambda/{stack.name}/processor"
 
 
@@ -332,7 +322,7 @@ def _during(stack: Stack, one: Drain) -> list[Invocation]:
 
 
 def _deploy(stack: Stack, name: str, code: str) -> Consumer:
-    """Another function with the processor's configuration and mapping, at a queue of its own."""
+    """Deploy another function with the processor's configuration and mapping, and a queue of its own."""
     functions, label = stack.client("lambda"), name.replace(" ", "-")
     like = functions.get_function_configuration(FunctionName=stack.outputs["ProcessorFunctionName"])
     (mapping,) = functions.list_event_source_mappings(FunctionName=like["FunctionName"])["EventSourceMappings"]
@@ -351,7 +341,7 @@ def _deploy(stack: Stack, name: str, code: str) -> Consumer:
         QueueName=label, Attributes={"VisibilityTimeout": like_queue["Attributes"]["VisibilityTimeout"]}
     )["QueueUrl"]
     arn = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    # The processor's role may read only its own queue; the engine asks as AWS does.
+    # The processor's role may read only its own queue, and the engine checks permissions.
     role = like["Role"].rpartition("/")[2]
     actions = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
     statement = {"Effect": "Allow", "Action": actions, "Resource": arn}
@@ -366,10 +356,10 @@ def _deploy(stack: Stack, name: str, code: str) -> Consumer:
 
 
 def _slow(local: LocalStack) -> dict[str, float]:
-    """Each batch asks Genesys for its agents and waits for the answer; few at once, so that the limit decides."""
+    """Drain a burst in which every batch waits for Genesys, at a low concurrency."""
     local.update({"MaxConcurrency": str(SLOW_LIMIT)})
     local.genesys.set_faults({"latencySeconds": SLOW_SECONDS})
-    one = drain(local.stack, processor(local.stack), events_of_newcomers(SLOW_EVENTS))
+    one = drain(local.stack, processor(local.stack), events_of_new_agents(SLOW_EVENTS))
     seen = _during(local.stack, one)
     local.genesys.set_faults(None)
     seconds = statistics.mean(invocation.ended - invocation.began for invocation in seen) / 1000
@@ -383,32 +373,22 @@ def _slow(local: LocalStack) -> dict[str, float]:
     }
 
 
-def _told(one: Drain) -> str:
-    told = f"{one.consumer:<12} {one.events} events in {one.seconds:5.1f} s, {one.rate:6.0f}/s, peak {one.peak}"
-    return f"{told}, {one.engine_cpu_seconds:5.1f} s of it computed by the engine"
+def _line(one: Drain) -> str:
+    line = f"{one.consumer:<12} {one.events} events in {one.seconds:5.1f} s, {one.rate:6.0f}/s, peak {one.peak}"
+    return f"{line}, CPU of the engine {one.engine_cpu_seconds:5.1f} s"
 
 
 def write(result: Burst) -> None:
-    """Write the result down, and put its figures among those of ``make bench``."""
-    RESULTS.write_text(json.dumps(asdict(result) | {"figures": result.figures()}, indent=2) + "\n")
-    if HEADLINE.exists():
-        found = json.loads(HEADLINE.read_text())
-        HEADLINE.write_text(json.dumps(with_figures(found), indent=2) + "\n")
-
-
-def with_figures(found: dict[str, Any]) -> dict[str, Any]:
-    """The results of ``make bench`` with what the last burst told."""
-    figures = json.loads(RESULTS.read_text())["figures"] if RESULTS.exists() else {}
-    throughput = {"engine_throughput_vs_noop": figures.get("engine_throughput_vs_noop")}
-    return {
-        **found,
-        "ratios": found.get("ratios", {}) | throughput,
-        "concurrency_violations": figures.get("concurrency_violations"),
-    }
+    """Write the result, and copy its figures into the results of ``make bench``."""
+    drains = [asdict(one) | {name: round(getattr(one, name), 2) for name in ROUNDED} for one in result.drains]
+    measurements.write(measurements.BURST, asdict(result) | {"drains": drains, "figures": result.figures()})
+    if measurements.LATEST.exists():
+        latest = measurements.read(measurements.LATEST)
+        measurements.write(measurements.LATEST, measurements.with_burst(latest))
 
 
 def main() -> int:
-    """Print the table and write it down; 0 if nothing was lost and the limit held."""
+    """Run, print and write the result. Returns 0 if no event was lost and the limit was kept."""
     try:
         result = run()
     except LocalError as err:

@@ -1,11 +1,11 @@
-"""How much waits, how long, and what it costs, for any arrival curve: ``make capacity RATE=… LATENCY=… CONCURRENCY=…``.
+"""Forecast backlog, delay and cost for any arrival curve: ``make capacity RATE=… LATENCY=… CONCURRENCY=…``.
 
-A fluid model of the pipeline in steps of time. Events arrive in the buffer; the mapping's slots take batches from it;
-what fails waits its backoff and comes again, becomes a dead letter after ``max_receives``, and is sent back by triage
-after a wait that grows fourfold. Everything is a number of events per class and step, so a million events a minute cost
-no more than ten. Random waits are spread evenly over their range.
+A fluid model of the pipeline with fixed time steps. Events arrive in the buffer, and the event source mapping receives
+them in batches. A failed event waits its backoff and is received again. After ``max_receives`` it becomes a dead
+letter, and triage redrives it after a wait that grows by a factor of four. The model moves amounts of events between
+states, so its run time does not depend on the rate. Random waits are spread evenly over their range.
 
-Not modelled: order (SQS has none), single slow batches, and cold starts beyond the slots that come one after the other.
+Not modelled: order (SQS has none), single slow batches, and cold starts other than Lambda's gradual scaling.
 """
 
 from __future__ import annotations
@@ -14,35 +14,37 @@ import argparse
 import math
 import sys
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from benchmarks.cost import INDEX_UNITS, MEMORY_GB, PRICES
 
-#: Events in a second, by seconds since the beginning.
+#: Events per second, as a function of the seconds since the start.
 Arrivals = Callable[[float], float]
 
 #: Five batches at once, up to 300 more a minute: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
-FIRST_SLOTS, SLOTS_PER_SECOND = 5.0, 300 / 60
-#: Received and not deleted; what waits its backoff is in flight too:
+INITIAL_CONCURRENCY, CONCURRENCY_PER_SECOND = 5.0, 300 / 60
+#: Messages that are received and not deleted. Those that wait their backoff count too:
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html
 IN_FLIGHT = 120_000
-#: DeadLetterIntakeFunction: two at once (template.yaml) take ten letters each; an object and an execution for every one
-#: of them are taken as 60 ms.
+#: DeadLetterIntakeFunction runs at most twice at once (template.yaml) with ten messages each. For each message it
+#: writes an object and starts an execution, which is assumed to take 60 ms.
 INTAKE_PER_SECOND = 2 * 10 / 0.6
-#: The breaker lets nothing pass for up to 30 s (adapters/genesys.py), and a failure asks for what is left of it.
+#: The circuit breaker of the Genesys client stays open for up to 30 s (adapters/genesys/breaker.py). An event that
+#: fails meanwhile becomes visible when it closes, at the earliest.
 BREAKER_SECONDS = 30.0
+#: A random wait is modelled as this many equal parts of its range.
 SPREAD = 8
-#: Less than this many events is none.
+#: Fewer events than this are a rounding error.
 ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """The template's parameters that decide, by their defaults there, and the time that a batch takes.
+    """The parameters of the template that limit the throughput, with its defaults, and the duration of a batch.
 
-    ``seconds_per_batch`` is that of a full batch, all in: what ``BatchLatency`` tells, and the hand-over.
+    ``seconds_per_batch`` is for a full batch, from receive to delete: ``BatchLatency`` and the overhead of Lambda.
     """
 
     concurrency: int = 10
@@ -55,45 +57,45 @@ class System:
     retry_base: float = 120.0
     retry_cap: float = 21_600.0
     max_retries: int = 5
-    first_slots: float = FIRST_SLOTS
+    initial_concurrency: float = INITIAL_CONCURRENCY
 
     @property
     def events_per_second(self) -> float:
-        """The most that all slots together can do."""
+        """The throughput at full concurrency."""
         return self.concurrency * self.batch_size / self.seconds_per_batch
 
     def backoff(self, receive: int) -> tuple[float, float]:
-        """The shortest and the longest wait after a failed receive: the breaker's rest, and full jitter on top."""
+        """The shortest and longest wait after a failed receive: the rest of the breaker's time plus full jitter."""
         return 1.0, BREAKER_SECONDS + min(self.backoff_cap, self.backoff_base * 2.0 ** (receive - 1))
 
-    def pause(self, rounds: int) -> tuple[float, float]:
-        """The shortest and the longest wait of triage before it sends a letter back: half of it is jitter."""
-        longest = min(self.retry_cap, self.retry_base * 4.0**rounds)
+    def redrive_wait(self, redrives: int) -> tuple[float, float]:
+        """The shortest and longest wait of triage before a redrive. Half of it is jitter."""
+        longest = min(self.retry_cap, self.retry_base * 4.0**redrives)
         return longest / 2, longest
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """Genesys cannot look up users for some time.
+    """A time in which Genesys cannot look up users.
 
-    ``affected`` is the share of events that fail: those that name users where EnrichmentPolicy is ``required``, none
-    where it is ``best-effort``.
+    ``affected`` is the share of events that fail: with EnrichmentPolicy ``required`` those that name users, with
+    ``best-effort`` none.
     """
 
     begins: float
     ends: float
     affected: float
 
-    def share(self, now: float, *, fresh: bool) -> float:
-        """What share fails now. What failed before is what is affected, so all of it fails again."""
+    def failing(self, now: float, *, first_receive: bool) -> float:
+        """The share of events that fail now. An event that failed before fails again until the outage ends."""
         if not self.begins <= now < self.ends:
             return 0.0
-        return self.affected if fresh or not self.affected else 1.0
+        return self.affected if first_receive or not self.affected else 1.0
 
 
 @dataclass(slots=True)
 class Forecast:
-    """What happens, step by step (lists) and in all (numbers). Ages in seconds, everything else in events."""
+    """The result: lists hold one value for each step, numbers are totals. ``age`` is in seconds, the rest in events."""
 
     step: float
     times: list[float] = field(default_factory=list)
@@ -113,150 +115,158 @@ class Forecast:
     transitions: float = 0.0
 
     @property
-    def waiting(self) -> float:
-        """What is in custody at the end, wherever."""
-        return self.backlog[-1] + self.in_flight[-1] + self.dead[-1] + self.triage[-1]
+    def in_progress(self) -> list[float]:
+        """Events that are neither stored nor archived."""
+        return [sum(parts) for parts in zip(self.backlog, self.in_flight, self.dead, self.triage, strict=True)]
 
     def drained_after(self, moment: float) -> float:
-        """Seconds from then until nothing waits any more; infinite if something still does at the end."""
-        totals = [sum(four) for four in zip(self.backlog, self.in_flight, self.dead, self.triage, strict=True)]
-        if totals[-1] >= 1:
+        """Seconds from then until no event is in progress; infinite if one still is at the end."""
+        in_progress = self.in_progress
+        if in_progress[-1] >= 1:
             return math.inf
-        last = max((now for now, total in zip(self.times, totals, strict=True) if total >= 1), default=0.0)
+        last = max((now for now, amount in zip(self.times, in_progress, strict=True) if amount >= 1), default=0.0)
         return max(0.0, last - moment)
 
 
 def simulate(
     arrivals: Arrivals, system: System, outage: Outage | None = None, *, seconds: float, step: float = 1.0
 ) -> Forecast:
-    """Run the model for so many seconds."""
-    run = _Run(system, outage or Outage(0, 0, 0), Forecast(step))
+    """Run the model for this many seconds."""
+    run = _Simulation(system, outage or Outage(0, 0, 0), Forecast(step))
     for number in range(round(seconds / step)):
         run.advance(number, arrivals(number * step) * step)
-    return run.seen
+    return run.forecast
 
 
-class _Run:
-    """The state between two steps. A class is ``(rounds of triage, receives so far + 1)``."""
+#: Events are grouped by redrives so far and by the number of their next receive.
+_Group = tuple[int, int]
+_NEW: _Group = (0, 1)
 
-    def __init__(self, system: System, outage: Outage, seen: Forecast) -> None:
-        self.seen = seen
+
+class _Simulation:
+    """The state between two steps."""
+
+    def __init__(self, system: System, outage: Outage, forecast: Forecast) -> None:
+        self.forecast = forecast
         self._system = system
         self._outage = outage
-        self._ready: dict[tuple[int, int], float] = {}
-        self._coming: dict[int, dict[tuple[int, int], float]] = {}
-        self._dead: dict[int, float] = {}
-        self._waiting = 0.0
+        self._ready: defaultdict[_Group, float] = defaultdict(float)
+        #: Step number → what becomes ready then.
+        self._due: defaultdict[int, defaultdict[_Group, float]] = defaultdict(lambda: defaultdict(float))
+        self._dead: defaultdict[int, float] = defaultdict(float)
+        self._in_backoff = 0.0
         self._in_triage = 0.0
-        self._slots = system.first_slots
-        self._begun = 0.0
+        self._concurrency = system.initial_concurrency
+        self._started = 0.0
         self._stored = 0.0
 
     def advance(self, number: int, new: float) -> None:
-        now = number * self.seen.step
-        for kind, amount in self._coming.pop(number, {}).items():
-            self._ready[kind] = self._ready.get(kind, 0.0) + amount
-            if kind[1] > 1:
-                self._waiting -= amount
+        now = number * self.forecast.step
+        for group, amount in self._due.pop(number, {}).items():
+            self._ready[group] += amount
+            if group[1] > 1:
+                self._in_backoff -= amount
             else:
                 self._in_triage -= amount
-        self._ready[0, 1] = self._ready.get((0, 1), 0.0) + new
-        served = self._serve(now, new)
+        self._ready[_NEW] += new
+        served = self._process(now, new)
         self._take_in(now)
-        self._note(now, new, served)
+        self._record(now, new, served)
 
-    def _serve(self, now: float, new: float) -> float:
-        """Let the slots work for one step; answers how many events they took."""
-        system, seen = self._system, self.seen
+    def _process(self, now: float, new: float) -> float:
+        """Process batches for one step. Returns the number of events received."""
+        system, forecast = self._system, self.forecast
         ready = sum(self._ready.values())
-        slots = min(self._slots, system.concurrency)
-        most = slots * system.batch_size / system.seconds_per_batch * seen.step
-        served = min(ready, most, self._room(now, slots))
-        full = ready > most
-        self._slots = min(system.concurrency, self._slots + SLOTS_PER_SECOND * seen.step) if full else self._slots
-        gathered = new / seen.step * system.batch_window / FIRST_SLOTS
+        concurrency = min(self._concurrency, system.concurrency)
+        capacity = concurrency * system.batch_size / system.seconds_per_batch * forecast.step
+        served = min(ready, capacity, self._room_in_flight(now, concurrency))
+        full = ready > capacity
+        if full:
+            self._concurrency = min(system.concurrency, self._concurrency + CONCURRENCY_PER_SECOND * forecast.step)
+        gathered = new / forecast.step * system.batch_window / INITIAL_CONCURRENCY
         batch = system.batch_size if full else min(system.batch_size, max(1.0, gathered))
-        seen.receives += served
-        seen.invocations += served / batch
-        for (rounds, receive), amount in list(self._ready.items()):
+        forecast.receives += served
+        forecast.invocations += served / batch
+        for group, amount in list(self._ready.items()):
+            redrives, receive = group
             taken = amount * served / ready if ready else 0.0
-            self._ready[rounds, receive] = amount - taken
-            if (rounds, receive) == (0, 1):
-                self._begun += taken
-            failed = taken * self._share(now, (rounds, receive))
+            self._ready[group] = amount - taken
+            if group == _NEW:
+                self._started += taken
+            failed = taken * self._failing(now, group)
             self._stored += taken - failed
-            self._fail(now, rounds, receive, failed)
-            seen.transitions += 4 * (taken - failed) if rounds else 0.0  # Classify, Decide, SettleRecovered, Recovered
+            self._fail(now, redrives, receive, failed)
+            if redrives:
+                forecast.transitions += 4 * (taken - failed)  # Classify, Decide, SettleRecovered, Recovered
         return served
 
-    def _room(self, now: float, slots: float) -> float:
-        """How many may be taken so that those of them that fail can wait in flight, beside the batches at work."""
-        failing = sum(amount * self._share(now, kind) for kind, amount in self._ready.items())
-        room = max(0.0, IN_FLIGHT - slots * self._system.batch_size - self._waiting)
+    def _room_in_flight(self, now: float, concurrency: float) -> float:
+        """How many events may be received so that the failing ones stay within the limit of messages in flight."""
+        failing = sum(amount * self._failing(now, group) for group, amount in self._ready.items())
+        room = max(0.0, IN_FLIGHT - concurrency * self._system.batch_size - self._in_backoff)
         return room / failing * sum(self._ready.values()) if failing else math.inf
 
-    def _share(self, now: float, kind: tuple[int, int]) -> float:
-        return self._outage.share(now, fresh=kind == (0, 1))
+    def _failing(self, now: float, group: _Group) -> float:
+        return self._outage.failing(now, first_receive=group == _NEW)
 
-    def _fail(self, now: float, rounds: int, receive: int, amount: float) -> None:
-        self.seen.failures += amount
+    def _fail(self, now: float, redrives: int, receive: int, amount: float) -> None:
+        self.forecast.failures += amount
         if not amount:
             return
         if receive < self._system.max_receives:
-            self._waiting += amount
-            self._later(now, self._system.backoff(receive), (rounds, receive + 1), amount)
+            self._in_backoff += amount
+            self._delay(now, self._system.backoff(receive), (redrives, receive + 1), amount)
         else:
-            self._dead[rounds] = self._dead.get(rounds, 0.0) + amount
+            self._dead[redrives] += amount
 
     def _take_in(self, now: float) -> None:
-        """Let the intake work for one step, and triage decide on what it took."""
+        """Move dead letters into triage for one step, and let triage decide on them."""
         dead = sum(self._dead.values())
-        taken_of_all = min(dead, INTAKE_PER_SECOND * self.seen.step)
-        for rounds, amount in list(self._dead.items()):
-            taken = amount * taken_of_all / dead if dead else 0.0
-            self._dead[rounds] = amount - taken
-            if not rounds:
-                self.seen.executions += taken
-                self.seen.transitions += taken
-            if rounds >= self._system.max_retries:
-                self.seen.archived += taken
-                self.seen.transitions += 5 * taken  # Classify, Decide, Archive, SettleArchived, Archived
+        capacity = min(dead, INTAKE_PER_SECOND * self.forecast.step)
+        for redrives, amount in list(self._dead.items()):
+            taken = amount * capacity / dead if dead else 0.0
+            self._dead[redrives] = amount - taken
+            if not redrives:
+                self.forecast.executions += taken
+                self.forecast.transitions += taken
+            if redrives >= self._system.max_retries:
+                self.forecast.archived += taken
+                self.forecast.transitions += 5 * taken  # Classify, Decide, Archive, SettleArchived, Archived
             elif taken:
-                self.seen.transitions += 4 * taken  # Classify, Decide, BackOff, Redrive
+                self.forecast.transitions += 4 * taken  # Classify, Decide, BackOff, Redrive
                 self._in_triage += taken
-                self._later(now, self._system.pause(rounds), (rounds + 1, 1), taken)
+                self._delay(now, self._system.redrive_wait(redrives), (redrives + 1, 1), taken)
 
-    def _later(self, now: float, window: tuple[float, float], kind: tuple[int, int], amount: float) -> None:
+    def _delay(self, now: float, window: tuple[float, float], group: _Group, amount: float) -> None:
         shortest, longest = window
+        step = self.forecast.step
         for part in range(SPREAD):
             wait = shortest + (longest - shortest) * (part + 0.5) / SPREAD
-            slot = max(round((now + wait) / self.seen.step), round(now / self.seen.step) + 1)
-            due = self._coming.setdefault(slot, {})
-            due[kind] = due.get(kind, 0.0) + amount / SPREAD
+            number = max(round((now + wait) / step), round(now / step) + 1)
+            self._due[number][group] += amount / SPREAD
 
-    def _note(self, now: float, new: float, served: float) -> None:
-        seen, system = self.seen, self._system
-        arrived = (seen.arrived[-1] if seen.arrived else 0.0) + new
-        end = now + seen.step
-        seen.times.append(end)
-        seen.arrived.append(arrived)
-        seen.backlog.append(sum(self._ready.values()))
-        seen.in_flight.append(self._waiting)
-        seen.dead.append(sum(self._dead.values()))
-        seen.triage.append(self._in_triage)
-        seen.stored.append(self._stored)
-        # Little's law: what works at once is what begins in a second, times how long it takes.
-        seen.busy.append(served / seen.step * system.seconds_per_batch / system.batch_size)
-        # The oldest that has not begun arrived when the arrivals reached what has begun by now.
-        oldest = bisect_left(seen.arrived, self._begun + ROUNDING)
-        seen.age.append(max(0.0, end - (oldest + 1) * seen.step) if self._ready[0, 1] > ROUNDING else 0.0)
+    def _record(self, now: float, new: float, served: float) -> None:
+        forecast, system = self.forecast, self._system
+        end = now + forecast.step
+        forecast.times.append(end)
+        forecast.arrived.append((forecast.arrived[-1] if forecast.arrived else 0.0) + new)
+        forecast.backlog.append(sum(self._ready.values()))
+        forecast.in_flight.append(self._in_backoff)
+        forecast.dead.append(sum(self._dead.values()))
+        forecast.triage.append(self._in_triage)
+        forecast.stored.append(self._stored)
+        # Little's law: batches at once are batches per second times seconds per batch.
+        forecast.busy.append(served / forecast.step * system.seconds_per_batch / system.batch_size)
+        # The oldest event that has not started arrived in the step in which the arrivals exceeded what has started.
+        oldest = bisect_left(forecast.arrived, self._started + ROUNDING)
+        forecast.age.append(max(0.0, end - (oldest + 1) * forecast.step) if self._ready[_NEW] > ROUNDING else 0.0)
 
 
-# -- what it costs, and what it asks of Genesys --------------------------------------------------------------------
+# -- cost and load on Genesys Cloud --------------------------------------------------------------------------------
 
 
 def dollars(forecast: Forecast, system: System, event_bytes: int = 2_048) -> dict[str, float]:
-    """What the run costs at list prices (``prices.toml``); storage and logs are not in it."""
+    """The cost at list prices (``prices.toml``), without storage and logs."""
     stored = forecast.stored[-1]
     sends = forecast.arrived[-1] + forecast.transitions / 4
     units = math.ceil(event_bytes / 1024) + INDEX_UNITS
@@ -276,10 +286,10 @@ def dollars(forecast: Forecast, system: System, event_bytes: int = 2_048) -> dic
 def genesys_calls_per_minute(
     rate: float, system: System, users: int, *, share: float = 0.6, ttl: float = 3_600
 ) -> float:
-    """Bulk look-ups a minute when the caches have filled, for a steady rate of events in a second.
+    """Bulk look-ups a minute with warm caches, at a steady rate of events per second.
 
-    Every environment keeps its own cache. A pair of environment and user expires ``ttl`` seconds after it was asked for
-    and is asked for again at the next event that names it; a batch asks once for all that it misses.
+    Every execution environment has its own cache. A cached user expires after ``ttl`` seconds and is looked up again
+    when the next event names it. A batch looks up all users that it misses in one request.
     """
     pairs = system.concurrency * users
     named = rate * share
@@ -287,20 +297,19 @@ def genesys_calls_per_minute(
     return 60 * rate / system.batch_size * (1 - (1 - misses) ** system.batch_size)
 
 
-# -- against the engine --------------------------------------------------------------------------------------------
+# -- comparison with the local engine ------------------------------------------------------------------------------
 
 
 def error_against_the_engine(measured: Mapping[str, float]) -> float:
-    """By how much the model's drain time is off, as a share of what the burst on the engine took.
+    """The relative error of the model's drain time.
 
-    ``measured`` is what ``burst.json`` says of the burst whose batches wait for Genesys. The engine has all slots at
-    once, where Lambda adds them.
+    ``measured`` is the entry ``slow`` of ``burst.json``. The engine starts with full concurrency.
     """
     system = System(
         concurrency=int(measured["limit"]),
         batch_size=math.ceil(measured["events_per_batch"]),
         seconds_per_batch=measured["seconds_per_batch"],
-        first_slots=measured["limit"],
+        initial_concurrency=measured["limit"],
     )
     step = 0.05
     forecast = simulate(
@@ -316,19 +325,19 @@ def error_against_the_engine(measured: Mapping[str, float]) -> float:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Forecast one burst and print what it does."""
+    """Forecast one burst and print the result."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.capacity", description=__doc__)
     parser.add_argument("--rate", type=float, default=10_000, help="events a minute (10000)")
-    parser.add_argument("--minutes", type=float, default=10, help="for how long they come (10)")
-    parser.add_argument("--latency", type=float, default=80, help="milliseconds that a full batch takes (80)")
+    parser.add_argument("--minutes", type=float, default=10, help="duration of the burst (10)")
+    parser.add_argument("--latency", type=float, default=80, help="milliseconds of a full batch (80)")
     parser.add_argument("--concurrency", type=int, default=10, help="MaxConcurrency (10)")
     parser.add_argument("--batch", type=int, default=10, help="BatchSize (10)")
-    asked = parser.parse_args(arguments)
-    system = System(concurrency=asked.concurrency, batch_size=asked.batch, seconds_per_batch=asked.latency / 1000)
-    end = asked.minutes * 60
-    need = asked.rate / 60 * end / system.events_per_second
+    options = parser.parse_args(arguments)
+    system = System(concurrency=options.concurrency, batch_size=options.batch, seconds_per_batch=options.latency / 1000)
+    end = options.minutes * 60
+    need = options.rate / 60 * end / system.events_per_second
     forecast = simulate(
-        lambda now: asked.rate / 60 if now < end else 0.0,
+        lambda now: options.rate / 60 if now < end else 0.0,
         system,
         seconds=max(end, need) + 120,
         step=max(1.0, need / 9000),
@@ -338,16 +347,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def summary(forecast: Forecast, system: System, end: float) -> dict[str, Any]:
-    """The figures that decide, as text."""
+def summary(forecast: Forecast, system: System, end: float) -> dict[str, str]:
+    """The main figures, as text."""
     bill = dollars(forecast, system)
     drained = forecast.drained_after(end)
     return {
         "capacity, events a minute": f"{system.events_per_second * 60:,.0f}",
-        "most that wait": f"{max(forecast.backlog):,.0f}",
-        "oldest that waits, s": f"{max(forecast.age):,.0f}",
+        "largest backlog, events": f"{max(forecast.backlog):,.0f}",
+        "longest delay, s": f"{max(forecast.age):,.0f}",
         "drained after the burst, s": "not within the run" if math.isinf(drained) else f"{drained:,.0f}",
-        "most batches at once": f"{math.ceil(max(forecast.busy) - 1e-6)} of {system.concurrency}",
+        "concurrency used": f"{math.ceil(max(forecast.busy) - 1e-6)} of {system.concurrency}",
         "invocations": f"{forecast.invocations:,.0f}",
         "dollars": f"{sum(bill.values()):,.2f} ({', '.join(f'{name} {part:,.2f}' for name, part in bill.items())})",
     }

@@ -1,4 +1,4 @@
-"""What events and dead letters cost in dollars, from what was counted at the servers and a table of list prices."""
+"""The cost of events and dead letters in dollars, from counted requests and list prices."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Bill = dict[str, float]
 
 PRICES: dict[str, Any] = tomllib.loads((Path(__file__).parent / "prices.toml").read_text())
 MEMORY_GB = 0.5
-#: A table's item is copied into the index by-conversation: one unit more for each new event (template.yaml).
+#: The index by-conversation (template.yaml) takes one more write unit for each new event.
 INDEX_UNITS = 1
 
-#: How letters go through statemachine/triage.asl.json; each state entered is a transition, and so is the start.
+#: Paths of dead letters through statemachine/triage.asl.json. Each state entered is a transition, and so is the start.
 ROUTES: dict[str, Sequence[str]] = {
     "archived at once": ("Classify", "Decide", "Archive", "SettleArchived", "Archived"),
     "recovered at the first retry": (
@@ -32,7 +32,7 @@ ROUTES: dict[str, Sequence[str]] = {
         *("Classify", "Decide", "Archive", "SettleArchived", "Archived"),
     ),
 }
-#: What the function behind a state asks of AWS (adapters; a letter with one message): counted from the code.
+#: Requests to AWS of the function behind each state, for one dead letter (counted in the adapters).
 REQUESTS: dict[str, Counter[str]] = {
     "intake": Counter({"s3.write": 1, "stepfunctions": 1}),
     "Classify": Counter({"s3.read": 1, "dynamodb.read_unit": 2}),
@@ -41,15 +41,19 @@ REQUESTS: dict[str, Counter[str]] = {
     "SettleArchived": Counter({"s3.delete": 1, "eventbridge.event": 1}),
     "SettleRecovered": Counter({"s3.delete": 1, "eventbridge.event": 1}),
 }
-#: A warm run of a triage function, in seconds, and the memory of most of them.
+#: Duration of a warm run of a triage function in seconds, and the memory of most of them.
 TRIAGE_SECONDS = 0.1
 TRIAGE_GB = 0.25
 
 
 def million_events(counts: Mapping[str, int], milliseconds: float, records: int, event_bytes: int) -> Bill:
-    """The way of a million events through the buffer into the table, for a handler that took this long for a batch.
+    """A million events from the buffer into the table.
 
-    ``counts`` are what the servers counted for one batch of ``records`` events.
+    Args:
+        counts: What the servers counted for one batch.
+        milliseconds: The duration of one batch.
+        records: The number of events in a batch.
+        event_bytes: The size of an event.
     """
     batches = 1_000_000 / records
     sent = 1_000_000 * _chunks(event_bytes, PRICES["sqs"]["chunk_bytes"])
@@ -63,7 +67,7 @@ def million_events(counts: Mapping[str, int], milliseconds: float, records: int,
 
 
 def publication(event_bytes: int) -> Bill:
-    """What only we do on top: an index by conversation, and every event published again on a bus."""
+    """What only our pipeline does: it indexes events by conversation and publishes them on the enriched bus."""
     return {
         "index by conversation": 1_000_000 * INDEX_UNITS * PRICES["dynamodb"]["write_unit"],
         "enriched bus": 1_000_000
@@ -73,7 +77,7 @@ def publication(event_bytes: int) -> Bill:
 
 
 def thousand_letters(route: Sequence[str]) -> Bill:
-    """Triage of a thousand dead letters that go this way. Intake batches are taken as full (ten letters)."""
+    """Triage of a thousand dead letters that take this path, with full intake batches of ten."""
     requests = sum((REQUESTS.get(step, Counter()) for step in ("intake", *route)), Counter[str]())
     runs = sum(step in REQUESTS for step in route) + 0.1
     return {
@@ -86,25 +90,25 @@ def thousand_letters(route: Sequence[str]) -> Bill:
 
 
 def transitions(route: Sequence[str]) -> int:
-    """State transitions of a letter that goes this way.
+    """State transitions of a dead letter that takes this path.
 
     Raises:
-        ValueError: The state machine has no such way.
+        ValueError: The state machine has no such path.
     """
     states = json.loads((ROOT / "statemachine" / "triage.asl.json").read_text())["States"]
     for here, there in pairwise(route):
         if f'"{there}"' not in json.dumps(states[here]):
-            raise ValueError(f"no way leads from {here} to {there}")
+            raise ValueError(f"The state machine has no transition from {here} to {there}.")
     return len(route) + 1
 
 
 def requests_of(route: Sequence[str]) -> int:
-    """Requests to AWS that a letter causes on this way, intake included."""
+    """Requests to AWS for a dead letter that takes this path, including its intake."""
     return sum(REQUESTS.get(step, Counter()).total() for step in ("intake", *route))
 
 
 def _price(name: str) -> float:
-    """Dollars for one; what is not in the table costs nothing (deletes, StartExecution)."""
+    """Dollars for one. Requests that are not in the table are free (deletes, StartExecution)."""
     service, _, unit = name.partition(".")
     return float(PRICES[service].get(unit, 0.0))
 

@@ -1,4 +1,4 @@
-"""Synthetic batches in Genesys Cloud's shapes: what the mapping hands over, at a size that is asked for."""
+"""Synthetic SQS batches of Genesys Cloud events, with event bodies of a given size."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _TOPIC = "v2.conversations.{id}.transcription"
 
 
 def batch(records: int, kilobytes: int, users: Sequence[str]) -> dict[str, Any]:
-    """One invocation's event: ``records`` new events of about ``kilobytes`` each, user after user."""
+    """The input of one invocation: ``records`` new events of about ``kilobytes`` each. The users take turns."""
     return {"Records": [_record(_body(kilobytes * 1024, users[number % len(users)])) for number in range(records)]}
 
 
-def some_users(number: int) -> list[str]:
-    """Ids of users that nobody has asked for."""
+def new_users(number: int) -> list[str]:
+    """Random user ids, which no cache holds."""
     return [str(uuid.UUID(int=random.getrandbits(128), version=4)) for _ in range(number)]
 
 
@@ -42,7 +42,7 @@ def _record(body: str) -> dict[str, Any]:
 
 
 def _body(size: int, user_id: str) -> str:
-    """A transcription: the topic that makes the largest events, one object per word, as long as it takes."""
+    """A transcription event, the topic with the largest events. Words are added until the size is reached."""
     conversation = str(uuid.uuid4())
     words: list[dict[str, Any]] = []
     transcript = {"utteranceId": str(uuid.uuid4()), "isFinal": True, "channel": "EXTERNAL", "words": words}

@@ -1,18 +1,13 @@
-"""The scenarios of docs/capacity.md: ``python -m benchmarks.scenarios`` prints its tables and draws its pictures."""
+"""The scenarios of docs/performance.md: ``python -m benchmarks.scenarios`` prints the tables and draws the pictures."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
-from benchmarks.burst import RESULTS
+from benchmarks import measurements
 from benchmarks.capacity import (
-    Arrivals,
     Forecast,
     Outage,
     System,
@@ -21,32 +16,36 @@ from benchmarks.capacity import (
     genesys_calls_per_minute,
     simulate,
 )
-from local.engine import ROOT
+from benchmarks.pictures import new_figure, save
 
-IMAGES = ROOT / "docs" / "img"
 MINUTE, HOUR = 60.0, 3_600.0
-#: A batch: 50 ms for hand-over and answer, 10 ms for each request of up to 25 events to the table, 2 ms of CPU for an
-#: event of 10 KB at 512 MB.
-HAND_OVER_SECONDS, STORE_SECONDS, STORE_EVENTS, CPU_SECONDS = 0.05, 0.01, 25, 0.002
+#: A batch takes 50 ms of overhead, 10 ms for each request of up to 25 events to the table, and 2 ms of CPU for an event
+#: of 10 KB at 512 MB.
+OVERHEAD_SECONDS, STORE_SECONDS, STORE_EVENTS, CPU_SECONDS = 0.05, 0.01, 25, 0.002
 #: A campaign launch.
 LAUNCH_MINUTES = 10
-#: The outage begins after an hour. What Genesys held back meanwhile comes at ten times the rate: nobody publishes how
-#: fast it is sent again.
+#: The outage begins after an hour. Genesys does not document how fast it resends held events; ten times the usual rate
+#: is assumed.
 OUTAGE_BEGINS, OUTAGE_ENDS, HORIZON = HOUR, 5 * HOUR, 48 * HOUR
 RESEND_FACTOR = 10
 #: The share of events that name a user.
 NAMING = 0.6
-#: A picture needs no more than each so many-th step.
-THIN = 120
+#: The pictures show every 120th step.
+EVERY = 120
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A rate of events, the parameters for it, and how many agents there are."""
+    """A rate of events per minute, the recommended parameters for it, and the number of agents."""
 
     rate: int
     users: int
     parameters: Mapping[str, int]
+
+    @property
+    def per_second(self) -> float:
+        """The rate in events per second."""
+        return self.rate / MINUTE
 
     def system(self, **more: int) -> System:
         """The pipeline with these parameters."""
@@ -62,17 +61,17 @@ class Scale:
 
 
 def seconds_per_batch(batch: int) -> float:
-    """How long a batch of this size takes."""
-    return HAND_OVER_SECONDS + math.ceil(batch / STORE_EVENTS) * STORE_SECONDS + batch * CPU_SECONDS
+    """The duration of a batch of this size."""
+    return OVERHEAD_SECONDS + math.ceil(batch / STORE_EVENTS) * STORE_SECONDS + batch * CPU_SECONDS
 
 
-#: Every receive counts, so the buffer holds an event through four hours of outage only if it may be received often.
-PATIENT = {"MaxReceiveCount": 100, "BackoffCapSeconds": 900}
-#: EnrichmentPolicy, the share of events that fail in an outage, and parameters on top of those of the scale.
+#: Every receive counts towards MaxReceiveCount, so events stay in the buffer for four hours only if it is high.
+LONG_BUFFERING = {"MaxReceiveCount": 100, "BackoffCapSeconds": 900}
+#: EnrichmentPolicy, the share of events that fail in an outage, and parameters in addition to those of the scale.
 POLICIES: tuple[tuple[str, float, Mapping[str, int]], ...] = (
     ("best-effort", 0.0, {}),
     ("required, defaults", NAMING, {}),
-    ("required, patient", NAMING, PATIENT),
+    ("required, long buffering", NAMING, LONG_BUFFERING),
 )
 SCALES = (
     Scale(10_000, 500, {"MaxConcurrency": 10, "BatchSize": 10}),
@@ -82,175 +81,152 @@ SCALES = (
 
 
 def launch(scale: Scale) -> Forecast:
-    """A campaign launch: the rate for ten minutes, out of nothing."""
-    per_second = scale.rate / MINUTE
+    """A campaign launch: the full rate for ten minutes, with no events before."""
     end = LAUNCH_MINUTES * MINUTE
-    return simulate(lambda now: per_second if now < end else 0.0, scale.system(), seconds=end + 2 * MINUTE)
+    return simulate(lambda now: scale.per_second if now < end else 0.0, scale.system(), seconds=end + 2 * MINUTE)
 
 
-def outage(scale: Scale, *, affected: float, **more: int) -> Forecast:
-    """The API cannot look up users for four hours, and events go on coming."""
-    steady = scale.rate / MINUTE
-    arrivals: Arrivals = lambda now: steady if now < OUTAGE_ENDS + HOUR else 0.0  # noqa: E731 - as short as it gets
+def outage(scale: Scale, affected: float, more: Mapping[str, int]) -> Forecast:
+    """Genesys cannot look up users for four hours and still sends events."""
+
+    def arrivals(now: float) -> float:
+        return scale.per_second if now < OUTAGE_ENDS + HOUR else 0.0
+
     down = Outage(OUTAGE_BEGINS, OUTAGE_ENDS, affected)
     return simulate(arrivals, scale.system(**more), down, seconds=HORIZON, step=10)
 
 
 def wave(scale: Scale) -> Forecast:
-    """Genesys sends nothing for four hours, then everything that it held, on top of what is new."""
-    steady = scale.rate / MINUTE
-    held = steady * (OUTAGE_ENDS - OUTAGE_BEGINS)
-    wave_ends = OUTAGE_ENDS + held / (steady * RESEND_FACTOR)
+    """Genesys sends no events for four hours, then all held events in addition to new ones."""
+    wave_ends = OUTAGE_ENDS + (OUTAGE_ENDS - OUTAGE_BEGINS) / RESEND_FACTOR
 
     def arrivals(now: float) -> float:
         if now < OUTAGE_BEGINS or wave_ends <= now < wave_ends + 2 * HOUR:
-            return steady
-        return steady * (RESEND_FACTOR + 1) if OUTAGE_ENDS <= now < wave_ends else 0.0
+            return scale.per_second
+        return scale.per_second * (RESEND_FACTOR + 1) if OUTAGE_ENDS <= now < wave_ends else 0.0
 
     return simulate(arrivals, scale.system(), seconds=wave_ends + 3 * HOUR, step=5)
 
 
-def launches() -> list[dict[str, str]]:
-    """The table of the launches."""
-    rows = []
-    for scale in SCALES:
-        system, seen = scale.system(), launch(scale)
-        bill = sum(dollars(seen, system).values()) / seen.arrived[-1] * 1_000_000
-        calls = genesys_calls_per_minute(scale.rate / MINUTE, system, scale.users, share=NAMING)
-        rows.append(
-            {
-                "events a minute": f"{scale.rate:,}",
-                "parameters": ", ".join(f"`{name}={value}`" for name, value in scale.parameters.items()),
-                "a full batch": f"{system.seconds_per_batch * 1000:.0f} ms",
-                "capacity a minute": f"{system.events_per_second * MINUTE:,.0f}",
-                "busy": f"{math.ceil(seen.busy[LAUNCH_MINUTES * 60 - 1])}",
-                "most that wait": f"{max(seen.backlog):,.0f}",
-                "oldest": f"{max(seen.age):.0f} s",
-                "a million costs": f"${bill:.2f}",
-                "look-ups a minute": f"{calls:,.0f} of {scale.users:,} agents",
-            }
-        )
-    return rows
+# -- tables ------------------------------------------------------------------------------------------------------
 
 
-def outages() -> list[dict[str, str]]:
-    """The table of the outages of the API."""
-    rows = []
-    for scale in SCALES:
-        for name, affected, more in POLICIES:
-            seen = outage(scale, affected=affected, **more)
-            drained = seen.drained_after(OUTAGE_ENDS)
-            bill = dollars(seen, scale.system(**more))
-            rows.append(
-                {
-                    "events a minute": f"{scale.rate:,}",
-                    "policy": name,
-                    "most in the buffer": _short(max(seen.backlog)),
-                    "in flight": _short(max(seen.in_flight)),
-                    "dead letters waiting": _short(max(seen.dead)),
-                    "executions": _short(seen.executions),
-                    "archived": _short(seen.archived),
-                    "all done after": "not in 43 h" if math.isinf(drained) else f"{drained / HOUR:.1f} h",
-                    "triage costs": f"${bill['triage']:,.0f}",
-                }
-            )
-    return rows
+def launch_row(scale: Scale) -> dict[str, str]:
+    """A row of the table of launches."""
+    system, forecast = scale.system(), launch(scale)
+    cost = sum(dollars(forecast, system).values()) / forecast.arrived[-1] * 1_000_000
+    calls = genesys_calls_per_minute(scale.per_second, system, scale.users, share=NAMING)
+    return {
+        "events a minute": f"{scale.rate:,}",
+        "parameters": ", ".join(f"`{name}={value}`" for name, value in scale.parameters.items()),
+        "full batch": f"{system.seconds_per_batch * 1000:.0f} ms",
+        "capacity a minute": f"{system.events_per_second * MINUTE:,.0f}",
+        "concurrency used": f"{math.ceil(forecast.busy[LAUNCH_MINUTES * 60 - 1])}",
+        "largest backlog": f"{max(forecast.backlog):,.0f}",
+        "longest delay": f"{max(forecast.age):.0f} s",
+        "cost of a million": f"${cost:.2f}",
+        "look-ups a minute": f"{calls:,.0f} of {scale.users:,} agents",
+    }
 
 
-def waves() -> list[dict[str, str]]:
-    """The table of the waves."""
-    rows = []
-    for scale in SCALES:
-        seen = wave(scale)
-        rows.append(
-            {
-                "events a minute": f"{scale.rate:,}",
-                "wave a minute": f"{scale.rate * (RESEND_FACTOR + 1):,}",
-                "most that wait": _short(max(seen.backlog)),
-                "oldest": f"{max(seen.age) / MINUTE:.0f} min",
-                "busy": f"{max(seen.busy):.0f}",
-            }
-        )
-    return rows
+def outage_row(scale: Scale, policy: str, affected: float, more: Mapping[str, int]) -> dict[str, str]:
+    """A row of the table of outages."""
+    forecast = outage(scale, affected, more)
+    drained = forecast.drained_after(OUTAGE_ENDS)
+    return {
+        "events a minute": f"{scale.rate:,}",
+        "policy": policy,
+        "largest backlog": short(max(forecast.backlog)),
+        "in flight": short(max(forecast.in_flight)),
+        "dead letters waiting": short(max(forecast.dead)),
+        "executions": short(forecast.executions),
+        "archived": short(forecast.archived),
+        "drained after": "not in 43 h" if math.isinf(drained) else f"{drained / HOUR:.1f} h",
+        "cost of triage": f"${dollars(forecast, scale.system(**more))['triage']:,.0f}",
+    }
 
 
-def _short(value: float) -> str:
+def wave_row(scale: Scale) -> dict[str, str]:
+    """A row of the table of waves."""
+    forecast = wave(scale)
+    return {
+        "events a minute": f"{scale.rate:,}",
+        "wave a minute": f"{scale.rate * (RESEND_FACTOR + 1):,}",
+        "largest backlog": short(max(forecast.backlog)),
+        "longest delay": f"{max(forecast.age) / MINUTE:.0f} min",
+        "concurrency used": f"{max(forecast.busy):.0f}",
+    }
+
+
+def short(value: float) -> str:
+    """Three digits and a unit."""
     if value < 1:
         return "0"
-    for size, letter in ((1e6, "M"), (1e3, "k")):
+    for size, unit in ((1e6, "M"), (1e3, "k")):
         if value >= size:
-            return f"{value / size:.3g} {letter}"
+            return f"{value / size:.3g} {unit}"
     return f"{value:.0f}"
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
-    """Rows as a table."""
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
-    return "\n".join([*lines, *("| " + " | ".join(row.values()) + " |" for row in rows)])
+    """Format rows as a Markdown table."""
+    lines = [f"| {' | '.join(line)} |" for line in (rows[0], *(row.values() for row in rows))]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------
 
 
-def draw() -> None:
-    """Draw what the page shows."""
-    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "holdfast", "font.size": 9})
-    mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    _draw_outages()
-    _draw_waves()
-
-
-def _draw_outages() -> None:
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    axes = figure.subplots(1, 3, sharex=True, sharey=True)
-    scale = SCALES[1]
-    for axis, (name, affected, more) in zip(axes, POLICIES, strict=True):
-        seen = outage(scale, affected=affected, **more)
-        hours = [now / HOUR for now in seen.times[::THIN]]
+def draw_outages() -> None:
+    """Draw where the events of the second scale wait in an outage, by policy."""
+    figure = new_figure(11, 3.2)
+    all_axes = figure.subplots(1, 3, sharex=True, sharey=True)
+    for axes, (policy, affected, more) in zip(all_axes, POLICIES, strict=True):
+        forecast = outage(SCALES[1], affected, more)
         parts = {
-            "buffer": seen.backlog,
-            "in flight": seen.in_flight,
-            "dead-letter queue": seen.dead,
-            "triage": seen.triage,
+            "buffer": forecast.backlog,
+            "in flight": forecast.in_flight,
+            "dead-letter queue": forecast.dead,
+            "triage": forecast.triage,
         }
-        axis.stackplot(hours, [[one / 1e6 for one in part[::THIN]] for part in parts.values()], labels=parts.keys())
-        axis.axvspan(OUTAGE_BEGINS / HOUR, OUTAGE_ENDS / HOUR, color="0.92", zorder=0)
-        axis.set(title=name, xlabel="hours", xlim=(0, HORIZON / HOUR))
-    axes[0].set_ylabel("million events in custody")
-    axes[1].legend(frameon=False, loc="upper right")
-    _save(figure, "capacity-outage")
+        millions = [[amount / 1e6 for amount in part[::EVERY]] for part in parts.values()]
+        axes.stackplot([now / HOUR for now in forecast.times[::EVERY]], millions, labels=parts.keys())
+        axes.axvspan(OUTAGE_BEGINS / HOUR, OUTAGE_ENDS / HOUR, color="0.92", zorder=0)
+        axes.set(title=policy, xlabel="hours", xlim=(0, HORIZON / HOUR))
+    all_axes[0].set_ylabel("million events in progress")
+    all_axes[1].legend(frameon=False, loc="upper right")
+    save(figure, "capacity-outage")
 
 
-def _draw_waves() -> None:
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    axes = figure.subplots(1, 2)
+def draw_waves() -> None:
+    """Draw the backlog and the delay of the waves."""
+    figure = new_figure(11, 3.2)
+    left, right = figure.subplots(1, 2)
     for scale in SCALES:
-        seen = wave(scale)
-        hours = [now / HOUR for now in seen.times[::THIN]]
-        label = f"{scale.rate:,} a minute"
-        axes[0].plot(hours, [1 + one for one in seen.backlog[::THIN]], label=label)
-        axes[1].plot(hours, [one / MINUTE for one in seen.age[::THIN]], label=label)
-    axes[0].set(
-        yscale="log", ylabel="events that wait (+1)", xlabel="hours", title="the wave after four hours of silence"
-    )
-    axes[1].set(ylabel="age of the oldest, minutes", xlabel="hours", title="how long they wait")
-    axes[1].legend(frameon=False)
-    _save(figure, "capacity-wave")
-
-
-def _save(figure: Figure, name: str) -> None:
-    figure.savefig(IMAGES / f"{name}.svg", metadata={"Date": None})
+        forecast = wave(scale)
+        hours = [now / HOUR for now in forecast.times[::EVERY]]
+        left.plot(hours, [1 + amount for amount in forecast.backlog[::EVERY]], label=f"{scale.rate:,} a minute")
+        right.plot(hours, [age / MINUTE for age in forecast.age[::EVERY]], label=f"{scale.rate:,} a minute")
+    left.set(yscale="log", ylabel="waiting events + 1", xlabel="hours", title="backlog after four hours without events")
+    right.set(ylabel="age of the oldest event, minutes", xlabel="hours", title="delay")
+    right.legend(frameon=False)
+    save(figure, "capacity-wave")
 
 
 def main() -> None:
-    """Print and draw everything."""
-    for title, rows in (("launch", launches()), ("outage", outages()), ("wave", waves())):
+    """Print the tables and draw the pictures."""
+    tables = {
+        "launch": [launch_row(scale) for scale in SCALES],
+        "outage": [outage_row(scale, *policy) for scale in SCALES for policy in POLICIES],
+        "wave": [wave_row(scale) for scale in SCALES],
+    }
+    for title, rows in tables.items():
         print(f"\n{title}\n\n{markdown(rows)}")
-    if RESULTS.exists():
-        measured = json.loads(RESULTS.read_text())["slow"]
-        print(f"\nagainst the engine: {error_against_the_engine(measured):+.0%} of {measured['drain_seconds']} s")
-    draw()
+    if measurements.BURST.exists():
+        measured = measurements.read(measurements.BURST)["slow"]
+        print(f"\nerror against the engine: {error_against_the_engine(measured):+.0%} of {measured['drain_seconds']} s")
+    draw_outages()
+    draw_waves()
 
 
 if __name__ == "__main__":

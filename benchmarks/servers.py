@@ -1,8 +1,8 @@
-"""Genesys Cloud and AWS as the benchmark sees them: real HTTP on loopback, in a process and on a core of their own.
+"""HTTP servers that stand in for Genesys Cloud and AWS, in a process and on a core of their own.
 
-They keep what they are sent (a conditional write of a key that exists is refused, as DynamoDB refuses it), count every
-request, and answer after a latency that is settable per service. A bulk call can be charged a multiple of it: asking
-for ten things at once is not free on the other side either.
+They remember the keys of stored items, refuse a conditional write of an existing key as DynamoDB does, and count every
+request. Each service has a configurable latency. Bulk calls can take a multiple of it, because ten items also cost the
+real service more than one.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found"}
 
 
 class Upstream:
-    """Both servers, started for a ``with`` block on the core that is left to them."""
+    """Both servers, running on one core for the time of a ``with`` block."""
 
     def __init__(self, core: int) -> None:
-        """Name the core; nothing runs yet."""
+        """Choose the core. The servers start when the block is entered."""
         self._core = core
         self.url = ""
 
@@ -37,7 +37,7 @@ class Upstream:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.servers", str(self._core)], stdout=subprocess.PIPE, text=True
         )
-        assert self._process.stdout  # noqa: S101 - it was asked for
+        assert self._process.stdout  # noqa: S101 - it is a pipe
         self.url = self._process.stdout.readline().strip()
         return self
 
@@ -46,11 +46,11 @@ class Upstream:
         self._process.wait()
 
     def charge(self, *, genesys_ms: float = 0, dynamodb_ms: float = 0, bulk_factor: float = 1) -> None:
-        """Answer after these latencies from now on; a bulk call after ``bulk_factor`` times as long."""
+        """Set the latencies. A bulk call takes ``bulk_factor`` times as long."""
         self._control("charge", {"genesys": genesys_ms, "dynamodb": dynamodb_ms, "bulk": bulk_factor})
 
     def take_counts(self) -> Counter[str]:
-        """Requests by operation since this was asked last, and the write units of the table."""
+        """Requests by operation and DynamoDB write units since the last call."""
         return Counter(self._control("counts", {}))
 
     def _control(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Upstream:
 
 
 class _State:
-    """What the servers know."""
+    """The state of the servers."""
 
     def __init__(self) -> None:
         self.milliseconds = {"genesys": 0.0, "dynamodb": 0.0, "bulk": 1.0}
@@ -116,7 +116,7 @@ class _State:
         return latency, 400, {"__type": "UnknownOperationException"}
 
     def _insert(self, statement: dict[str, Any]) -> dict[str, Any]:
-        """One PartiQL INSERT: the first field of the value is the key."""
+        """One PartiQL INSERT. The first field of the value is the key."""
         table, fields = statement["Statement"].split('"')[1], statement["Statement"].split("'")[1::2]
         item = dict(zip(fields, statement["Parameters"], strict=True))
         return {} if self._write(table, item) else {"Error": {"Code": "DuplicateItem", "Message": "exists"}}
@@ -127,7 +127,7 @@ class _State:
         return 400, {"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "message": "exists"}
 
     def _write(self, table: str, item: dict[str, dict[str, Any]]) -> bool:
-        """Keep the key; whether it is new. Both ways DynamoDB charges by the item's size."""
+        """Remember the key and return whether it is new. DynamoDB charges by item size in both cases."""
         self.counts["write units"] += -(-_item_bytes(item) // 1024)
         key = (table, next(iter(item.values()))["S"])
         new = key not in self.keys
@@ -136,7 +136,7 @@ class _State:
 
 
 def _item_bytes(item: dict[str, dict[str, Any]]) -> int:
-    """What DynamoDB counts: names and values, binary ones unencoded."""
+    """The item size as DynamoDB counts it: names and values, binary values unencoded."""
     total = _ITEM_OVERHEAD_BYTES if not item else 0
     for name, typed in item.items():
         kind, value = next(iter(typed.items()))
@@ -146,7 +146,7 @@ def _item_bytes(item: dict[str, dict[str, Any]]) -> int:
 
 
 class _Connection(asyncio.Protocol):
-    """HTTP/1.1 with keep-alive, as little of it as the clients need, so that the servers never are what is measured."""
+    """The part of HTTP/1.1 that the clients need. A complete server would be slow enough to distort the results."""
 
     def __init__(self, state: _State) -> None:
         self._state = state

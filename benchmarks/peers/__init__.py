@@ -1,6 +1,5 @@
-"""What others would write for the same job: store every event once, enriched with its user, partial failures reported.
+"""Other handlers for the same job: store every event once, enriched with its user, and report partial failures.
 
-Each is a complete handler, written from the public documentation of boto3 and Powertools for AWS Lambda and given every
-care that does not change its nature: sessions are kept, tokens and users cached, nothing is logged. ``floor`` is no
-handler but the least that any of them could cost.
+Each is a complete handler, written from the public documentation of boto3 and Powertools for AWS Lambda. All of them
+keep their HTTP sessions and cache tokens and users; none logs. ``floor`` is a lower bound, not a complete handler.
 """

@@ -1,6 +1,6 @@
-"""The least that a batch can cost: its bodies are parsed, and one request that was prepared beforehand is sent.
+"""A lower bound for the cost of a batch: parse the bodies and send one request that was prepared beforehand.
 
-Nothing is validated, enriched, serialised, packed or signed. urllib3 is the client below both boto3 and requests.
+It does not validate, enrich, serialise, pack or sign. It uses urllib3, the HTTP client inside boto3 and requests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _prepared = {"request": b""}
 
 
 def lambda_handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """Parse the bodies, send what was prepared, read the answer."""
+    """Parse the bodies, send the prepared request and read the answer."""
     for record in event["Records"]:
         json.loads(record["body"])
     pool.urlopen("POST", "/", body=_prepared["request"], headers=HEADERS)
@@ -27,7 +27,7 @@ def lambda_handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
 
 
 def prepare(event: dict[str, Any]) -> None:
-    """Make the request for a batch; nobody measures this."""
+    """Prepare the request for a batch. This is not measured."""
     statements = [_statement(record["body"]) for record in event["Records"]]
     _prepared["request"] = json.dumps({"Statements": statements}).encode()
 

@@ -1,4 +1,4 @@
-"""Token and users of Genesys Cloud, both cached: the same for every peer, one request for each user."""
+"""Genesys Cloud for every peer: a cached token, and cached users that are fetched one by one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import boto3
 import requests
 
 session = requests.Session()
-_token: dict[str, Any] = {"text": "", "ends": 0.0}
+_token: dict[str, Any] = {"text": "", "expires": 0.0}
 
 
 def bearer_token() -> str:
-    """The token, until a minute before its end."""
-    if time.time() >= _token["ends"]:
+    """The access token, renewed a minute before it expires."""
+    if time.time() >= _token["expires"]:
         secret = boto3.client("secretsmanager").get_secret_value(SecretId=os.environ["GENESYS_CREDENTIALS_SECRET_ARN"])
         credentials = json.loads(secret["SecretString"])
         answer = session.post(
@@ -33,7 +33,7 @@ def bearer_token() -> str:
 
 @cache
 def user(user_id: str) -> dict[str, Any]:
-    """One user."""
+    """Fetch one user."""
     answer = session.get(
         f"{os.environ['GENESYS_API_URL']}/api/v2/users/{user_id}",
         headers={"Authorization": f"Bearer {bearer_token()}"},
@@ -42,3 +42,10 @@ def user(user_id: str) -> dict[str, Any]:
     answer.raise_for_status()
     found: dict[str, Any] = answer.json()
     return found
+
+
+def add_user(body: dict[str, Any]) -> None:
+    """Add the name and address of the user that an event body names."""
+    if "userId" in body:
+        found = user(body["userId"])
+        body.update(userName=found["name"], userEmail=found["email"])

@@ -1,4 +1,4 @@
-"""Powertools for AWS Lambda as its documentation puts the parts together: BatchProcessor, parser models, idempotency.
+"""Powertools for AWS Lambda as its documentation combines it: BatchProcessor, parser models and idempotency.
 
 https://docs.aws.amazon.com/powertools/python/latest/utilities/batch/#pydantic-integration and
 https://docs.aws.amazon.com/powertools/python/latest/utilities/idempotency/#idempotent_function-decorator
@@ -23,22 +23,22 @@ from benchmarks.peers.genesys import user
 
 
 class EventBody(BaseModel):
-    """The business data: what the handler uses, and whatever else the topic has."""
+    """The business data: the fields that the handler uses. Other fields are kept."""
 
     model_config = ConfigDict(extra="allow")
-    eventTime: str | int  # noqa: N815 - Genesys' name
-    conversationId: str  # noqa: N815 - Genesys' name
-    userId: str | None = None  # noqa: N815 - Genesys' name
-    userName: str | None = None  # noqa: N815 - Genesys' name
-    userEmail: str | None = None  # noqa: N815 - Genesys' name
+    eventTime: str | int  # noqa: N815 - Genesys's name
+    conversationId: str  # noqa: N815 - Genesys's name
+    userId: str | None = None  # noqa: N815 - Genesys's name
+    userName: str | None = None  # noqa: N815 - Genesys's name
+    userEmail: str | None = None  # noqa: N815 - Genesys's name
 
 
 class Detail(BaseModel):
-    """What Genesys Cloud puts into an envelope."""
+    """The detail that Genesys Cloud sends."""
 
     model_config = ConfigDict(extra="allow")
-    topicName: str  # noqa: N815 - Genesys' name
-    eventBody: EventBody  # noqa: N815 - Genesys' name
+    topicName: str  # noqa: N815 - Genesys's name
+    eventBody: EventBody  # noqa: N815 - Genesys's name
 
 
 class Envelope(BaseModel):
@@ -74,9 +74,9 @@ def handle(record: Record) -> None:
     process(envelope=record.body)
 
 
-@idempotent_function(data_keyword_argument="envelope", config=config, persistence_store=store)  # type: ignore[untyped-decorator]  # it is
+@idempotent_function(data_keyword_argument="envelope", config=config, persistence_store=store)  # type: ignore[untyped-decorator]  # has no types
 def process(envelope: Envelope) -> None:
-    """Enrich one event and store it; the decorator sees to once."""
+    """Enrich one event and store it. The decorator makes this idempotent."""
     body = envelope.detail.eventBody
     if body.userId:
         found = user(body.userId)

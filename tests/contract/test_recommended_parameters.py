@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.capacity import System
-from benchmarks.scenarios import PATIENT, SCALES
+from benchmarks.scenarios import LONG_BUFFERING, SCALES
 from tests.contract.parameters import accepts
 from tests.contract.project import ROOT, template
 
@@ -26,6 +26,6 @@ def test_the_models_defaults_are_the_templates() -> None:
 
 def test_the_template_takes_what_is_recommended_and_the_page_says_it() -> None:
     parameters, page = template()["Parameters"], (ROOT / "docs" / "performance.md").read_text()
-    for recommended in (PATIENT, *(scale.parameters for scale in SCALES)):
+    for recommended in (LONG_BUFFERING, *(scale.parameters for scale in SCALES)):
         assert all(accepts(parameters[name], value) for name, value in recommended.items())
         assert all(f"`{name}={value}`" in page for name, value in recommended.items())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from benchmarks.comparison import processor_environment
 from local.genesys import GenesysStandIn
 from tests.e2e.pipeline import genesys_event, with_user
 
@@ -95,7 +96,7 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Processor]:
         aws = CountingAws(genesys.credentials)
         thread = threading.Thread(target=aws.serve_forever)
         thread.start()
-        for name, value in environment(aws.url, genesys.url).items():
+        for name, value in processor_environment(aws.url, genesys.url).items():
             monkeypatch.setenv(name, value)
         yield Processor(app.lambda_handler, aws, genesys)
         app.production.cache_clear()
@@ -103,29 +104,6 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Processor]:
         aws.shutdown()
         aws.server_close()
         thread.join()
-
-
-def environment(aws: str, genesys: str) -> dict[str, str]:
-    return {
-        "AWS_ENDPOINT_URL": aws,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "EVENTS_TABLE_NAME": "events",
-        "ATTEMPTS_TABLE_NAME": "attempts",
-        "BUFFER_QUEUE_URL": f"{aws}/0/buffer",
-        "ARCHIVE_BUCKET_NAME": "archive",
-        "EVENT_RETENTION_DAYS": "400",
-        "ATTEMPT_RETENTION_DAYS": "30",
-        "BACKOFF_BASE_SECONDS": "2",
-        "BACKOFF_CAP_SECONDS": "300",
-        "ENRICHMENT_POLICY": "required",
-        "GENESYS_DOMAIN": "mypurecloud.com",
-        "GENESYS_CREDENTIALS_SECRET_ARN": "secret",
-        "GENESYS_API_URL": genesys,
-        "GENESYS_LOGIN_URL": genesys,
-        "POWERTOOLS_SERVICE_NAME": "processor",
-    }
 
 
 def test_a_batch_costs_one_request_when_its_users_are_known_and_two_when_not(processor: Processor) -> None:

@@ -1,4 +1,4 @@
-"""What is measured in processes of its own: cold starts and peak memory, of the artifact as ``sam build`` makes it."""
+"""Size, cold start and peak memory of the artifact that ``sam build`` makes, measured in new processes."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import events
-from benchmarks.contest import environment
+from benchmarks.comparison import processor_environment
 from benchmarks.servers import Upstream
 from local.engine import ROOT
+from local.stack import build
 
-#: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: what an invocation may be handed.
+#: The most that an invocation may receive: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 PAYLOAD_LIMIT = 6 * 1024 * 1024
 
-#: boto3, and what it needs.
+#: boto3 and its dependencies.
 SDK = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3")
+#: Each program runs until it could send its first request: imports, settings and the one client that it needs for that.
 FLOOR = "import boto3; boto3.client('dynamodb')"
-#: Until the first request could be sent: imports, settings, the one client that a happy batch needs.
-OURS = "from processor import app; app.production().store.client.meta"
+OURS = "from holdfast.adapters.aws import client; from processor import app; app.production(); client('dynamodb').meta"
 PEERS = {
     "per_event": "import benchmarks.peers.per_event as p; p.table.meta.client",
     "powertools": "import benchmarks.peers.powertools as p; p.table.meta.client",
     "threaded": "import benchmarks.peers.threaded as p; p.dynamodb.meta",
 }
-#: A native signer and another TLS, which a development machine may have and Lambda's runtime has not, stay out.
+#: Lambda's runtime has neither the native signer nor pyOpenSSL; a development machine may have them.
 _TIMED = """
 import sys, time
 sys.modules.update(awscrt=None, OpenSSL=None)
@@ -42,7 +43,7 @@ began = time.perf_counter()
 {code}
 print((time.perf_counter() - began) * 1000)
 """
-#: VmHWM and not getrusage, whose maximum starts with that of the process that forked.
+#: getrusage would start with the maximum of the process that forked; VmHWM does not.
 _MEMORY = """
 import json, sys, types
 from processor import app
@@ -55,14 +56,21 @@ with open("/proc/self/status") as status:
 """
 
 
+@contextmanager
+def built_artifact() -> Iterator[Path]:
+    """Build the artifact that all functions share."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield next(build(ROOT, Path(folder)).parent.glob("ProcessorFunction*"))
+
+
 def megabytes(artifact: Path) -> float:
-    """Size of a folder unzipped, in MB of a million bytes."""
+    """The unzipped size of a folder in MB (a million bytes)."""
     return sum(file.stat().st_size for file in artifact.rglob("*") if file.is_file()) / 1e6
 
 
 @contextmanager
 def with_bytecode(artifact: Path) -> Iterator[Path]:
-    """A copy of the artifact with its bytecode beside it, as it would have to be shipped."""
+    """A copy of the artifact that includes its bytecode."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "artifact"
         shutil.copytree(artifact, copy)
@@ -72,7 +80,7 @@ def with_bytecode(artifact: Path) -> Iterator[Path]:
 
 @contextmanager
 def sdk_without_bytecode() -> Iterator[Path]:
-    """A copy of boto3 and what it is made of, to stand on the path before the one that is installed."""
+    """A copy of boto3 and its dependencies without bytecode, to put on the path before the installed ones."""
     with tempfile.TemporaryDirectory() as folder:
         for name in SDK:
             origin = Path(str(find_spec(name).origin))  # type: ignore[union-attr]  # it is installed
@@ -84,8 +92,8 @@ def sdk_without_bytecode() -> Iterator[Path]:
 
 
 def cold_starts(artifact: Path, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds until each could send its first request, in fresh processes and in a rotating order."""
-    # An installer may leave the bytecode to the first import, and the environment may forbid that to write any.
+    """Milliseconds of each candidate until it could send its first request, in new processes and a rotating order."""
+    # Some installers write no bytecode, and PYTHONDONTWRITEBYTECODE would keep the first import from writing it.
     compileall.compile_dir(sysconfig.get_path("purelib"), quiet=2, workers=2)
     with with_bytecode(artifact) as compiled, sdk_without_bytecode() as bare:
         candidates = {
@@ -97,44 +105,46 @@ def cold_starts(artifact: Path, rounds: int) -> dict[str, list[float]]:
             "holdfast, as shipped": (OURS, [artifact]),
             **{name: (code, [ROOT]) for name, code in PEERS.items()},
         }
-        taken: dict[str, list[float]] = {name: [] for name in candidates}
-        for number in range(-1, rounds):  # the first round warms the disk's cache and is not counted
-            for name in [*candidates][number % len(candidates) :] + [*candidates][: number % len(candidates)]:
+        names = list(candidates)
+        taken: dict[str, list[float]] = {name: [] for name in names}
+        for number in range(-1, rounds):  # the first round fills the disk cache and is not counted
+            start = number % len(names)
+            for name in names[start:] + names[:start]:
                 code, path = candidates[name]
-                milliseconds = _fresh(_TIMED.format(code=code), path, "http://127.0.0.1:9")
+                milliseconds = _run(_TIMED.format(code=code), path, "http://127.0.0.1:9")
                 if number >= 0:
                     taken[name].append(milliseconds)
     return taken
 
 
 def peak_memory(artifact: Path, upstream: Upstream) -> dict[str, float]:
-    """The most resident memory, in MB, of a process that works on one full batch: few large events, or many small."""
+    """Peak resident memory, in MB, of a process that handles one batch of the maximum size."""
     found = {}
     for label, records in (("ten large events", 10), ("a thousand small events", 1000)):
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             json.dump(_full_batch(records), file)
             file.flush()
-            found[label] = _fresh(_MEMORY, [artifact], upstream.url, file.name)
+            found[label] = _run(_MEMORY, [artifact], upstream.url, file.name)
     return found
 
 
 def _full_batch(records: int) -> dict[str, object]:
-    """As large as Lambda hands over; its limit counts the escaped bodies."""
+    """A batch just below Lambda's limit, which counts the bodies with their JSON escapes."""
     kilobytes = PAYLOAD_LIMIT // 1024 // records
-    while len(json.dumps(batch := events.batch(records, kilobytes, events.some_users(10)))) > PAYLOAD_LIMIT:
+    while len(json.dumps(batch := events.batch(records, kilobytes, events.new_users(10)))) > PAYLOAD_LIMIT:
         kilobytes = kilobytes * 19 // 20
     return batch
 
 
-def _fresh(program: str, path: Sequence[Path], url: str, *arguments: str) -> float:
-    """The number that a program prints in a process of its own, with these folders first on its path."""
+def _run(program: str, path: Sequence[Path], url: str, *arguments: str) -> float:
+    """Run a program in a new process with these folders first on its path. Returns the number that it prints."""
     folders = os.pathsep.join(map(str, [*path, ROOT]))
-    variables = {**os.environ, **environment(url), "PYTHONPATH": folders, "PYTHONDONTWRITEBYTECODE": "1"}
+    variables = processor_environment(url, url) | {"PYTHONPATH": folders, "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", program, *arguments]
-    answer = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    answer = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True)
     return float(answer.stdout.splitlines()[-1])
 
 
 def median_ratio(taken: dict[str, list[float]], name: str, to: str) -> float:
-    """The median over the rounds of one candidate's time as a multiple of another's."""
+    """The median over the rounds of one candidate's time divided by another's."""
     return statistics.median(one / other for one, other in zip(taken[name], taken[to], strict=True))
