@@ -1,4 +1,4 @@
-"""The events to try the functions with: they load, they are listed, they are what their names say, and made up."""
+"""The sample events load, are listed in the README, contain what their names say, and are synthetic."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def letters(fixture: str) -> list[DeadLetter]:
 
 
 def texts(node: Any) -> Iterator[str]:
-    """Every text in a document, also inside bodies that are JSON themselves; numbers of DynamoDB are no texts."""
+    """Every string in a document, also inside JSON bodies. DynamoDB numbers are left out."""
     if isinstance(node, dict):
         for key, child in node.items():
             yield key
@@ -61,20 +61,20 @@ def texts(node: Any) -> Iterator[str]:
                 return
 
 
-def test_every_function_has_fixtures_and_every_folder_is_a_function_or_the_executions() -> None:
+def test_every_function_has_fixtures_and_every_folder_belongs_to_a_function_or_the_executions() -> None:
     assert {path.parent.name for path in fixtures()} == {*FUNCTION_IDS, "executions"}
 
 
-def test_beside_every_fixture_stands_what_to_expect_of_it_and_of_no_other() -> None:
-    told = {path.parent.parent / path.name: load(path) for path in EVENTS.glob("*/expected/*.json")}
-    assert told.keys() == set(fixtures())
-    for path, expectation in told.items():
+def test_every_fixture_has_a_file_with_its_expected_results() -> None:
+    expectations = {path.parent.parent / path.name: load(path) for path in EVENTS.glob("*/expected/*.json")}
+    assert expectations.keys() == set(fixtures())
+    for path, expectation in expectations.items():
         assert "answer" in expectation, path
-        assert expectation.keys() <= {"given", "answer", "leaves"}, path
+        assert expectation.keys() <= {"setup", "answer", "leaves"}, path
     assert set(EVENTS.rglob("*.json")) == {*fixtures(), *EVENTS.glob("*/expected/*.json")}
 
 
-def test_the_readme_says_of_every_fixture_what_to_expect_and_of_no_other() -> None:
+def test_the_readme_lists_exactly_the_fixtures() -> None:
     listed: set[str] = set()
     for section in (EVENTS / "README.md").read_text().split("\n## ")[1:]:
         folder, _, lines = section.partition("\n")
@@ -85,7 +85,7 @@ def test_the_readme_says_of_every_fixture_what_to_expect_and_of_no_other() -> No
 
 
 @pytest.mark.parametrize("path", fixtures("processor", "dead_letter_intake"), ids=named)
-def test_a_queue_fixture_is_a_batch_as_lambda_hands_it_over(path: Path) -> None:
+def test_a_queue_fixture_is_a_batch_in_the_shape_of_lambda(path: Path) -> None:
     raw_records = load(path)["Records"]
     assert raw_records
     for raw in raw_records:
@@ -99,7 +99,7 @@ def test_a_queue_fixture_is_a_batch_as_lambda_hands_it_over(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [p for p in fixtures("processor") if p.stem != "mixed-batch"], ids=named)
-def test_the_processor_reads_an_event_out_of_every_record(path: Path) -> None:
+def test_every_record_of_the_processor_contains_an_event(path: Path) -> None:
     for record in records(named(path)):
         assert isinstance(record.event, Event)
         assert record.event.time is not None
@@ -117,40 +117,40 @@ def test_the_processor_reads_an_event_out_of_every_record(path: Path) -> None:
         ("plain-shape", ["user"]),
     ],
 )
-def test_an_event_names_the_users_that_the_readme_says(fixture: str, prefixes: list[str]) -> None:
+def test_an_event_names_the_users_in_the_readme(fixture: str, prefixes: list[str]) -> None:
     (record,) = records(f"processor/{fixture}")
     assert isinstance(record.event, Event)
     assert [reference.prefix for reference in record.event.references] == prefixes
 
 
-def test_the_transcription_is_large_enough_to_be_packed_and_goes_beyond_ascii() -> None:
+def test_the_transcription_is_packed_and_contains_more_than_ascii() -> None:
     (record,) = records("processor/genesys-transcription")
     assert isinstance(record.event, Event)
     assert len(serialise(record.event.envelope)) >= PACK_FROM_BYTES
     assert not record.message.body.isascii()
 
 
-def test_the_operational_event_has_only_genesys_own_time_stamp() -> None:
+def test_the_operational_event_has_only_the_timestamp_of_genesys() -> None:
     (record,) = records("processor/genesys-operational-event")
     assert isinstance(record.event, Event)
     assert "eventTime" not in record.event.payload
     assert record.event.time == record.event.envelope["detail"]["timestamp"]
 
 
-def test_the_mixed_batch_holds_one_malformed_and_one_invalid_record() -> None:
+def test_the_mixed_batch_contains_one_malformed_and_one_invalid_record() -> None:
     found = [
         one.event.category if isinstance(one.event, Failure) else "EVENT" for one in records("processor/mixed-batch")
     ]
     assert found == ["EVENT", "MALFORMED", "INVALID", "EVENT", "EVENT"]
 
 
-def test_the_duplicate_in_a_batch_is_one_letter_in_two_messages() -> None:
+def test_the_duplicate_in_a_batch_is_one_event_in_two_messages() -> None:
     first, other, again = records("processor/duplicate-in-batch")
     assert first.event_id == again.event_id != other.event_id
     assert first.message.message_id != again.message.message_id
 
 
-def test_the_redriven_record_is_stamped_with_its_own_letter_and_the_forged_one_with_another() -> None:
+def test_the_redriven_record_has_a_stamp_for_its_own_event_and_the_forged_one_for_another() -> None:
     (redriven,), (forged,) = records("processor/redriven"), records("processor/forged-triage")
     assert redriven.message.triage is not None
     assert redriven.message.triage.event_id == redriven.event_id
@@ -164,21 +164,21 @@ def test_the_throttled_record_names_a_user_to_look_up() -> None:
     assert [reference.prefix for reference in record.event.references] == ["user"]
 
 
-def test_the_crash_suspect_comes_for_the_third_time_with_a_fresh_mate() -> None:
+def test_the_crash_suspect_is_in_its_third_receive_and_the_other_record_in_its_first() -> None:
     assert [one.message.receive_count for one in records("processor/crash-suspect")] == [3, 1]
 
 
-def test_the_attributes_in_the_way_are_as_many_as_sqs_allows() -> None:
-    (record,) = records("processor/attributes-in-the-way")
+def test_the_record_with_ten_attributes_has_as_many_as_sqs_allows() -> None:
+    (record,) = records("processor/ten-attributes")
     assert len(record.message.message_attributes) == 10
 
 
-def test_the_id_that_is_no_key_is_known_by_its_hash() -> None:
+def test_an_id_that_is_no_key_is_replaced_by_its_hash() -> None:
     (record,) = records("processor/id-that-is-no-key")
     assert re.fullmatch(r"sha256-[0-9a-f]{64}", record.event_id)
 
 
-def test_the_plain_shape_is_known_by_the_id_in_its_detail() -> None:
+def test_the_plain_shape_is_identified_by_the_id_in_its_detail() -> None:
     (record,) = records("processor/plain-shape")
     assert isinstance(record.event, Event)
     assert "id" not in record.event.envelope
@@ -197,7 +197,7 @@ def test_the_plain_shape_is_known_by_the_id_in_its_detail() -> None:
         ("delivered-twice", True, None, False),
     ],
 )
-def test_the_intake_reads_off_a_dead_letter_how_it_died(
+def test_a_dead_letter_shows_how_it_reached_the_dlq(
     fixture: str, dead_lettered: bool, rule_error: str | None, stamped: bool
 ) -> None:
     for letter in letters(f"dead_letter_intake/{fixture}"):
@@ -207,7 +207,7 @@ def test_the_intake_reads_off_a_dead_letter_how_it_died(
         assert letter.key == f"{SNAPSHOT_PREFIX}{letter.event_id}/{letter.message.message_id}.json"
 
 
-def test_what_was_delivered_twice_is_the_same_message() -> None:
+def test_the_message_delivered_twice_is_the_same_message() -> None:
     first, again = letters("dead_letter_intake/delivered-twice")
     assert first.message.same_content(again.message)
 
@@ -221,7 +221,7 @@ def test_what_was_delivered_twice_is_the_same_message() -> None:
         ("expired-item", [None, "event"]),
     ],
 )
-def test_the_fan_out_makes_a_publication_of_every_new_item(fixture: str, contents: list[str | None]) -> None:
+def test_the_fan_out_publishes_every_new_item(fixture: str, contents: list[str | None]) -> None:
     made = [publication(record) for record in load(EVENTS / "fan_out" / f"{fixture}.json")["Records"]]
     found = [next(iter(json.loads(one.detail).keys() & {"event", "eventPointer"})) if one else None for one in made]
     assert found == contents
@@ -230,7 +230,7 @@ def test_the_fan_out_makes_a_publication_of_every_new_item(fixture: str, content
 @pytest.mark.parametrize(
     "path", [*fixtures(*STATES), *(p for p in fixtures("executions") if p.stem.startswith("triage"))], ids=named
 )
-def test_every_state_reads_its_case_and_the_evidence_is_that_letters_own(path: Path) -> None:
+def test_every_state_can_read_its_input_and_the_snapshots_belong_to_the_event(path: Path) -> None:
     payload = load(path)
     case = TriageInput.read(payload)
     assert len(json.dumps(payload)) < 262_144
@@ -239,7 +239,7 @@ def test_every_state_reads_its_case_and_the_evidence_is_that_letters_own(path: P
 
 
 @pytest.mark.parametrize("path", fixtures("redrive", "archive", "settle"), ids=named)
-def test_a_later_state_has_what_its_handler_asks_for(path: Path) -> None:
+def test_a_later_state_has_the_fields_that_its_handler_needs(path: Path) -> None:
     needed = {
         "redrive": {"execution", "taskToken"},
         "archive": {"execution", "archivedAt", "verdict"},
@@ -249,10 +249,10 @@ def test_a_later_state_has_what_its_handler_asks_for(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", fixtures("replay"), ids=named)
-def test_every_step_of_a_replay_reads_its_plan(path: Path) -> None:
+def test_every_step_of_a_replay_can_read_its_plan(path: Path) -> None:
     event = load(path)
-    asked = event.get("plan") or {**event["input"], "run": event["run"], "startedAt": event["startedAt"]}
-    plan = Plan.read(asked)
+    fields = event.get("plan") or {**event["input"], "run": event["run"], "startedAt": event["startedAt"]}
+    plan = Plan.read(fields)
     assert Plan.read(plan.as_json()) == plan
     assert event.get("key", plan.prefix).startswith(plan.prefix)
 
@@ -262,13 +262,13 @@ def test_every_input_of_the_replay_machine_is_a_plan(path: Path) -> None:
     Plan.read({**load(path), "run": "a-run", "startedAt": "2026-11-24T08:00:00.000Z"})
 
 
-def test_the_sweep_is_asked_for_by_the_schedule_or_with_a_number_of_hours() -> None:
+def test_the_sweep_is_started_by_the_schedule_or_with_a_number_of_hours() -> None:
     assert load(EVENTS / "evidence_sweep/schedule.json")["detail-type"] == "Scheduled Event"
     assert load(EVENTS / "evidence_sweep/by-hand.json") == {"olderThanHours": 0}
 
 
 @pytest.mark.parametrize("path", sorted(EVENTS.rglob("*.json")), ids=named)
-def test_no_fixture_holds_a_number_that_could_be_called_or_an_address_that_could_be_written_to(path: Path) -> None:
+def test_no_fixture_contains_a_real_phone_number_or_e_mail_address(path: Path) -> None:
     for text in texts(load(path)):
         for address in re.findall(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", text):
             assert address.endswith("@example.com")
@@ -281,5 +281,5 @@ def test_no_fixture_holds_a_number_that_could_be_called_or_an_address_that_could
 
 
 @pytest.mark.parametrize("path", sorted(EVENTS.rglob("*.json")), ids=named)
-def test_a_fixture_is_written_as_everybody_would_write_it(path: Path) -> None:
+def test_a_fixture_is_formatted_as_indented_json(path: Path) -> None:
     assert path.read_text() == json.dumps(load(path), indent=2, ensure_ascii=False) + "\n"

@@ -41,7 +41,7 @@ FIXTURES = [
     "fan_out/stream-batch",
     "dead_letter_intake/exhausted",
     "classify/throttled",
-    "redrive/first-round",
+    "redrive/first-redrive",
     "archive/exhausted",
     "settle/recovered",
     "evidence_sweep/by-hand",

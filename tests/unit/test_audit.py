@@ -1,4 +1,4 @@
-"""The audit finds every event where it is, asks AWS only, and calls lost what can be nowhere."""
+"""The audit finds where events are and reports as lost only what can be in no store and no queue."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from holdfast.domain.identity import execution_name, to_event_id
 from holdfast.domain.replay import Plan
-from local.audit import Audit, Auditor, OnAws, Place, main, told
+from ops.audit import Audit, Auditor, Place, main, report
+from ops.deployed import AwsStack
 
 MESSAGE = "0b7c9a3e-5a55-4c0e-9f5c-5f3a6b7c8d9e"
 DETAIL_TYPE = "v2.detail.events.conversation.{id}.acd.start"
@@ -22,8 +24,8 @@ BEGAN = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def name(letter: str, generation: int = 0) -> str:
-    return execution_name(DETAIL_TYPE, letter, MESSAGE, generation)
+def name(event_id: str, generation: int = 0) -> str:
+    return execution_name(DETAIL_TYPE, event_id, MESSAGE, generation)
 
 
 def archive_key(execution: str) -> str:
@@ -32,7 +34,7 @@ def archive_key(execution: str) -> str:
 
 @dataclass
 class World:
-    """A deployed stack: what its stores hold, and every call that was made."""
+    """A deployed stack that records every call."""
 
     stored: set[str] = field(default_factory=set)
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -54,33 +56,36 @@ class World:
     def client(self, _service: str) -> World:
         return self
 
-    def archive(self, letter: str, execution: str | None = None) -> str:
-        key = archive_key(execution or name(letter))
-        self.objects[key] = {"eventId": letter}
+    def archive(self, event_id: str, execution: str | None = None) -> str:
+        key = archive_key(execution or name(event_id))
+        self.objects[key] = {"eventId": event_id}
         return key
 
-    def bury(self, letter: str) -> str:
-        key = f"dead-letters/{letter}/{MESSAGE}.json"
-        self.objects[key] = {"eventId": letter}
+    def snapshot(self, event_id: str) -> str:
+        key = f"dead-letters/{event_id}/{MESSAGE}.json"
+        self.objects[key] = {"eventId": event_id}
         return key
 
-    def run(self, letter: str, status: str, output: dict[str, Any] | None = None, at: datetime = BEGAN) -> None:
-        told = {"input": json.dumps({"eventId": letter}), "output": json.dumps(output) if output else None}
-        known = {"executionArn": name(letter), "name": name(letter), "status": status, "startDate": at}
-        self.executions.append(known | told)
+    def run(self, event_id: str, status: str, output: dict[str, Any] | None = None, at: datetime = BEGAN) -> None:
+        described = {"input": json.dumps({"eventId": event_id}), "output": json.dumps(output) if output else None}
+        known = {"executionArn": name(event_id), "name": name(event_id), "status": status, "startDate": at}
+        self.executions.append(known | described)
 
     # -- boto3 ---------------------------------------------------------------------------------------------------
 
     def batch_get_item(self, **request: Any) -> dict[str, Any]:
         self.calls.append("batch_get_item")
-        asked = request["RequestItems"]["events"]
-        assert asked["ConsistentRead"]
-        keys = asked["Keys"]
+        request_items = request["RequestItems"]["events"]
+        assert request_items["ConsistentRead"]
+        keys = request_items["Keys"]
         assert 0 < len(keys) <= 100
         held, rest = (keys[1:], keys[:1]) if self.unprocessed > 0 else (keys, [])
         self.unprocessed -= 1
         items = [{"eventId": key["eventId"]} for key in held if key["eventId"]["S"] in self.stored]
-        return {"Responses": {"events": items}, "UnprocessedKeys": {"events": {**asked, "Keys": rest}} if rest else {}}
+        return {
+            "Responses": {"events": items},
+            "UnprocessedKeys": {"events": {**request_items, "Keys": rest}} if rest else {},
+        }
 
     def get_object(self, **request: Any) -> dict[str, Any]:
         self.calls.append(f"get_object {request['Key']}")
@@ -100,12 +105,12 @@ class World:
         self.calls.append(operation)
         return self
 
-    def paginate(self, **asked: Any) -> Iterator[dict[str, Any]]:
-        if "Prefix" in asked:
-            yield {"Contents": [{"Key": key} for key in sorted(self.objects) if key.startswith(asked["Prefix"])]}
+    def paginate(self, **arguments: Any) -> Iterator[dict[str, Any]]:
+        if "Prefix" in arguments:
+            yield {"Contents": [{"Key": key} for key in sorted(self.objects) if key.startswith(arguments["Prefix"])]}
             yield {}
         else:
-            wanted = asked.get("statusFilter")
+            wanted = arguments.get("statusFilter")
             newest = sorted(self.executions, key=lambda one: one["startDate"], reverse=True)
             yield {"executions": [one for one in newest if wanted in (None, one["status"])]}
 
@@ -115,64 +120,64 @@ def world() -> World:
     return World()
 
 
-def audit(world: World, *letters: str, waited: list[float] | None = None) -> Audit:
-    return Auditor(world).of_events(letters, 60.0, (waited if waited is not None else []).append)
+def audit(world: World, *event_ids: str, waited: list[float] | None = None) -> Audit:
+    return Auditor(world).of_events(event_ids, 60.0, (waited if waited is not None else []).append)
 
 
 # -- where an event is ---------------------------------------------------------------------------------------------
 
 
-def test_each_event_is_found_where_it_is(world: World) -> None:
+def test_each_event_is_found_in_its_place(world: World) -> None:
     world.stored = {"a"}
-    key, evidence = world.archive("b"), world.bury("c")
+    key, snapshot = world.archive("b"), world.snapshot("c")
     world.run("c", "RUNNING")
     world.queued = 3
-    found = {one.event_id: one for one in audit(world, "a", "b", "c", "d").found}
-    assert {letter: one.place for letter, one in found.items()} == {
+    found = {one.event_id: one for one in audit(world, "a", "b", "c", "d").events}
+    assert {event_id: one.place for event_id, one in found.items()} == {
         "a": Place.STORED,
         "b": Place.ARCHIVED,
         "c": Place.IN_TRIAGE,
-        "d": Place.UNLOCATED,
+        "d": Place.IN_NO_STORE,
     }
-    assert (found["b"].at, found["c"].at, found["c"].execution) == (key, evidence, name("c"))
+    assert (found["b"].key, found["c"].key, found["c"].execution) == (key, snapshot, name("c"))
 
 
-def test_stored_comes_before_archived_and_archived_before_custody(world: World) -> None:
+def test_an_event_in_several_places_counts_as_stored_then_as_archived(world: World) -> None:
     world.stored = {"a"}
-    for letter in ("a", "b"):
-        world.archive(letter)
-        world.bury(letter)
-    assert [one.place for one in audit(world, "a", "b").found] == [Place.STORED, Place.ARCHIVED]
+    for event_id in ("a", "b"):
+        world.archive(event_id)
+        world.snapshot(event_id)
+    assert [one.place for one in audit(world, "a", "b").events] == [Place.STORED, Place.ARCHIVED]
 
 
-def test_what_a_replay_archived_again_is_found_by_its_own_form_of_name(world: World) -> None:
+def test_an_event_that_a_replay_archived_again_is_found(world: World) -> None:
     plan = Plan("archive/", "why", dry_run=False, force=False, run="run", started_at="2026-11-23")
     key = world.archive("a", plan.execution_name("a", 1))
-    (found,) = audit(world, "a").found
-    assert (found.place, found.at) == (Place.ARCHIVED, key)
+    (found,) = audit(world, "a").events
+    assert (found.place, found.key) == (Place.ARCHIVED, key)
 
 
-def test_a_later_generation_is_the_execution_that_works_on_it(world: World) -> None:
-    world.bury("a")
+def test_the_execution_of_a_later_generation_is_found(world: World) -> None:
+    world.snapshot("a")
     world.run("a", "RUNNING")
     world.executions[0]["name"] = name("a", 2)
-    assert audit(world, "a").found[0].execution == name("a", 2)
+    assert audit(world, "a").events[0].execution == name("a", 2)
 
 
-def test_evidence_that_nobody_works_on_says_so(world: World) -> None:
-    world.bury("a")
+def test_a_snapshot_without_an_execution_is_reported(world: World) -> None:
+    world.snapshot("a")
     world.run("a", "ABORTED")
     result = audit(world, "a")
-    assert result.found[0].execution is None
-    assert "a (no execution: the daily sweep adopts it)" in told(result)
+    assert result.events[0].execution is None
+    assert "a (no execution: the daily sweep starts one)" in report(result)
 
 
-def test_a_name_that_only_looks_like_the_letter_s_is_not_its_archive(world: World) -> None:
+def test_an_archive_object_of_another_event_with_the_same_digits_is_ignored(world: World) -> None:
     world.objects[archive_key(name("a"))] = {"eventId": "another with the same 16 digits"}
-    assert audit(world, "a").found[0].place is Place.UNLOCATED
+    assert audit(world, "a").events[0].place is Place.IN_NO_STORE
 
 
-def test_only_objects_whose_names_fit_are_read_and_each_of_them_once(world: World) -> None:
+def test_only_archive_objects_with_a_fitting_name_are_read_and_each_once(world: World) -> None:
     key = world.archive("a")
     world.archive("b")
     auditor = Auditor(world)
@@ -181,49 +186,49 @@ def test_only_objects_whose_names_fit_are_read_and_each_of_them_once(world: Worl
     assert [call for call in world.calls if call.startswith("get_object")] == [f"get_object {key}"]
 
 
-def test_any_number_of_events_is_asked_for_and_what_stays_unprocessed_again(world: World) -> None:
-    letters = [f"event-{number}" for number in range(201)]
-    world.stored, world.unprocessed = set(letters), 2
-    assert len(audit(world, *letters).at(Place.STORED)) == 201
+def test_any_number_of_events_is_read_and_unprocessed_keys_are_read_again(world: World) -> None:
+    event_ids = [f"event-{number}" for number in range(201)]
+    world.stored, world.unprocessed = set(event_ids), 2
+    assert len(audit(world, *event_ids).at(Place.STORED)) == 201
     assert world.calls.count("batch_get_item") == 5
 
 
-def test_no_event_at_all_is_no_loss(world: World) -> None:
-    assert audit(world).right
+def test_an_audit_of_no_events_passes(world: World) -> None:
+    assert audit(world).passed
 
 
 # -- what is lost --------------------------------------------------------------------------------------------------
 
 
-def test_what_the_queues_can_hold_is_no_loss(world: World) -> None:
+def test_events_that_can_be_in_the_queues_are_not_lost(world: World) -> None:
     world.queued = 2
     waited: list[float] = []
     result = audit(world, "a", "b", waited=waited)
-    assert result.right
+    assert result.passed
     assert not waited
-    assert "What is in no store is not more than the queues hold." in told(result)
+    assert "The events that are in no store can be in the queues." in report(result)
 
 
-def test_what_two_looks_find_nowhere_is_lost(world: World) -> None:
+def test_events_that_two_looks_find_nowhere_are_lost(world: World) -> None:
     waited: list[float] = []
     result = audit(world, "a", "b", waited=waited)
-    assert (result.lost, result.right, waited) == (2, False, [60.0])
-    assert "LOST: at least 2" in told(result)
+    assert (result.lost, result.passed, waited) == (2, False, [60.0])
+    assert "LOST: at least 2" in report(result)
 
 
-def test_more_than_the_queues_hold_is_lost_as_far_as_it_is_more(world: World) -> None:
+def test_only_the_events_beyond_the_queued_messages_are_lost(world: World) -> None:
     world.queued = 1
     assert audit(world, "a", "b", "c").lost == 2
 
 
-def test_what_the_second_look_finds_was_on_its_way(world: World) -> None:
+def test_an_event_that_the_second_look_finds_is_not_lost(world: World) -> None:
     result = Auditor(world).of_events(["a"], 60.0, lambda _seconds: world.stored.add("a"))
-    assert result.right
-    assert [one.place for one in result.found] == [Place.STORED]
+    assert result.passed
+    assert [one.place for one in result.events] == [Place.STORED]
 
 
 def test_the_queues_are_counted_before_the_stores_are_read(world: World) -> None:
-    """An event that moves on meanwhile is counted in its queue and seen in its store: never in neither."""
+    """An event that moves on meanwhile is then counted twice rather than never."""
     audit(world, "a")
     assert world.calls[:2] == ["get_queue_attributes", "get_queue_attributes"]
     assert "receive_message" not in world.calls
@@ -236,74 +241,79 @@ def of_range(world: World) -> Audit:
     return Auditor(world).of_range(BEGAN, BEGAN + HOUR)
 
 
-def test_outcomes_that_the_stores_confirm_are_right(world: World) -> None:
+def test_an_audit_passes_if_the_stores_confirm_the_outcomes(world: World) -> None:
     world.stored = {"a"}
     world.run("a", "SUCCEEDED", {"outcome": "RECOVERED"})
     world.run("b", "SUCCEEDED", {"outcome": "ARCHIVED", "archive": {"key": world.archive("b")}})
-    world.bury("c")
+    world.snapshot("c")
     world.run("c", "FAILED")
-    assert of_range(world).right
+    assert of_range(world).passed
 
 
 @pytest.mark.parametrize(
-    ("status", "output", "fault"),
+    ("status", "output", "contradiction"),
     [
-        ("SUCCEEDED", {"outcome": "RECOVERED"}, "recovered its event, and the table does not hold it"),
+        ("SUCCEEDED", {"outcome": "RECOVERED"}, "ended as RECOVERED, but the table does not hold its event"),
         (
             "SUCCEEDED",
             {"outcome": "ARCHIVED", "archive": {"key": "archive/gone.json"}},
-            "archived its letter, and the object is not there",
+            "ended as ARCHIVED, but its archive object does not exist",
         ),
-        ("ABORTED", None, "is ABORTED, and its letter is in no store"),
-        ("RUNNING", None, "is RUNNING, and its letter is in no store"),
+        ("ABORTED", None, "is ABORTED, but its event is in no store"),
+        ("RUNNING", None, "is RUNNING, but its event is in no store"),
     ],
 )
-def test_an_outcome_that_the_stores_deny_is_a_fault(
-    world: World, status: str, output: dict[str, Any] | None, fault: str
+def test_an_outcome_that_the_stores_contradict_is_reported(
+    world: World, status: str, output: dict[str, Any] | None, contradiction: str
 ) -> None:
     world.run("a", status, output)
     result = of_range(world)
-    assert result.faults == (f"{name('a')} {fault}",)
-    assert not result.right
+    assert result.contradictions == (f"{name('a')} {contradiction}",)
+    assert not result.passed
 
 
-def test_only_what_began_in_the_range_is_looked_at(world: World) -> None:
+def test_only_executions_that_began_in_the_range_are_read(world: World) -> None:
     world.run("a", "ABORTED", at=BEGAN - HOUR)
     world.run("b", "ABORTED", at=BEGAN + HOUR)
-    assert of_range(world).found == ()
+    assert of_range(world).events == ()
 
 
-# -- the program ---------------------------------------------------------------------------------------------------
+# -- the command ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def ids(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """The program on a stack of this world, with these lines in its file."""
-    monkeypatch.setattr(OnAws, "named", lambda _stack: world)
+    """The command on a stack of this world, with these lines in its file."""
+    monkeypatch.setattr(AwsStack, "named", lambda _stack: world)
 
     def run(*lines: str) -> int:
         (tmp_path / "ids.txt").write_text("\n".join(lines) + "\n\n")
-        return main(["--ids", str(tmp_path / "ids.txt"), "--stack", "holdfast", "--again", "0"])
+        return main(["--ids", str(tmp_path / "ids.txt"), "--stack", "holdfast", "--wait", "0"])
 
     return run
 
 
-def test_the_exit_status_says_whether_anything_is_lost(world: World, ids: Callable[..., int]) -> None:
+def test_the_exit_status_is_1_if_an_event_is_lost(world: World, ids: Callable[..., int]) -> None:
     world.stored = {"a"}
     assert ids("a") == 0
     assert ids("a", "b") == 1
 
 
-def test_any_event_id_and_any_event_id_is_taken(world: World, ids: Callable[..., int]) -> None:
+def test_both_event_ids_and_producer_ids_are_accepted(world: World, ids: Callable[..., int]) -> None:
     odd = to_event_id("an id / that is no key")
     world.stored = {odd}
     assert ids("an id / that is no key") == 0
     assert ids(odd) == 0
 
 
-def test_without_a_stack_it_says_what_to_do(
+def test_a_stack_that_cannot_be_read_is_an_error_with_advice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("local.audit.running", lambda: None)
-    assert main(["--from", "2026-11-23T08:00"]) == 2
-    assert "make up" in capsys.readouterr().err
+    def unknown(name: str) -> AwsStack:
+        raise ClientError({"Error": {"Message": f"Stack with id {name} does not exist"}}, "DescribeStacks")
+
+    monkeypatch.setattr(AwsStack, "named", unknown)
+    assert main(["--from", "2026-11-23T08:00", "--stack", "nowhere"]) == 2
+    error = capsys.readouterr().err
+    assert "Stack with id nowhere does not exist" in error
+    assert "make up" in error

@@ -1,4 +1,4 @@
-"""Which commands of a page are run, and which are not."""
+"""The docs check runs the commands of a page, except the marked ones."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def page(folder: Path) -> Path:
     return path
 
 
-def test_every_block_of_commands_is_found_with_its_mark_and_without_its_indentation(tmp_path: Path) -> None:
+def test_every_command_block_is_found_with_its_mark_and_without_its_indentation(tmp_path: Path) -> None:
     found = blocks(page(tmp_path))
     assert [block.mark for block in found] == [None, "aws only", "not run: it asks questions", None]
     assert found[3].text == 'echo "in a list"\n'
     assert [block.line for block in found] == [4, 11, 18, 22]
 
 
-def test_what_is_marked_and_what_ci_runs_or_what_would_end_the_stack_is_left_out(tmp_path: Path) -> None:
+def test_marked_blocks_and_commands_that_would_stop_the_stack_are_left_out(tmp_path: Path) -> None:
     assert script(page(tmp_path)).splitlines() == [
         "set -e",
         ". .local/env",
