@@ -1,4 +1,4 @@
-"""The alarms: each tells what it means and what to do, and one cause rings once."""
+"""The alarms: their texts, their metrics, and one notification per cause."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.contract.project import FUNCTIONS, ROOT, functions, properties, resources, template, values
 
-#: The contract with the runbook, in the order in which an event meets trouble.
+#: The alarms that notify, in the order of the runbook.
 ALARMS = [
     "DeadLetterAlarm",
     "TriageFailedAlarm",
@@ -28,10 +28,10 @@ ALARMS = [
     "OpenExecutionsAlarm",
     "RecursionAlarm",
 ]
-#: Each incident: the metric alarms that it raises sooner or later, and the one alarm that rings.
+#: Each incident: the metric alarms that it activates sooner or later, and the one alarm that notifies.
 INCIDENTS = {
     "the Genesys API is down": ({"DeadLetterMetricAlarm"}, "DeadLetterAlarm"),
-    "an event kills its worker": ({"DeadLetterMetricAlarm"}, "DeadLetterAlarm"),
+    "a poison message": ({"DeadLetterMetricAlarm"}, "DeadLetterAlarm"),
     "the secret is wrong": (
         {"MisconfiguredAlarm", "DeadLetterMetricAlarm", "BufferAgeMetricAlarm"},
         "MisconfiguredAlarm",
@@ -44,140 +44,20 @@ INCIDENTS = {
         {"ProcessorErrorsAlarm", "DeadLetterMetricAlarm", "BufferAgeMetricAlarm"},
         "ProcessorErrorsAlarm",
     ),
-    "the API hangs": (
+    "the Genesys API is slow": (
         {"ProcessorDurationAlarm", "BufferAgeMetricAlarm", "DeadLetterMetricAlarm"},
         "ProcessorDurationAlarm",
     ),
-    "a launch is too large": ({"BufferAgeMetricAlarm"}, "BufferAgeAlarm"),
-    "the enriched bus refuses": ({"FanOutAgeMetricAlarm", "FanOutFailureAlarm"}, "FanOutFailureAlarm"),
-    "the fan-out hangs": ({"FanOutAgeMetricAlarm"}, "FanOutAgeAlarm"),
+    "traffic exceeds the capacity": ({"BufferAgeMetricAlarm"}, "BufferAgeAlarm"),
+    "the enriched bus rejects events": ({"FanOutAgeMetricAlarm", "FanOutFailureAlarm"}, "FanOutFailureAlarm"),
+    "the fan-out is slow": ({"FanOutAgeMetricAlarm"}, "FanOutAgeAlarm"),
     "an execution was aborted long ago": ({"SnapshotAgeMetricAlarm", "SnapshotsAdoptedAlarm"}, "SnapshotsAdoptedAlarm"),
     "a letter is in triage for days": ({"SnapshotAgeMetricAlarm"}, "SnapshotAgeAlarm"),
     "the sweep fails": ({"SweepErrorsMetricAlarm"}, "SnapshotAgeAlarm"),
 }
-#: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
-A_DAY = 86_400
-
-
-def alarms() -> dict[str, dict[str, Any]]:
-    """Every alarm's properties, in the template's order."""
-    kinds = ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
-    return {name: found["Properties"] for name, found in template()["Resources"].items() if found["Type"] in kinds}
-
-
-def telling() -> dict[str, dict[str, Any]]:
-    return {name: alarm for name, alarm in alarms().items() if "AlarmActions" in alarm}
-
-
-def measured(alarm: dict[str, Any]) -> list[dict[str, Any]]:
-    """The metrics that an alarm looks at: ``Namespace``, ``MetricName``, ``Dimensions``."""
-    return [alarm] if "MetricName" in alarm else list(values(alarm.get("Metrics", []), "Metric"))
-
-
-def rings(raised: set[str]) -> set[str]:
-    """The alarms that notify somebody while these metric alarms are on, as CloudWatch decides it."""
-
-    def on(name: str) -> bool:
-        alarm = alarms()[name]
-        if "AlarmRule" not in alarm:
-            return name in raised
-        rule = alarm["AlarmRule"]["Fn::Sub"]
-        assert not re.search(r"\b(AND|NOT|OK)\b", rule), "the rules here know OR only"
-        return any(on(child) for child in re.findall(r'ALARM\("\$\{(\w+)\}"\)', rule))
-
-    def kept_silent(alarm: dict[str, Any]) -> bool:
-        return "ActionsSuppressor" in alarm and on(alarm["ActionsSuppressor"]["Ref"])
-
-    return {name for name, alarm in telling().items() if on(name) and not kept_silent(alarm)}
-
-
-def test_the_alarms_are_those_of_the_runbook_in_its_order() -> None:
-    assert list(telling()) == ALARMS
-
-
-def anchor(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", name.removesuffix("Alarm")).lower()
-
-
-@pytest.mark.parametrize("name", ALARMS)
-def test_an_alarm_tells_somebody_what_it_means_and_where_the_runbook_goes_on(name: str) -> None:
-    alarm = alarms()[name]
-    assert alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}]
-    text, link = alarm["AlarmDescription"].split(" Runbook: ")
-    assert link == f"docs/operations.md#{anchor(name)}"
-    assert 1 <= len(re.findall(r"\.( |$)", text)) <= 3, "up to three sentences"
-
-
-@pytest.mark.parametrize(("raised", "told"), INCIDENTS.values(), ids=INCIDENTS)
-def test_one_cause_rings_once(raised: set[str], told: str) -> None:
-    assert rings(raised) == {told}
-
-
-def test_every_alarm_rings_when_it_is_alone() -> None:
-    signs = [name for name, alarm in alarms().items() if measured(alarm)]
-    assert all(len(rings({name})) == 1 for name in signs)
-    assert {told for name in signs for told in rings({name})} == set(ALARMS)
-
-
-def test_whatever_keeps_an_alarm_silent_tells_itself() -> None:
-    for name, alarm in telling().items():
-        if "ActionsSuppressor" in alarm:
-            suppressor = alarms()[alarm["ActionsSuppressor"]["Ref"]]
-            causes = re.findall(r"\$\{(\w+)\}", suppressor.get("AlarmRule", {}).get("Fn::Sub", "")) or [
-                alarm["ActionsSuppressor"]["Ref"]
-            ]
-            assert set(causes) <= telling().keys(), name
-            assert "ActionsSuppressor" not in suppressor, name
-            assert alarm["ActionsSuppressorWaitPeriod"] > 0, name
-            assert alarm["ActionsSuppressorExtensionPeriod"] > 0, name
-
-
-def test_where_waiting_loses_events_nothing_keeps_the_alarm_silent() -> None:
-    for name in ("DeadLetterAgeAlarm", "UndeliverableAlarm", "TriageFailedAlarm", "OpenExecutionsAlarm"):
-        assert "ActionsSuppressor" not in alarms()[name], name
-
-
-def test_an_alarm_on_what_happens_now_and_then_rings_at_the_first_and_once_for_a_trickle() -> None:
-    for name, alarm in resources("AWS::CloudWatch::Alarm").items():
-        found = alarm["Properties"]
-        periods = found["EvaluationPeriods"]
-        if found["Threshold"] == 1 and name != "ProcessorThrottlesAlarm":
-            assert (found["DatapointsToAlarm"], periods >= 15) == (1, True), name
-
-
-def test_no_alarm_looks_back_further_than_cloudwatch_allows() -> None:
-    for name, alarm in resources("AWS::CloudWatch::Alarm").items():
-        periods = set(values(alarm, "Period"))
-        assert len(periods) == 1, name
-        assert periods.pop() * alarm["Properties"]["EvaluationPeriods"] <= A_DAY, name
-
-
-def test_silence_is_no_alarm_because_what_is_idle_publishes_nothing() -> None:
-    for name, alarm in resources("AWS::CloudWatch::Alarm").items():
-        assert alarm["Properties"]["TreatMissingData"] == "notBreaching", name
-        # A term without data would make a sum without data.
-        for metric in alarm["Properties"].get("Metrics", []):
-            if "+" in metric.get("Expression", ""):
-                assert all(term.strip().startswith("FILL(") for term in metric["Expression"].split("+")), name
-
-
-def test_an_alarm_watches_what_somebody_publishes() -> None:
-    services = {
-        found["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"]
-        for found in functions().values()
-    }
-    own = [metric for alarm in alarms().values() for metric in measured(alarm) if metric["Namespace"] == OWN_NAMESPACE]
-    assert own
-    for metric in own:
-        dimensions = {dimension["Name"]: dimension["Value"] for dimension in metric["Dimensions"]}
-        assert dimensions["service"] in services
-        handler = (FUNCTIONS / dimensions["service"].replace("-", "_") / "app.py").read_text()
-        assert f'"{metric["MetricName"]}":' in handler
-        assert ("Category" in dimensions) == (f'emit({{"{metric["MetricName"]}": 1}}, dimensions=' in handler)
-
-
+OWN_NAMESPACE = {"Fn::Sub": "Holdfast/${AWS::StackName}"}
 #: The metrics of AWS and their dimensions, as the services document them.
-PUBLISHED = {
+AWS_METRICS = {
     ("AWS/Events", "InvocationsFailedToBeSentToDlq"): [{"RuleName"}, {"EventBusName", "RuleName"}],
     ("AWS/Lambda", "DroppedEventCount"): [{"EventSourceMappingUUID"}],
     ("AWS/Lambda", "Duration"): [{"FunctionName"}],
@@ -194,33 +74,149 @@ PUBLISHED = {
     ("AWS/States", "OpenExecutionCount"): [set()],
     ("AWS/States", "OpenExecutionLimit"): [set()],
 }
-OWN_NAMESPACE = {"Fn::Sub": "Holdfast/${AWS::StackName}"}
+#: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
+ONE_DAY = 86_400
 
 
-def test_the_metrics_of_aws_are_named_as_aws_names_them() -> None:
+def alarms() -> dict[str, dict[str, Any]]:
+    """The properties of every alarm, in the order of the template."""
+    kinds = ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
+    return {name: found["Properties"] for name, found in template()["Resources"].items() if found["Type"] in kinds}
+
+
+def metric_alarms() -> dict[str, dict[str, Any]]:
+    return {name: found["Properties"] for name, found in resources("AWS::CloudWatch::Alarm").items()}
+
+
+def notifying() -> dict[str, dict[str, Any]]:
+    return {name: alarm for name, alarm in alarms().items() if "AlarmActions" in alarm}
+
+
+def metrics(alarm: dict[str, Any]) -> list[dict[str, Any]]:
+    """The metrics of an alarm: ``Namespace``, ``MetricName``, ``Dimensions``."""
+    return [alarm] if "MetricName" in alarm else list(values(alarm.get("Metrics", []), "Metric"))
+
+
+def children(alarm: dict[str, Any]) -> list[str]:
+    """The alarms in the rule of a composite alarm."""
+    return re.findall(r'ALARM\("\$\{(\w+)\}"\)', alarm["AlarmRule"]["Fn::Sub"])
+
+
+def notifications(active: set[str]) -> set[str]:
+    """The alarms that notify while these metric alarms are active, as CloudWatch decides."""
+
+    def is_active(name: str) -> bool:
+        alarm = alarms()[name]
+        if "AlarmRule" not in alarm:
+            return name in active
+        assert not re.search(r"\b(AND|NOT|OK)\b", alarm["AlarmRule"]["Fn::Sub"]), "this model supports OR only"
+        return any(map(is_active, children(alarm)))
+
+    def is_suppressed(alarm: dict[str, Any]) -> bool:
+        return "ActionsSuppressor" in alarm and is_active(alarm["ActionsSuppressor"]["Ref"])
+
+    return {name for name, alarm in notifying().items() if is_active(name) and not is_suppressed(alarm)}
+
+
+def anchor(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", name.removesuffix("Alarm")).lower()
+
+
+def test_the_alarms_that_notify_are_those_of_the_runbook() -> None:
+    assert list(notifying()) == ALARMS
+    headings = re.findall(r"^## (.+)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    assert set(map(anchor, ALARMS)) <= {heading.lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_alarm_says_what_happened_what_it_means_and_what_to_do(name: str) -> None:
+    alarm = alarms()[name]
+    assert alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}]
+    text, link = alarm["AlarmDescription"].split(" Runbook: ")
+    assert link == f"docs/operations.md#{anchor(name)}"
+    assert len(re.findall(r"\.( |$)", text)) == 3, "one sentence for each"
+
+
+@pytest.mark.parametrize(("active", "expected"), INCIDENTS.values(), ids=INCIDENTS)
+def test_one_cause_notifies_once(active: set[str], expected: str) -> None:
+    assert notifications(active) == {expected}
+
+
+def test_every_metric_alarm_notifies_when_no_other_is_active() -> None:
+    assert all(len(notifications({name})) == 1 for name in metric_alarms())
+    assert {found for name in metric_alarms() for found in notifications({name})} == set(ALARMS)
+
+
+def test_a_suppressor_consists_of_alarms_that_notify_and_are_never_suppressed() -> None:
+    for name, alarm in notifying().items():
+        if "ActionsSuppressor" in alarm:
+            suppressor = alarms()[alarm["ActionsSuppressor"]["Ref"]]
+            causes = children(suppressor) if "AlarmRule" in suppressor else [alarm["ActionsSuppressor"]["Ref"]]
+            assert set(causes) <= notifying().keys(), name
+            assert not any("ActionsSuppressor" in alarms()[cause] for cause in causes), name
+            assert "ActionsSuppressor" not in suppressor, name
+            assert alarm["ActionsSuppressorWaitPeriod"] > 0, name
+            assert alarm["ActionsSuppressorExtensionPeriod"] > 0, name
+
+
+@pytest.mark.parametrize(
+    "name", ["DeadLetterAgeAlarm", "UndeliverableAlarm", "TriageFailedAlarm", "OpenExecutionsAlarm"]
+)
+def test_an_alarm_on_the_loss_of_events_is_never_suppressed(name: str) -> None:
+    assert "ActionsSuppressor" not in alarms()[name]
+
+
+def test_an_alarm_on_single_events_notifies_at_the_first_and_once_per_series() -> None:
+    for name, alarm in metric_alarms().items():
+        if alarm["Threshold"] == 1 and name != "ProcessorThrottlesAlarm":
+            assert (alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"] >= 15) == (1, True), name
+
+
+def test_no_alarm_evaluates_more_than_a_day_which_is_the_limit_of_cloudwatch() -> None:
+    for name, alarm in metric_alarms().items():
+        (period,) = set(values(alarm, "Period"))
+        assert period * alarm["EvaluationPeriods"] <= ONE_DAY, name
+
+
+def test_missing_data_never_activates_an_alarm_and_never_hides_another_term() -> None:
+    for name, alarm in metric_alarms().items():
+        assert alarm["TreatMissingData"] == "notBreaching", name
+        for metric in alarm.get("Metrics", []):
+            if "+" in metric.get("Expression", ""):
+                assert all(term.strip().startswith("FILL(") for term in metric["Expression"].split("+")), name
+
+
+def test_a_function_emits_every_metric_of_our_own_with_no_dimension_but_its_service() -> None:
+    services = {found["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] for found in functions().values()}
+    own = [metric for alarm in alarms().values() for metric in metrics(alarm) if metric["Namespace"] == OWN_NAMESPACE]
+    assert own
+    for metric in own:
+        (dimension,) = metric["Dimensions"]
+        assert dimension["Name"] == "service"
+        assert dimension["Value"] in services
+        handler = (FUNCTIONS / dimension["Value"].replace("-", "_") / "app.py").read_text()
+        assert f'"{metric["MetricName"]}":' in handler
+
+
+def test_the_metrics_of_aws_exist_with_these_dimensions() -> None:
     for name, alarm in alarms().items():
-        for metric in measured(alarm):
+        for metric in metrics(alarm):
             if metric["Namespace"] != OWN_NAMESPACE:
                 dimensions = {dimension["Name"] for dimension in metric.get("Dimensions", [])}
-                assert dimensions in PUBLISHED[metric["Namespace"], metric["MetricName"]], name
+                assert dimensions in AWS_METRICS[metric["Namespace"], metric["MetricName"]], name
 
 
-def test_a_mapping_publishes_the_counts_that_an_alarm_needs() -> None:
+def test_the_stream_mapping_publishes_the_event_counts_that_an_alarm_reads() -> None:
     events = properties("FanOutFunction")["Events"]
     assert events["NewEvents"]["Properties"]["MetricsConfig"] == {"Metrics": ["EventCount"]}
 
 
-def test_a_worker_that_runs_into_its_time_out_rings_before_it_does() -> None:
+def test_the_duration_alarm_notifies_before_the_processor_times_out() -> None:
     seconds = functions()["ProcessorFunction"]["Timeout"]
     assert 0.5 * seconds < alarms()["ProcessorDurationAlarm"]["Threshold"] / 1000 < seconds
 
 
-def test_one_event_that_kills_its_worker_again_and_again_is_no_failing_processor() -> None:
+def test_a_single_poison_message_does_not_activate_the_error_alarm() -> None:
     alarm = alarms()["ProcessorErrorsAlarm"]
-    killed = alarm["Period"] / properties("BufferQueue")["VisibilityTimeout"]
-    assert killed + 1 < alarm["Threshold"]
-
-
-def test_every_alarm_has_its_section_in_the_runbook() -> None:
-    headings = re.findall(r"^## (.+)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
-    assert {anchor(name) for name in ALARMS} <= {heading.lower().replace(" ", "-") for heading in headings}
+    failures = alarm["Period"] / properties("BufferQueue")["VisibilityTimeout"]
+    assert failures + 1 < alarm["Threshold"]
