@@ -13,7 +13,6 @@ from typing import Any
 from holdfast.adapters.aws import client
 from holdfast.adapters.direct import DirectStatements
 from holdfast.adapters.dynamodb import AttemptsTable, EventsTable
-from holdfast.adapters.genesys import GenesysUserDirectory, Urls
 from holdfast.adapters.invocation import InvocationDeadline, now
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.secrets import CredentialsSecret
@@ -22,7 +21,7 @@ from holdfast.adapters.sqs import BufferQueue
 from holdfast.adapters.stepfunctions import TriageExecutions
 from holdfast.adapters.telemetry import emit, logger
 from holdfast.domain.errors import Misconfigured
-from holdfast.domain.ports import Stored
+from holdfast.domain.ports import Stored, UserDirectory
 from holdfast.domain.processing import BatchReport, Processing, process_batch, stored_count
 
 #: Kept of every invocation for the attempt records and the visibility time-outs.
@@ -79,9 +78,12 @@ def production() -> Processing:
     )
 
 
-def _directory(settings: ProcessorSettings) -> GenesysUserDirectory | None:
+def _directory(settings: ProcessorSettings) -> UserDirectory | None:
     if settings.enrichment_policy == "off" or not settings.genesys_credentials_secret_arn:
         return None
+    # Here and not above: without enrichment a cold start does not load requests.
+    from holdfast.adapters.genesys import GenesysUserDirectory, Urls  # noqa: PLC0415
+
     urls = Urls.of(settings.genesys_domain, settings.genesys_api_url, settings.genesys_login_url)
     return GenesysUserDirectory(
         urls,

@@ -14,7 +14,7 @@ from tests.contract.project import FUNCTION_IDS, FUNCTIONS, ROOT
 
 PACKAGE = FUNCTIONS / "holdfast"
 DOMAIN = sorted((PACKAGE / "domain").glob("*.py"))
-ADAPTERS = sorted((PACKAGE / "adapters").glob("*.py"))
+ADAPTERS = sorted((PACKAGE / "adapters").rglob("*.py"))
 APPS = [FUNCTIONS / name / "app.py" for name in FUNCTION_IDS]
 #: AWS, the network, the environment, time and chance: the domain gets what it needs of them passed in.
 WORLD = {

@@ -1,0 +1,191 @@
+"""HTTP requests that are bounded in time and in size, whatever the server sends.
+
+A read time-out alone is no bound: a server that sends one byte every few seconds never reaches it, and a few kilobytes
+can unpack to gigabytes.
+
+``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY`` are honoured. The CA bundle is ``AWS_CA_BUNDLE``, else
+``REQUESTS_CA_BUNDLE``, else certifi's: boto3 reads the same two variables in the same order, so one setting serves all
+clients of the function.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from http.cookiejar import DefaultCookiePolicy
+from threading import Thread
+from typing import Any, cast
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import HTTPError
+
+from holdfast.domain.errors import Unavailable
+
+CONNECT_SECONDS = 2.0
+READ_SECONDS = 5.0
+#: From the start of a request to the last byte of its answer.
+ANSWER_SECONDS = 10.0
+#: Of the unpacked body. A hundred users are about 200 kB.
+ANSWER_BYTES_LIMIT = 4 * 1024 * 1024
+_PIECE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response, read to its end."""
+
+    status: int
+    retry_after: str
+    content: bytes
+
+
+class HttpClient:
+    """Sends requests and keeps the connections alive. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Session] = []
+
+    def send(
+        self, method: str, url: str, seconds: float, auth: AuthBase, data: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Send one request and return its answer, whatever its status. Redirects are not followed.
+
+        Args:
+            method: The HTTP method.
+            url: The URL with its query.
+            seconds: The time that the caller has, more than zero. :data:`ANSWER_SECONDS` bounds it too.
+            auth: Sets the ``Authorization`` header. A plain header would lose against an entry in ``~/.netrc``.
+            data: The fields of a form.
+
+        Raises:
+            Unavailable: There is no answer, it is too large, or it did not end in time.
+        """
+        try:
+            session = self._idle.pop()
+        except IndexError:
+            session = _Session()
+        result: Future[Answer] = Future()
+        request = partial(session.exchange, method, url, seconds, auth, data)
+        Thread(target=_resolve, args=(result, request), name="genesys", daemon=True).start()
+        try:
+            error = result.exception(min(ANSWER_SECONDS, seconds))
+        except TimeoutError:
+            session.give_up()
+            raise Unavailable("the Genesys API did not answer in time") from None
+        self._idle.append(session)
+        # requests raises OSErrors, and some errors of urllib3 pass through it.
+        if isinstance(error, OSError | HTTPError):
+            # The type only: the message names hosts and parameters.
+            raise Unavailable(f"the Genesys API did not answer: {type(error).__name__}")
+        answer = result.result()
+        if len(answer.content) > ANSWER_BYTES_LIMIT:
+            raise Unavailable(f"the answer of the Genesys API is larger than {ANSWER_BYTES_LIMIT} bytes")
+        return answer
+
+
+def _resolve(result: Future[Answer], request: Any) -> None:
+    try:
+        result.set_result(request())
+    except Exception as error:  # noqa: BLE001 - the thread that waits raises it
+        result.set_exception(error)
+
+
+class _Session(requests.Session):
+    """A session for one request at a time, because requests promises no more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers["Accept-Encoding"] = "gzip"
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._adapter = _Adapter()
+        self.mount("https://", self._adapter)
+        self.mount("http://", self._adapter)
+
+    def exchange(self, method: str, url: str, seconds: float, auth: AuthBase, data: Mapping[str, str] | None) -> Answer:
+        """Send a request and read at most one piece more than the limit of its answer."""
+        content = bytearray()
+        with self.request(
+            method,
+            url,
+            data=data,
+            auth=auth,
+            timeout=(min(CONNECT_SECONDS, seconds), min(READ_SECONDS, seconds)),
+            verify=os.environ.get("AWS_CA_BUNDLE") or True,  # True: requests looks at REQUESTS_CA_BUNDLE itself
+            stream=True,
+        ) as response:
+            for piece in response.iter_content(_PIECE_BYTES):
+                content += piece
+                if len(content) > ANSWER_BYTES_LIMIT:
+                    break
+        return Answer(response.status_code, response.headers.get("Retry-After", ""), bytes(content))
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Follow no redirect. With ``allow_redirects=False`` requests reads the whole body of one, without a limit."""
+
+    def give_up(self) -> None:
+        """End the running request, so that its thread ends too. The session cannot be used again."""
+        self._adapter.give_up()
+        self.close()
+
+
+class _Adapter(HTTPAdapter):
+    """Knows its open sockets, so that another thread can end the running request.
+
+    It makes no retries: urllib3's ``Retry`` sleeps for as long as ``Retry-After`` says, beyond the caller's deadline.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(max_retries=0)
+        self.connecting: HTTPConnection | None = None
+        self.sockets: list[socket.socket] = []
+        self.given_up = False
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> HTTPConnectionPool:
+        pool = cast(HTTPConnectionPool, super().get_connection_with_tls_context(*args, **kwargs))
+        kind = _HttpsConnection if pool.scheme == "https" else _HttpConnection
+        pool.ConnectionCls = partial(kind, self)  # type: ignore[assignment]  # urllib3 only calls it
+        return pool
+
+    def give_up(self) -> None:
+        """Shut the sockets down. A thread that reads from one wakes up; closing the socket would not wake it."""
+        self.given_up = True
+        half_open = self.connecting and self.connecting.sock
+        for sock in filter(None, [half_open, *self.sockets]):
+            # By the descriptor: the object can be a TLS socket, which another thread must not take apart.
+            with suppress(OSError), socket.fromfd(sock.fileno(), socket.AF_INET, socket.SOCK_STREAM) as twin:
+                twin.shutdown(socket.SHUT_RDWR)
+
+
+class _Tracked(HTTPConnection):
+    """A connection that reports its socket to its adapter."""
+
+    def __init__(self, adapter: _Adapter, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._adapter = adapter
+
+    def connect(self) -> None:
+        self._adapter.connecting = self  # a proxy's answer to CONNECT can be endless too
+        super().connect()
+        # The socket and not the connection: http.client drops it once it has read the headers of a last answer.
+        open_ones = [sock for sock in self._adapter.sockets if sock.fileno() >= 0]
+        self._adapter.sockets = [*open_ones, self.sock]
+        if self._adapter.given_up:  # during the look-up of the host name or the TLS handshake
+            self.close()
+            raise ConnectionAbortedError
+
+
+class _HttpConnection(_Tracked):
+    pass
+
+
+class _HttpsConnection(_Tracked, HTTPSConnection):
+    pass
