@@ -1,7 +1,7 @@
 """Starts and stops the local AWS engine (ministack) as a child process, with IAM enforced and everything in memory.
 
-The child lives as long as the pipe to its standard input is open, and takes its Lambda workers with it. The operating
-system closes that pipe however this process ends, so nothing is left behind even after SIGKILL.
+The child ends with its Lambda workers when the pipe to its standard input closes. The operating system closes that pipe
+however this process ends, so no process is left behind, even after SIGKILL.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from http import HTTPStatus
 from pathlib import Path
@@ -26,6 +25,7 @@ import boto3
 from botocore.config import Config
 
 from local.errors import LocalError
+from local.eventually import NotReachedError, eventually
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -34,21 +34,21 @@ ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
-# Under AUTH=true the engine takes this key for the account's root user.
+# With AUTH=true this is the engine's key of the account's root user.
 ROOT_KEY = "test"
 START_SECONDS = 30
 LOG_LINES_SHOWN = 20
 
 
 class Engine:
-    """A local AWS for the time of a ``with`` block.
+    """A local AWS, for the length of a ``with`` block.
 
     Args:
-        port: The port to listen on; by default a free one is picked.
+        port: The port to listen on; by default a free one.
         wait_scale: Factor on every Wait and retry pause of a state machine (``0.001`` turns an hour into 3.6 s).
-        callback_floor_seconds: A callback's time-out is scaled too, but never below this: the pipeline has to answer.
+        callback_floor_seconds: A callback's time-out is scaled too, but not below this.
         directory: Where log and scratch files go; by default a temporary directory that is removed at the end.
-        bridged: Whether the bridges of ``local.engine_patches`` are installed; tests compare with the plain engine.
+        patched: Whether the patches of ``local.engine_patches`` are installed. Tests compare with the plain engine.
     """
 
     def __init__(
@@ -58,17 +58,17 @@ class Engine:
         wait_scale: float = 1.0,
         callback_floor_seconds: float = 20.0,
         directory: Path | None = None,
-        bridged: bool = True,
+        patched: bool = True,
     ) -> None:
         self._wanted_port = port
         self._wanted_directory = directory
         self._settings = {
             "SFN_WAIT_SCALE": str(wait_scale),
             "LOCAL_CALLBACK_FLOOR_SECONDS": str(callback_floor_seconds),
-            "LOCAL_BRIDGES": "on" if bridged else "off",
+            "LOCAL_PATCHES": "on" if patched else "off",
         }
         self._process: subprocess.Popen[bytes] | None = None
-        self._passing: Path | None = None
+        self._scratch: Path | None = None
         self.port = 0
         self.directory = Path()
 
@@ -83,36 +83,36 @@ class Engine:
 
     @property
     def endpoint(self) -> str:
-        """The URL that stands for every AWS service."""
+        """The URL of every AWS service."""
         return f"http://{HOST}:{self.port}"
 
     @property
     def log(self) -> Path:
-        """The engine's log; it holds the functions' output too."""
+        """The engine's log, with the functions' output."""
         return self.directory / "engine.log"
 
     @property
     def pid(self) -> int:
-        """The engine's process id, 0 while it is not running."""
+        """The engine's process id, 0 if it is not running."""
         return self._process.pid if self._process else 0
 
     def start(self) -> None:
-        """Start the engine and return once it answers.
+        """Start the engine and return when it is ready.
 
         Raises:
-            LocalError: The port is taken, or the engine did not come up.
+            LocalError: The port is in use, or the engine did not start.
         """
         self.port = free_port(self._wanted_port)
         self.directory = self._wanted_directory or Path(tempfile.mkdtemp(prefix="holdfast-"))
         scratch = self.directory / "engine"
         scratch.mkdir(parents=True, exist_ok=True)
-        self._passing = scratch if self._wanted_directory else self.directory
+        self._scratch = scratch if self._wanted_directory else self.directory
         try:
             with self.log.open("wb") as log:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "local.engine_patches"],
                     cwd=ROOT,
-                    env=_child_environment(self.port, scratch) | self._settings | {"LOCAL_PASSING": str(self._passing)},
+                    env=_child_environment(self.port, scratch) | self._settings | {"LOCAL_SCRATCH": str(self._scratch)},
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -124,20 +124,20 @@ class Engine:
             raise
 
     def stop(self) -> None:
-        """End the engine and its Lambda workers, and remove what it wrote. Does nothing when it is not running."""
+        """End the engine and its Lambda workers, and remove its files. Does nothing if it is not running."""
         if self._process and self._process.stdin:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
-            # State is in memory, so nothing ends in order. The group is the engine's own; it is only reaped below.
+            # State is in memory, so nothing is shut down in order. The group is the engine's own.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._process = None
-        if self._passing:
-            shutil.rmtree(self._passing, ignore_errors=True)
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
     def environment(self) -> dict[str, str]:
-        """The variables with which boto3 and sam talk to this engine as the account's root user."""
+        """The environment variables with which boto3 and sam use this engine as the account's root user."""
         return client_environment(self.endpoint)
 
     def client(self, service: str) -> Any:
@@ -145,27 +145,29 @@ class Engine:
         return client(service, self.endpoint)
 
     def concurrency(self) -> dict[str, dict[str, int]]:
-        """``{"running": {function: now}, "peak": {function: most at once since the start or the last reset}}``."""
+        """``{"running": {function: now}, "peak": {function: most at once since the last reset}}``."""
         return concurrency(self.endpoint)
 
     def reset_concurrency(self) -> None:
-        """Forget the peaks seen so far."""
+        """Delete the peaks."""
         concurrency(self.endpoint, reset=True)
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
+        def ready() -> bool:
             if self._process is None or self._process.poll() is not None:
-                break
-            if is_up(self.endpoint):
-                return
-            time.sleep(0.05)
-        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
-        raise LocalError(f"The local engine did not come up on port {self.port}. The end of its log:\n{tail}")
+                raise NotReachedError
+            return is_up(self.endpoint)
+
+        try:
+            eventually(ready, "the engine is up", START_SECONDS, every=0.05)
+        except NotReachedError:
+            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
+            message = f"The local engine did not start on port {self.port}. The end of its log:\n{tail}"
+            raise LocalError(message) from None
 
 
 def client_environment(endpoint: str) -> dict[str, str]:
-    """The variables with which boto3 and sam talk to the engine at this endpoint, and to nothing else."""
+    """The environment variables with which boto3 and sam use the engine at this endpoint, and nothing else."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": ROOT_KEY,
@@ -183,18 +185,15 @@ def client_environment(endpoint: str) -> dict[str, str]:
 
 @functools.cache
 def client(service: str, endpoint: str) -> Any:
-    """A boto3 client of the account's root user for the engine at this endpoint; threads may share it.
-
-    Making one takes longer than a call, so each is made once.
-    """
-    # TestState would otherwise be sent to a host name "sync-…" that nobody serves.
+    """A boto3 client of the account's root user for the engine at this endpoint. It is cached and thread-safe."""
+    # TestState would otherwise go to a host name "sync-…" that does not exist here.
     config = Config(inject_host_prefix=False, proxies={}, retries={"mode": "standard"}, s3={"addressing_style": "path"})
     session: Any = boto3.session.Session(ROOT_KEY, ROOT_KEY, region_name=REGION)
     return session.client(service, endpoint_url=endpoint, config=config)
 
 
 def concurrency(endpoint: str, *, reset: bool = False) -> dict[str, dict[str, int]]:
-    """What ``Engine.concurrency`` answers, for another process that only knows the endpoint."""
+    """``Engine.concurrency`` for another process, which only has the endpoint."""
     path = "/_ministack/concurrency/reset" if reset else "/_ministack/concurrency"
     with _opener().open(endpoint + path, timeout=5) as answer:
         counts: dict[str, dict[str, int]] = json.load(answer)
@@ -202,7 +201,7 @@ def concurrency(endpoint: str, *, reset: bool = False) -> dict[str, dict[str, in
 
 
 def is_up(endpoint: str) -> bool:
-    """Whether an engine answers there."""
+    """Whether an engine is ready at this endpoint."""
     try:
         with _opener().open(f"{endpoint}/_ministack/ready", timeout=2) as answer:
             return bool(answer.status == HTTPStatus.OK)
@@ -211,7 +210,7 @@ def is_up(endpoint: str) -> bool:
 
 
 def _child_environment(port: int, scratch: Path) -> dict[str, str]:
-    """A clean environment: functions inherit it, and must not see this machine's Python path or AWS profile."""
+    """A clean environment. Functions inherit it and must not use this machine's Python path or AWS profile."""
     inherited = {name: value for name, value in os.environ.items() if name in {"LANG", "LC_ALL", "TZ"}}
     return inherited | {
         "AUTH": "true",
@@ -226,7 +225,7 @@ def _child_environment(port: int, scratch: Path) -> dict[str, str]:
         "MINISTACK_ACCOUNT_ID": ACCOUNT,
         "MINISTACK_HOST": HOST,
         "MINISTACK_REGION": REGION,
-        # The workers run the python3 that is first here; it has boto3, as AWS's runtime has.
+        # The workers run the first python3 on this path. Like AWS's runtime it has boto3.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "S3_DATA_DIR": str(scratch / "s3"),
@@ -237,10 +236,10 @@ def _child_environment(port: int, scratch: Path) -> dict[str, str]:
 
 
 def free_port(wanted: int | None = None) -> int:
-    """A port of this machine that nobody listens on: the wanted one, or any.
+    """A free port of this machine: the wanted one, or any.
 
     Raises:
-        LocalError: The wanted one is taken.
+        LocalError: The wanted port is in use.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -248,12 +247,12 @@ def free_port(wanted: int | None = None) -> int:
             probe.bind((HOST, wanted or 0))
         except OSError as err:
             raise LocalError(
-                f"Port {wanted} of {HOST} is taken: stop what listens there, or leave the port out."
+                f"Port {wanted} of {HOST} is in use. Stop the process that uses it, or choose another port."
             ) from err
         port: int = probe.getsockname()[1]
     return port
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Requests to this machine never go through a proxy."""
+    """An opener that ignores proxies: every request stays on this machine."""
     return urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -1,6 +1,6 @@
 """Builds and deploys the application with the real ``sam`` against the local engine.
 
-The template is written for AWS. What the engine refuses is left out of a *copy* of the built template, and named.
+The template is written for AWS. A copy of the built template leaves out what the engine does not support.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ BIN = Path(sys.executable).parent
 CONFIG = ("--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local")
 Template = dict[str, Any]
 
-# Types that the engine's CloudFormation does not know; a template with one of them fails as a whole.
-REFUSED_TYPES = {
+# Types that the engine's CloudFormation does not support. It refuses a whole template with one of them.
+UNSUPPORTED_TYPES = {
     "AWS::Athena::NamedQuery": "the engine has no saved queries",
     "AWS::Logs::QueryDefinition": "the engine has no saved queries",
     "AWS::ResourceGroups::Group": "the engine has no resource groups",
@@ -39,10 +39,10 @@ class Stack:
 
     Attributes:
         name: The stack's name.
-        endpoint: The engine it is on.
+        endpoint: The engine's endpoint.
         outputs: The stack's outputs.
         resources: Physical ids by logical id.
-        left_out: What the engine refused, by logical id, with the reason.
+        left_out: The reason for each logical id that the engine does not support.
     """
 
     name: str
@@ -67,14 +67,14 @@ def build(root: Path, directory: Path, environment: Mapping[str, str] | None = N
 
     Args:
         root: The folder with the template.
-        directory: Where everything that the build writes goes, so that parallel runs do not meet.
+        directory: Where the build writes all its files, so that parallel runs are independent.
         environment: Variables on top of this process's.
 
     Returns:
         The built template.
 
     Raises:
-        LocalError: The build failed; the text is sam's whole output.
+        LocalError: The build failed; the message is sam's whole output.
     """
     built = directory / "build"
     arguments = ["build", *CONFIG, "--template-file", str(root / "template.yaml"), "--base-dir", str(root)]
@@ -99,9 +99,9 @@ def deploy(engine: Engine, built: Path, stack_name: str, parameters: Mapping[str
         parameters: Values of the template's parameters; the others keep their defaults.
 
     Raises:
-        LocalError: The deployment failed; the text is sam's whole output.
+        LocalError: The deployment failed; the message is sam's whole output.
     """
-    local, left_out = without_refused(_read(built))
+    local, left_out = without_unsupported(_read(built))
     local_file = built.with_name("template.local.yaml")
     _write(local_file, local)
     arguments = ["deploy", *CONFIG, "--template-file", str(local_file), "--stack-name", stack_name]
@@ -112,7 +112,7 @@ def deploy(engine: Engine, built: Path, stack_name: str, parameters: Mapping[str
 
 
 def describe(endpoint: str, stack_name: str, left_out: dict[str, str] | None = None) -> Stack:
-    """The stack of this name as the engine knows it now."""
+    """The current stack of this name on the engine."""
     cloudformation = client("cloudformation", endpoint)
     stack = cloudformation.describe_stacks(StackName=stack_name)["Stacks"][0]
     pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack_name)
@@ -129,16 +129,16 @@ def describe(endpoint: str, stack_name: str, left_out: dict[str, str] | None = N
     )
 
 
-def without_refused(template: Template) -> tuple[Template, dict[str, str]]:
-    """A copy of the template without what the engine refuses and what hangs on it.
+def without_unsupported(template: Template) -> tuple[Template, dict[str, str]]:
+    """A copy of the template without unsupported resources and without what refers to them.
 
     Returns:
         The copy, and the reason for each logical id that is not in it.
     """
     resources: dict[str, Any] = template["Resources"]
-    left_out = {name: reason for name, found in resources.items() if (reason := REFUSED_TYPES.get(found["Type"]))}
-    while hanging := _hanging(resources, left_out):
-        left_out |= hanging
+    left_out = {name: reason for name, found in resources.items() if (reason := UNSUPPORTED_TYPES.get(found["Type"]))}
+    while referring := _referring(resources, left_out):
+        left_out |= referring
     kept = {name: _without_dependencies(entry, left_out) for name, entry in resources.items() if name not in left_out}
     outputs = {
         name: out for name, out in template.get("Outputs", {}).items() if not set(_references(out)) & set(left_out)
@@ -147,8 +147,8 @@ def without_refused(template: Template) -> tuple[Template, dict[str, str]]:
     return copy | ({"Outputs": outputs} if outputs else {}), left_out
 
 
-def _hanging(resources: dict[str, Any], left_out: dict[str, str]) -> dict[str, str]:
-    """Resources that refer to one that is left out and are not left out themselves yet."""
+def _referring(resources: dict[str, Any], left_out: dict[str, str]) -> dict[str, str]:
+    """Resources that refer to one that is left out, and are not left out yet."""
     found = {}
     for name, resource in resources.items():
         gone = set(_references(resource.get("Properties", {}))) & set(left_out)
@@ -199,11 +199,11 @@ def _quoted(value: str) -> str:
 
 
 def _sam(arguments: list[str], directory: Path, environment: Mapping[str, str]) -> None:
-    """Run sam with its own files below the directory; quiet unless it fails."""
+    """Run sam with its own files below the directory."""
     directory.mkdir(parents=True, exist_ok=True)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     own = {
-        # uv and the Python of this environment are found first; sam keeps its own files out of the home directory.
+        # sam finds uv and the Python of this environment first, and writes nothing to the home directory.
         "PATH": os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)]),
         "SAM_CLI_TELEMETRY": "0",
         "AWS_DEFAULT_REGION": "us-east-1",

@@ -1,4 +1,4 @@
-"""The engine's process: installs the bridges, then runs the engine until standard input closes."""
+"""The engine's process: installs the patches, then runs the engine until standard input closes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from local.engine_patches import install
 
 
 def _end_with_parent() -> None:
-    """Wait for the pipe to the parent to close, then end with every Lambda worker.
+    """Wait until the pipe to the parent closes, then end with every Lambda worker.
 
-    State is in memory, so there is nothing to shut down in order. The workers are in this process's own group.
+    State is in memory, so nothing is shut down in order. The workers are in this process's own group.
     """
     sys.stdin.buffer.read()
-    shutil.rmtree(os.environ["LOCAL_PASSING"], ignore_errors=True)
+    shutil.rmtree(os.environ["LOCAL_SCRATCH"], ignore_errors=True)
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def main() -> None:
     """Run the engine."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if os.environ["LOCAL_BRIDGES"] == "on":
+    if os.environ["LOCAL_PATCHES"] == "on":
         install()
     app.main()
 

@@ -1,6 +1,6 @@
-"""Bridges in CloudWatch: what is measured, and when an alarm rings."""
+"""Engine patches of CloudWatch: metrics, and the states and actions of alarms."""
 
-# ruff: noqa: SLF001 - a bridge reaches into the engine
+# ruff: noqa: SLF001 - a patch uses the engine's private functions
 from __future__ import annotations
 
 import itertools
@@ -11,7 +11,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from ministack.services import cloudwatch, cloudwatch_logs, stepfunctions
+from ministack.core.responses import get_account_id
+from ministack.services import cloudwatch, cloudwatch_logs, sns, stepfunctions
 from ministack.services.cloudformation import provisioners
 
 from local.engine_patches.patch import around
@@ -31,28 +32,29 @@ _EXECUTIONS = {
 }
 #: The functions of metric math that the template uses, on one datapoint.
 _MATH = {"FILL": lambda value, filling: filling if value is None else value, "MAX": max}
+_ACTIONS = ("AlarmActions", "OKActions", "InsufficientDataActions")
 
 
-def count_executions() -> None:
-    """Gap: Step Functions publishes no metrics; AWS counts what each machine started, and how it ended.
+def publish_execution_metrics() -> None:
+    """Gap: Step Functions publishes no metrics. In AWS it counts the executions of each machine by status.
 
     https://docs.aws.amazon.com/step-functions/latest/dg/procedure-cw-metrics.html
     """
 
-    @around(stepfunctions, "_emit_execution_status_event")
+    @around(stepfunctions, "_emit_execution_status_event", "(execution)")
     def emit(plain: Callable[..., Any], execution: dict[str, Any]) -> None:
         plain(execution)
         dimensions = {"StateMachineArn": execution["stateMachineArn"]}
         cloudwatch.record_metric("AWS/States", _EXECUTIONS[execution["status"]], 1, "Count", dimensions)
 
 
-def read_embedded_metrics() -> None:
-    """Gap: a log line in the embedded metric format stays a log line; AWS makes metrics of it.
+def extract_embedded_metrics() -> None:
+    """Gap: a log line in the embedded metric format publishes no metrics. In AWS it does.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
     """
 
-    @around(cloudwatch_logs, "_append_log_events")
+    @around(cloudwatch_logs, "_append_log_events", "(stream, events)")
     def append(plain: Callable[..., Any], stream: Any, events: list[dict[str, Any]]) -> Any:
         for event in events:
             if '"CloudWatchMetrics"' in event["message"]:
@@ -73,14 +75,14 @@ def _record(line: dict[str, Any]) -> None:
 
 
 def deploy_composite_alarms() -> None:
-    """Gap: CloudFormation does not know composite alarms, which the engine itself has."""
+    """Gap: CloudFormation does not support composite alarms, although the engine's CloudWatch does."""
 
     def put(logical_id: str, properties: dict[str, Any], stack: str) -> tuple[str, dict[str, str]]:
         name = provisioners._physical_name(stack, logical_id, max_len=255)
         status, _, body = cloudwatch._put_composite_alarm(
             {}, {**properties, "AlarmName": name}, is_cbor=False, is_json=True
         )
-        if status >= 400:  # noqa: PLR2004 - HTTP's own line
+        if status >= 400:  # noqa: PLR2004 - the first error status of HTTP
             raise ValueError(f"{logical_id}: {body!r}")
         return name, {"Arn": cloudwatch._composite_alarms[name]["AlarmArn"]}
 
@@ -92,30 +94,10 @@ def deploy_composite_alarms() -> None:
     }
 
 
-def keep_silent_while_suppressed() -> None:
-    """Gap: a composite alarm's ``ActionsSuppressor`` is forgotten; AWS takes no action while that one is in ALARM.
-
-    AWS also waits for it to come, and a while after it went; here what matters is its state at the moment.
-    """
-
-    @around(cloudwatch, "_put_composite_alarm")
-    def put(plain: Callable[..., Any], params: Any, request: Any, *rest: Any, **options: Any) -> Any:
-        response = plain(params, request, *rest, **options)
-        if alarm := cloudwatch._composite_alarms.get((request or {}).get("AlarmName")):
-            alarm["ActionsSuppressor"] = request.get("ActionsSuppressor", "")
-        return response
-
-    @around(cloudwatch, "_dispatch_alarm_actions")
-    def dispatch(plain: Callable[..., Any], alarm: Alarm, *change: Any) -> None:
-        suppressor = alarm.get("ActionsSuppressor")
-        if not (suppressor and cloudwatch._rule_alarm_state(suppressor) == "ALARM"):
-            plain(alarm, *change)
-
-
 def deploy_alarms_on_metric_math() -> None:
     """Gap: CloudFormation refuses an alarm with ``Metrics``."""
 
-    @around(provisioners, "_cw_metric_alarm_record")
+    @around(provisioners, "_cw_metric_alarm_record", "(name, props)")
     def record(plain: Callable[..., Any], name: str, properties: dict[str, Any]) -> Alarm:
         metrics = properties.get("Metrics")
         if not metrics:
@@ -127,16 +109,16 @@ def deploy_alarms_on_metric_math() -> None:
         return {**plain(name, simple | stand_in), "Metrics": metrics}
 
 
-def look_at_alarms_as_cloudwatch_does() -> None:
-    """Gap: an alarm mixes all dimensions of a metric and all its periods, and silence leaves it as it is.
+def evaluate_alarms() -> None:
+    """Gap: an alarm mixes all dimensions of a metric and all periods, and keeps its state without data.
 
-    AWS looks at one metric, period by period and all the time; where missing data is ``notBreaching``, silence is OK.
-    Periods are scaled as the waits of the state machines are.
+    AWS evaluates one metric for each period, all the time, and missing data that is ``notBreaching`` turns the alarm
+    to OK. Periods are scaled like the waits of the state machines.
     """
     scale = float(os.environ["SFN_WAIT_SCALE"])
     one_at_a_time = threading.Lock()
 
-    @around(cloudwatch, "_evaluate_alarm")
+    @around(cloudwatch, "_evaluate_alarm", "(alarm)")
     def evaluate(plain: Callable[..., Any], alarm: Alarm) -> None:
         if alarm["TreatMissingData"] != "notBreaching":
             plain(alarm)
@@ -154,6 +136,34 @@ def look_at_alarms_as_cloudwatch_does() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def run_alarm_actions() -> None:
+    """Gaps in the actions of alarms.
+
+    - A composite alarm's ``ActionsSuppressor`` is ignored. AWS runs no action while the suppressor is in ALARM. (AWS
+      also waits for it before and after; here only its current state counts.)
+    - An alarm publishes to any topic. In AWS the topic's policy has to allow CloudWatch to publish:
+      https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Notify_Users_Alarm_Changes.html
+    """
+
+    @around(cloudwatch, "_put_composite_alarm", "(params, cbor_data, is_cbor, is_json=False)")
+    def put(plain: Callable[..., Any], params: Any, request: Any, *rest: Any, **options: Any) -> Any:
+        response = plain(params, request, *rest, **options)
+        if alarm := cloudwatch._composite_alarms.get((request or {}).get("AlarmName")):
+            alarm["ActionsSuppressor"] = request.get("ActionsSuppressor", "")
+        return response
+
+    @around(cloudwatch, "_dispatch_alarm_actions", "(alarm, old_state, new_state, reason)")
+    def dispatch(plain: Callable[..., Any], alarm: Alarm, *change: Any) -> None:
+        def may_publish(topic: str) -> bool:
+            return bool(sns.topic_policy_allows(topic, "cloudwatch.amazonaws.com", alarm["AlarmArn"], get_account_id()))
+
+        suppressor = alarm.get("ActionsSuppressor")
+        if suppressor and cloudwatch._rule_alarm_state(suppressor) == "ALARM":
+            return
+        allowed = {kind: [topic for topic in alarm.get(kind) or [] if may_publish(topic)] for kind in _ACTIONS}
+        plain({**alarm, **allowed}, *change)
+
+
 def _breaches(alarm: Alarm, scale: float) -> bool:
     count = alarm["EvaluationPeriods"]
     seconds = max(alarm["Period"] * scale, SHORTEST_WINDOW_SECONDS / count)
@@ -165,14 +175,14 @@ def _breaches(alarm: Alarm, scale: float) -> bool:
 
 
 def _value(alarm: Alarm, start: float, end: float) -> float | None:
-    """What the alarm watches in one period; None where nothing was published."""
+    """The alarm's metric in one period, None without data."""
     if "Metrics" not in alarm:
         return _datapoint(alarm, alarm["Statistic"], start, end)
     measured = {one["Id"]: one["MetricStat"] for one in alarm["Metrics"] if "MetricStat" in one}
     points = {name: _datapoint(one["Metric"], one["Stat"], start, end) for name, one in measured.items()}
     (expression,) = [one["Expression"] for one in alarm["Metrics"] if "Expression" in one]
     try:
-        value: float = eval(expression, {"__builtins__": {}}, {**_MATH, **points})  # noqa: S307 - the template's own text
+        value: float = eval(expression, {"__builtins__": {}}, {**_MATH, **points})  # noqa: S307 - the expression is the template's
     except TypeError:  # a term without data
         return None
     return value
@@ -188,7 +198,7 @@ def _datapoint(metric: dict[str, Any], statistic: str, start: float, end: float)
 
 
 def _turn(alarm: Alarm, state: str) -> None:
-    """Change an alarm's state and tell everybody who waits for it."""
+    """Change an alarm's state, run its actions and evaluate the composite alarms above it."""
     before, reason = alarm["StateValue"], f"Threshold Crossed: {alarm['ComparisonOperator']} {alarm['Threshold']}"
     alarm |= {"StateValue": state, "StateReason": reason, "StateUpdatedTimestamp": int(time.time())}
     cloudwatch._record_history(alarm["AlarmName"], before, state, reason)

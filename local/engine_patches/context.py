@@ -1,4 +1,4 @@
-"""Which task of which execution this thread works on; the engine does not hand it down to where bridges need it."""
+"""Which task of which execution a thread works on. The engine does not pass this on to where the patches need it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The execution (None in TestState) and the context object of the state that is being executed."""
+    """The execution (None in TestState) and the context object of the current state."""
 
     execution: dict[str, Any] | None
     context: dict[str, Any]
 
+    @property
+    def token(self) -> str | None:
+        """The token that a callback task waits for."""
+        token: str | None = self.context.get("Task", {}).get("Token")
+        return token
 
-_task: contextvars.ContextVar[Task | None] = contextvars.ContextVar("local_task", default=None)
-_token: contextvars.ContextVar[str | None] = contextvars.ContextVar("local_token", default=None)
+
+_task: contextvars.ContextVar[Task | None] = contextvars.ContextVar("task", default=None)
 
 
 @contextlib.contextmanager
@@ -33,16 +38,6 @@ def working_on(task: Task) -> Iterator[None]:
         _task.reset(before)
 
 
-@contextlib.contextmanager
-def waiting_for(token: str) -> Iterator[None]:
-    """Make this the token for which the block's task waits."""
-    before = _token.set(token)
-    try:
-        yield
-    finally:
-        _token.reset(before)
-
-
 def current_task() -> Task | None:
     """The task this thread works on."""
     return _task.get()
@@ -52,8 +47,3 @@ def current_execution() -> dict[str, Any] | None:
     """The execution this thread works on."""
     task = _task.get()
     return task.execution if task else None
-
-
-def current_token() -> str | None:
-    """The task token this thread's task waits for."""
-    return _token.get()

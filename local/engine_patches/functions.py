@@ -1,6 +1,6 @@
-"""Bridges in Lambda and in the mapping from SQS."""
+"""Engine patches of Lambda and of the mapping from SQS."""
 
-# ruff: noqa: SLF001 - a bridge reaches into the engine
+# ruff: noqa: SLF001 - a patch uses the engine's private functions
 from __future__ import annotations
 
 import json
@@ -11,7 +11,7 @@ from ministack import app
 from ministack.core import lambda_runtime
 from ministack.services import lambda_svc
 
-from local.engine_patches.patch import around
+from local.engine_patches.patch import EngineChangedError, around
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,28 +22,35 @@ _ADD_CLASS_NAME = '"errorType": type(e).__name__, ' + _LEAVE_CLASS_NAME
 
 
 class _Message(str):
-    """An error's text that remembers the class it had inside the function."""
+    """An error's text with the name of its class inside the function."""
 
     __slots__ = ("error_type", "trace")
     error_type: str
     trace: list[str]
 
 
-def name_errors_by_their_class() -> None:
-    """Gap: every exception of a function is a ``Runtime.HandlerError``, a dead worker too.
+def report_error_classes() -> None:
+    """Gap: the ``errorType`` of every exception and of a worker that died is ``Runtime.HandlerError``.
 
-    AWS answers with the exception's class name as ``errorType``, which is what ``ErrorEquals`` is compared with, and
-    with ``Runtime.ExitError`` when the process ended. (``Sandbox.Timedout`` the engine says itself.)
+    In AWS it is the exception's class name, which ``ErrorEquals`` is compared with, or ``Runtime.ExitError`` if the
+    process ended. The engine itself reports ``Sandbox.Timedout``.
     """
     if _LEAVE_CLASS_NAME not in lambda_runtime._PYTHON_WORKER_SCRIPT:
-        raise AttributeError("The engine's worker reports errors in another way now: look at this bridge.")
+        raise EngineChangedError(
+            f"The script of the engine's workers no longer contains {_LEAVE_CLASS_NAME!r}. Compare the patch in "
+            f"{__name__} with the script and adapt it."
+        )
     lambda_runtime._PYTHON_WORKER_SCRIPT = lambda_runtime._PYTHON_WORKER_SCRIPT.replace(
         _LEAVE_CLASS_NAME, _ADD_CLASS_NAME
     )
 
-    @around(lambda_runtime.Worker, "invoke")
-    def invoke(plain: Callable[..., Any], worker: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = plain(worker, *args, **kwargs)
+    @around(
+        lambda_runtime.Worker,
+        "invoke",
+        "(self, event, request_id, *, trace_id=None, depth=None, durable=None, invoked_function_arn=None)",
+    )
+    def invoke(plain: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = plain(*args, **kwargs)
         if answer.get("status") == "error" and (name := _error_type(answer)):
             message = _Message(answer["error"])
             message.error_type = name
@@ -51,7 +58,7 @@ def name_errors_by_their_class() -> None:
             answer["error"] = message
         return answer
 
-    @around(lambda_svc, "_execute_function_warm")
+    @around(lambda_svc, "_execute_function_warm", "(func, event, request_id)")
     def execute(plain: Callable[..., Any], func: Any, event: Any, request_id: str) -> dict[str, Any]:
         result: dict[str, Any] = plain(func, event, request_id)
         body = result.get("body")
@@ -71,17 +78,17 @@ def name_errors_by_their_class() -> None:
 
 
 def _error_type(answer: dict[str, Any]) -> str | None:
-    """The errorType that AWS would give, or None where the engine finds it itself."""
+    """The errorType that AWS would report, or None if the engine reports it itself."""
     if "errorType" in answer:
         return str(answer["errorType"])
     died = answer["error"].startswith(_DIED) or "Broken pipe" in answer["error"]
     return "Runtime.ExitError" if died else None
 
 
-def tell_source_queue_of_dead_letters() -> None:
-    """Gap: a record that a mapping reads from a dead-letter queue lacks ``DeadLetterQueueSourceArn``; AWS has it."""
+def add_source_of_dead_letters() -> None:
+    """Gap: a record that a mapping reads from a dead-letter queue has no ``DeadLetterQueueSourceArn``. AWS sets it."""
 
-    @around(lambda_svc, "_run_sqs_batch")
+    @around(lambda_svc, "_run_sqs_batch", "(esm, func_rec, event, batch, queue_url, queue_name)")
     def run(plain: Callable[..., Any], esm: Any, func: Any, event: Any, batch: Any, *queue: Any) -> None:
         sources = {message["id"]: message.get("sys", {}).get("DeadLetterQueueSourceArn") for message in batch}
         for record in event["Records"]:
@@ -91,10 +98,10 @@ def tell_source_queue_of_dead_letters() -> None:
 
 
 def count_concurrent_invocations() -> None:
-    """Gap: the most invocations that ran at once cannot be asked for; AWS has the metric ``ConcurrentExecutions``.
+    """Gap: the engine does not record how many invocations ran at once. AWS has the metric ``ConcurrentExecutions``.
 
-    ``GET /_ministack/concurrency`` answers ``{"running": {function: n}, "peak": {function: n}}``, and
-    ``/_ministack/concurrency/reset`` forgets the peaks.
+    ``GET /_ministack/concurrency`` returns ``{"running": {function: n}, "peak": {function: n}}``, and
+    ``/_ministack/concurrency/reset`` deletes the peaks.
     """
     lock = threading.Lock()
     peak: dict[str, int] = {}
@@ -102,7 +109,7 @@ def count_concurrent_invocations() -> None:
     def running() -> dict[str, int]:
         return {key.rsplit(":", 1)[-1]: count for key, count in lambda_svc.executions_in_flight()[1].items()}
 
-    @around(lambda_svc, "_acquire_execution_slot")
+    @around(lambda_svc, "_acquire_execution_slot", "(func, config)")
     def acquire(plain: Callable[..., Any], *args: Any) -> Any:
         slot = plain(*args)
         with lock:
@@ -110,7 +117,7 @@ def count_concurrent_invocations() -> None:
                 peak[name] = max(count, peak.get(name, 0))
         return slot
 
-    @around(app, "_handle_ready_request")
+    @around(app, "_handle_ready_request", "(path, request_id)")
     def answer(plain: Callable[..., Any], path: str, request_id: str) -> Any:
         if not path.startswith("/_ministack/concurrency"):
             return plain(path, request_id)

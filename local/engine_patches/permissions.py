@@ -1,6 +1,6 @@
-"""Bridges to IAM where a call that comes in over HTTP is checked in another way than in AWS."""
+"""Engine patches of how IAM checks calls over HTTP."""
 
-# ruff: noqa: SLF001 - a bridge reaches into the engine
+# ruff: noqa: SLF001 - a patch uses the engine's private functions
 from __future__ import annotations
 
 import json
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 _PARTIQL_CALLS = {"ExecuteStatement", "BatchExecuteStatement", "ExecuteTransaction"}
 
 
-def ask_for_single_message_permissions() -> None:
-    """Gap: a batch call of SQS needs a permission such as ``sqs:SendMessageBatch``, which AWS does not know.
+def check_single_message_permissions() -> None:
+    """Gap: a batch call of SQS needs a permission such as ``sqs:SendMessageBatch``, which AWS does not have.
 
-    AWS asks for the permission of the single call, ``sqs:SendMessage``.
+    AWS checks the permission for the single call, ``sqs:SendMessage``.
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html
     """
 
-    @around(iam_actions, "extract_iam_action")
+    @around(iam_actions, "extract_iam_action", "(service, method, path, headers, body, query_params)")
     def extract(plain: Callable[..., Any], service: str, *request: Any) -> Any:
         action = plain(service, *request)
         return action.removesuffix("Batch") if action and service == "sqs" else action
 
 
-def ask_for_partiql_permissions() -> None:
-    """Gap: a PartiQL call needs the permission ``dynamodb:BatchExecuteStatement``, which AWS does not know.
+def check_partiql_permissions() -> None:
+    """Gap: a PartiQL call needs the permission ``dynamodb:BatchExecuteStatement``, which AWS does not have.
 
-    AWS asks for ``dynamodb:PartiQLInsert``, ``…Select``, ``…Update`` or ``…Delete`` on the table of each statement.
+    AWS checks ``dynamodb:PartiQLInsert``, ``…Select``, ``…Update`` or ``…Delete`` on the table of each statement.
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-iam.html
     """
 
-    @around(iam_actions, "dynamodb_transaction_checks")
+    @around(iam_actions, "dynamodb_transaction_checks", "(iam_action, body, region, account_id)")
     def checks(plain: Callable[..., Any], action: str, body: bytes, region: str, account: str) -> Any:
         if action.removeprefix("dynamodb:") not in _PARTIQL_CALLS:
             return plain(action, body, region, account)
@@ -49,14 +49,13 @@ def ask_for_partiql_permissions() -> None:
         ]
 
 
-def tell_of_missing_objects_only_who_may_list() -> None:
-    """Gap: reading an object that does not exist answers 404 to everybody.
+def hide_missing_objects() -> None:
+    """Gap: reading an object that does not exist returns 404. AWS returns 403 to a caller that may not list the bucket.
 
-    AWS answers 403 to who may not list the bucket.
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
     """
 
-    @around(iam_actions, "s3_additional_checks")
+    @around(iam_actions, "s3_additional_checks", "(method, path, headers, body, query_params)")
     def checks(plain: Callable[..., Any], method: str, path: str, *request: Any) -> Any:
         bucket, _, key = path.strip("/").partition("/")
         missing = key and key not in (s3._buckets.get(bucket) or {"objects": {key}})["objects"]
@@ -64,19 +63,19 @@ def tell_of_missing_objects_only_who_may_list() -> None:
         return [*plain(method, path, *request), *listing]
 
 
-def count_the_loopback_as_tls() -> None:
-    """Gap: the engine listens without TLS, so a policy that denies plain transport would deny every call.
+def treat_loopback_as_tls() -> None:
+    """Gap: the engine listens without TLS, so a policy that denies calls without TLS would deny every call.
 
-    On AWS every SDK call is over TLS. Nothing leaves this machine here.
+    No call to the engine leaves this machine, and every call of an SDK to AWS uses TLS.
     """
 
-    @around(iam_evaluator, "_resolve_condition_key")
-    def resolve(plain: Callable[..., Any], key: str, *rest: Any) -> Any:
-        return "true" if key.lower() == "aws:securetransport" else plain(key, *rest)
+    @around(iam_evaluator, "_resolve_condition_key", "(key, ctx)")
+    def resolve(plain: Callable[..., Any], key: str, context: Any) -> Any:
+        return "true" if key.lower() == "aws:securetransport" else plain(key, context)
 
 
 def _statement_target(statement: dict[str, Any]) -> tuple[str, str]:
-    """The kind of a PartiQL statement and its table; one that cannot be read is refused later, with its own error."""
+    """The kind of a PartiQL statement and its table. The engine itself refuses a statement that cannot be parsed."""
     try:
         parsed = dynamodb._parse_partiql(statement["Statement"], statement.get("Parameters", []))
     except (KeyError, ValueError):

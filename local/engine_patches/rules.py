@@ -1,6 +1,6 @@
-"""Bridges in EventBridge."""
+"""Engine patches of EventBridge."""
 
-# ruff: noqa: SLF001 - a bridge reaches into the engine
+# ruff: noqa: SLF001 - a patch uses the engine's private functions
 from __future__ import annotations
 
 import hashlib
@@ -22,14 +22,14 @@ EVENTBRIDGE = "events.amazonaws.com"
 
 
 def send_undeliverable_events_to_the_dead_letter_queue() -> None:
-    """Gap: an event for a queue that is gone is dropped, and a queue's policy is never asked.
+    """Gap: an event for a queue that does not exist is dropped, and the queue's policy is not checked.
 
-    AWS sends only where the queue's policy lets EventBridge in, and puts what it cannot deliver into the queue of the
-    target's ``DeadLetterConfig``, the reason in message attributes. Neither of these two errors is retried.
+    AWS sends an event only if the queue's policy allows EventBridge to. It puts an event that it cannot deliver into
+    the queue of the target's ``DeadLetterConfig``, with the reason in message attributes, and retries neither error.
     https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
     """
 
-    @around(eventbridge, "_invoke_target")
+    @around(eventbridge, "_invoke_target", "(target, event, rule, view=None)")
     def invoke(plain: Callable[..., Any], target: Any, event: Any, rule: Any, view: Any = None) -> None:
         problem = _problem(target["Arn"], rule["Arn"])
         if problem is None:
@@ -42,13 +42,13 @@ def send_undeliverable_events_to_the_dead_letter_queue() -> None:
 
 
 def _problem(arn: str, rule: str) -> tuple[str, str] | None:
-    """Why EventBridge cannot deliver to this queue: ERROR_CODE and ERROR_MESSAGE; None where it can, or is no queue."""
+    """ERROR_CODE and ERROR_MESSAGE if EventBridge cannot deliver to this queue. None for other targets."""
     if ":sqs:" not in arn:
         return None
     if sqs._queue_by_arn(arn) is None:
         return "NO_RESOURCE", "The specified queue does not exist."
     if not sqs.queue_policy_allows(arn, EVENTBRIDGE, rule, get_account_id()):
-        return "NO_PERMISSIONS", f"The policy of {arn} does not let {EVENTBRIDGE} send for {rule}."
+        return "NO_PERMISSIONS", f"The policy of {arn} does not allow {EVENTBRIDGE} to send for {rule}."
     return None
 
 

@@ -1,44 +1,108 @@
-"""Bridges in CloudFormation."""
+"""Engine patches of CloudFormation and of the event source mappings that it creates."""
 
-# ruff: noqa: SLF001 - a bridge reaches into the engine
+# ruff: noqa: SLF001 - a patch uses the engine's private functions
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ministack.core.responses import error_response_json
 from ministack.services import lambda_svc
 from ministack.services.cloudformation import provisioners
 
+from local.engine_patches.patch import around
+from local.engine_patches.roles import role_allows
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+# What the execution role needs before Lambda accepts a mapping:
+# https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html#events-sqs-permissions
+# https://docs.aws.amazon.com/lambda/latest/dg/services-ddb.html
+_READING = {
+    "sqs": ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"),
+    "dynamodb": (
+        "dynamodb:DescribeStream",
+        "dynamodb:GetRecords",
+        "dynamodb:GetShardIterator",
+        "dynamodb:ListStreams",
+    ),
+}
 
 
-def read_numbers_of_mappings() -> None:
-    """Gap: a number that a parameter gives to a mapping stays text, and the poller fails on it; AWS reads a number."""
+def create_mappings() -> None:
+    """Gaps in event source mappings.
+
+    - A number that a template's parameter sets stays text, and the poller fails on it. AWS reads a number.
+    - A mapping reads its source and writes to its destination whatever the function's role may do. AWS refuses to
+      create a mapping if the role may not, so the deployment fails.
+    """
     handler = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]
-    create, update = handler["create"], handler["update"]
-    handler["create"] = lambda logical_id, properties, *rest: create(logical_id, _numbered(properties), *rest)
-    handler["update"] = lambda mapping, old, new, *rest: update(mapping, old, _numbered(new), *rest)
+
+    @around(handler, "create", "(logical_id, props, stack_name)")
+    def create(plain: Callable[..., Any], logical_id: str, properties: dict[str, Any], stack: str) -> Any:
+        if reason := _refusal(properties):
+            raise ValueError(f"{logical_id}: {reason}")
+        return plain(logical_id, _with_numbers(properties), stack)
+
+    @around(handler, "update", "(physical_id, old_props, new_props, stack_name)")
+    def update(plain: Callable[..., Any], mapping: str, old: Any, new: dict[str, Any], stack: str) -> Any:
+        return plain(mapping, old, _with_numbers(new), stack)
+
+    @around(lambda_svc, "_create_esm", "(data)")
+    def create_by_call(plain: Callable[..., Any], properties: dict[str, Any]) -> Any:
+        reason = _refusal(properties)
+        return error_response_json("InvalidParameterValueException", reason, 400) if reason else plain(properties)
 
 
-def _numbered(properties: dict[str, Any]) -> dict[str, Any]:
+def _with_numbers(properties: dict[str, Any]) -> dict[str, Any]:
     numbers = {name: int(value) for name, value in properties.items() if isinstance(value, str) and value.isdecimal()}
     scaling = {name: int(value) for name, value in properties.get("ScalingConfig", {}).items()}
     return {**properties, **numbers, **({"ScalingConfig": scaling} if scaling else {})}
 
 
+def _refusal(properties: dict[str, Any]) -> str | None:
+    function = provisioners._lambda_function_for_cfn_ref(properties.get("FunctionName", ""))[0]
+    role = (function or {}).get("config", {}).get("Role", "")
+    missing = [f"{action} on {arn}" for action, arn in _needs(properties) if not role_allows(role, action, arn)]
+    text = "The provided execution role does not have permissions to call "
+    return text + ", ".join(missing) if missing else None
+
+
+def _needs(properties: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The actions and resources that a mapping needs.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html for the on-failure destination.
+    """
+    source = properties.get("EventSourceArn", "")
+    yield from ((action, source) for action in _READING.get(_service(source), ()))
+    destination = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination", "")
+    if _service(destination) == "s3":
+        yield "s3:ListBucket", destination
+        yield "s3:PutObject", f"{destination}/aws/lambda/any"
+
+
+def _service(arn: str) -> str:
+    return arn.split(":")[2] if arn.startswith("arn:") else ""
+
+
 def apply_reserved_concurrency() -> None:
-    """Gap: ``ReservedConcurrentExecutions`` of a function in a template is ignored; AWS reserves it."""
+    """Gap: ``ReservedConcurrentExecutions`` of a function in a template is ignored. AWS reserves it."""
     handler = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
 
-    def reserving(plain: Callable[..., Any], position: int) -> Callable[..., Any]:
-        def provision(*args: Any, **kwargs: Any) -> Any:
-            name, attributes = plain(*args, **kwargs)
-            reserved = args[position].get("ReservedConcurrentExecutions")
-            lambda_svc._functions[name]["concurrency"] = None if reserved is None else int(reserved)
-            return name, attributes
+    def reserve(function: str, properties: dict[str, Any]) -> None:
+        reserved = properties.get("ReservedConcurrentExecutions")
+        lambda_svc._functions[function]["concurrency"] = None if reserved is None else int(reserved)
 
-        return provision
+    @around(handler, "create", "(logical_id, props, stack_name)")
+    def create(plain: Callable[..., Any], logical_id: str, properties: dict[str, Any], stack: str) -> Any:
+        name, attributes = plain(logical_id, properties, stack)
+        reserve(name, properties)
+        return name, attributes
 
-    # create(logical id, properties, stack), update(physical id, old properties, new properties, stack)
-    handler["create"] = reserving(handler["create"], 1)
-    handler["update"] = reserving(handler["update"], 2)
+    @around(handler, "update", "(physical_id, old_props, new_props, stack_name, logical_id=None)")
+    def update(
+        plain: Callable[..., Any], physical_id: str, old: Any, new: dict[str, Any], *rest: Any, **named: Any
+    ) -> Any:
+        name, attributes = plain(physical_id, old, new, *rest, **named)
+        reserve(name, new)
+        return name, attributes

@@ -1,6 +1,6 @@
-"""Bridges in DynamoDB streams and in the mapping from them to Lambda."""
+"""Engine patches of DynamoDB streams and of the mapping from them to Lambda."""
 
-# ruff: noqa: SLF001 - a bridge reaches into the engine
+# ruff: noqa: SLF001 - a patch uses the engine's private functions
 from __future__ import annotations
 
 import contextvars
@@ -25,15 +25,20 @@ if TYPE_CHECKING:
 
 Records = list[dict[str, Any]]
 
-# The mapping and the unfiltered batch with which the poller is busy.
+# The mapping and the unfiltered batch that the poller of this thread works on.
 _batch: contextvars.ContextVar[tuple[dict[str, Any], Records] | None] = contextvars.ContextVar("batch", default=None)
 
 
 def record_partiql_writes() -> None:
-    """Gap: PartiQL ``INSERT``, ``UPDATE`` and ``DELETE`` write no stream records; in AWS every write does."""
-    for name in ("_partiql_insert", "_partiql_update", "_partiql_delete"):
+    """Gap: PartiQL ``INSERT``, ``UPDATE`` and ``DELETE`` write no stream records. In AWS every write does."""
+    with_data = "(table, parsed, data=None)"
+    for name, parameters in (
+        ("_partiql_insert", "(table, parsed)"),
+        ("_partiql_update", with_data),
+        ("_partiql_delete", with_data),
+    ):
 
-        @around(dynamodb, name)
+        @around(dynamodb, name, parameters)
         def write(plain: Callable[..., Any], table: Any, statement: Any, *rest: Any) -> Any:
             before = copy.deepcopy(_item(table, statement))
             response = plain(table, statement, *rest)
@@ -58,14 +63,14 @@ def _item(table: dict[str, Any], statement: dict[str, Any]) -> dict[str, Any] | 
     return item
 
 
-def read_streams_beside_the_queues() -> None:
-    """Gap: one thread reads queues and streams and waits for a stream's function; in AWS no mapping waits for another.
+def poll_streams_beside_queues() -> None:
+    """Gap: one thread polls queues and streams and waits for a stream's function. In AWS no mapping waits for another.
 
-    A busy stream took half of the concurrency from the mapping of the very queue that fills it.
+    Without this patch a busy fan-out halves the concurrency of the processor.
     """
     reading = threading.Lock()
 
-    @around(lambda_svc, "_poll_dynamodb_streams")
+    @around(lambda_svc, "_poll_dynamodb_streams", "()")
     def poll(plain: Callable[..., Any]) -> bool:
         def read_all() -> None:
             try:
@@ -79,20 +84,20 @@ def read_streams_beside_the_queues() -> None:
         return False
 
 
-def resume_at_the_first_failure() -> None:
+def retry_from_the_first_failure() -> None:
     """Gap: a stream mapping ignores ``batchItemFailures`` and ``MaximumRetryAttempts``.
 
-    AWS moves on to the first failed record and retries from there. When the retries are used up, the batch goes to the
-    on-failure destination and the stream moves on. (``BisectBatchOnFunctionError`` is not bridged.)
+    AWS retries from the first failed record. After the last retry it sends the batch to the on-failure destination and
+    continues with the next one. ``BisectBatchOnFunctionError`` is still ignored.
     """
     failures: dict[str, int] = {}
 
-    @around(lambda_svc, "_apply_filter_criteria")
+    @around(lambda_svc, "_apply_filter_criteria", "(records, esm)")
     def note_batch(plain: Callable[..., Any], records: Records, esm: dict[str, Any]) -> Any:
         _batch.set((esm, records) if ":dynamodb:" in esm.get("EventSourceArn", "") else None)
         return plain(records, esm)
 
-    @around(lambda_svc, "_execute_function")
+    @around(lambda_svc, "_execute_function", "(func, event)")
     def execute(plain: Callable[..., Any], func: Any, event: Any) -> Any:
         noted = _batch.get()
         if noted is None or not isinstance(event, dict) or not _from_stream(event):
@@ -112,8 +117,14 @@ def resume_at_the_first_failure() -> None:
             )
             first = len(records)
         _advance(esm, first)
-        # The poller leaves the position alone after an error, and pauses a second before it reads again.
-        return {"error": True, "body": {"errorType": "BatchItemFailures", "errorMessage": "resumed by the bridge"}}
+        # After an error the poller keeps the position and reads again after a second.
+        return {
+            "error": True,
+            "body": {
+                "errorType": "BatchItemFailures",
+                "errorMessage": "retried from the first failed record",
+            },
+        }
 
 
 def _from_stream(event: dict[str, Any]) -> bool:
@@ -126,13 +137,13 @@ def _number(record: dict[str, Any]) -> str:
 
 
 def _retries(esm: dict[str, Any]) -> float:
-    """How often a batch is retried; -1 stands for until the record expires."""
+    """How often a batch is retried. -1 means until the record expires."""
     retries = int(esm.get("MaximumRetryAttempts", -1))
     return float("inf") if retries < 0 else retries
 
 
 def _first_failure(result: dict[str, Any], records: Records) -> int | None:
-    """Where to resume: the first failed record; all of the batch after an exception or an unknown identifier."""
+    """The first failed record: the first of the batch after an exception or for an unknown identifier."""
     if result.get("error"):
         return 0
     body = result.get("body")
@@ -149,14 +160,18 @@ def _advance(esm: dict[str, Any], count: int) -> None:
         lambda_svc._dynamodb_stream_positions[esm["UUID"]] += count
 
 
-def fail_over_to_a_bucket() -> None:
-    """Gap: a stream mapping's on-failure destination knows SQS and SNS only.
+def write_failures_to_a_bucket() -> None:
+    """Gap: a stream mapping's on-failure destination can only be SQS or SNS.
 
-    AWS writes the invocation record, and only here the records themselves, into the bucket with the function's role.
+    To a bucket AWS writes the invocation record and, unlike elsewhere, the records too, with the function's role.
     https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
     """
 
-    @around(lambda_svc, "_send_ddb_stream_failure_record")
+    @around(
+        lambda_svc,
+        "_send_ddb_stream_failure_record",
+        "(esm, func_rec, batch, stream_arn, result, condition)",
+    )
     def send(plain: Callable[..., Any], esm: Any, func: Any, batch: Records, *rest: Any) -> None:
         target = esm.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination", "")
         if ":s3:::" not in target:
@@ -203,7 +218,7 @@ def _invocation_record(function: str, batch: Records, stream: str, condition: st
 
 
 def _bucket_client(config: dict[str, Any]) -> Any:
-    """S3 as the function's role sees it, so that a missing permission shows here as it would in AWS."""
+    """S3 with the credentials of the function's role, so that a missing permission fails here as in AWS."""
     role = execution_credentials(config)
     session = boto3.session.Session(
         role["AWS_ACCESS_KEY_ID"], role["AWS_SECRET_ACCESS_KEY"], role["AWS_SESSION_TOKEN"], "us-east-1"

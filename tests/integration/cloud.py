@@ -1,16 +1,17 @@
-"""The few AWS resources that a test of the engine makes itself."""
+"""AWS resources for the tests of the engine."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-import time
 import uuid
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from local.engine import ACCOUNT, REGION
+from local.eventually import NotReachedError, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,7 @@ EVERYTHING = ("*",)
 
 @dataclass(frozen=True)
 class Cloud:
-    """An engine, and shorthands for what tests make on it. Every name is new, so tests share the engine."""
+    """Creates resources on an engine. Every name is new, so tests can share the engine."""
 
     engine: Engine
 
@@ -71,14 +72,14 @@ class Cloud:
         return str(self.client("stepfunctions").start_execution(stateMachineArn=machine, **arguments)["executionArn"])
 
     def outcome(self, execution: str, seconds: float = 10) -> dict[str, Any]:
-        """The execution once it has ended, or as it is when the time is over."""
-        stepfunctions = self.client("stepfunctions")
-        deadline = time.monotonic() + seconds
-        while True:
-            described: dict[str, Any] = stepfunctions.describe_execution(executionArn=execution)
-            if described["status"] != "RUNNING" or time.monotonic() > deadline:
-                return described
-            time.sleep(0.05)
+        """The execution after it has ended, or as it is after this time."""
+
+        def described() -> dict[str, Any]:
+            answer: dict[str, Any] = self.client("stepfunctions").describe_execution(executionArn=execution)
+            return answer
+
+        within(seconds, lambda: described()["status"] != "RUNNING")
+        return described()
 
     def queue(self, **attributes: str) -> tuple[str, str]:
         """The URL and the ARN of a new queue."""
@@ -98,29 +99,21 @@ class Cloud:
         return table["TableName"], table["LatestStreamArn"]
 
     def stack(self, resources: dict[str, Any]) -> str:
-        """Deploy a template with these resources; the answer is the stack's final status."""
+        """Deploy a template with these resources and return the stack's final status."""
         cloudformation, name = self.client("cloudformation"), self.name("s")
         cloudformation.create_stack(
             StackName=name, TemplateBody=json.dumps({"Resources": resources}), Capabilities=["CAPABILITY_IAM"]
         )
-        found = eventually(
-            lambda: next(
-                status
-                for stack in cloudformation.describe_stacks(StackName=name)["Stacks"]
-                if not (status := stack["StackStatus"]).endswith("IN_PROGRESS")
-            )
-        )
-        return str(found)
+
+        def status() -> str:
+            (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+            return "" if stack["StackStatus"].endswith("IN_PROGRESS") else str(stack["StackStatus"])
+
+        return eventually(status, "the stack is deployed or rolled back", 10, every=0.05)
 
 
-def eventually(ask: Callable[[], Any], seconds: float = 10) -> Any:
-    """Ask until the answer is truthy; the last answer when the time is over. No answer at all counts as none."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            answer = ask()
-        except StopIteration:
-            answer = None
-        if answer or time.monotonic() > deadline:
-            return answer
-        time.sleep(0.05)
+def within(seconds: float, probe: Callable[[], Any]) -> Any:
+    """What the probe returns within this time, None if it returns nothing truthy."""
+    with contextlib.suppress(NotReachedError):
+        return eventually(probe, "", seconds, every=0.05)
+    return None

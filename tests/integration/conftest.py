@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def bridged() -> Iterator[Cloud]:
-    """The engine as the project uses it; waits are a hundred times shorter, and callbacks time out after 1 s at most."""
+def patched() -> Iterator[Cloud]:
+    """The engine with its patches. Waits take a hundredth of their time, and callbacks time out after at most 1 s."""
     with Engine(wait_scale=0.01, callback_floor_seconds=1) as engine:
         yield Cloud(engine)
 
 
 @pytest.fixture(scope="session")
 def plain() -> Iterator[Cloud]:
-    """The engine as it is, with the same wait scale."""
-    with Engine(wait_scale=0.01, bridged=False) as engine:
+    """The engine without patches, with the same wait scale."""
+    with Engine(wait_scale=0.01, patched=False) as engine:
         yield Cloud(engine)

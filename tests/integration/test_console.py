@@ -1,4 +1,4 @@
-"""The console looks at the local stack and can do nothing else, is there for this machine alone, and ends with it."""
+"""The console reads the local stack only, listens on the loopback interface only, and ends with the stack."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.integration.cloud import Cloud
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: The stack's state file is the one in the folder that the argument names.
+#: The argument names the folder with the stack's state file.
 CONSOLE = """
 import sys
 from pathlib import Path
@@ -35,45 +35,45 @@ def start(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 - the project's own tools
 
 
-def lease(folder: Path, cloud: Cloud) -> Path:
-    """The state file of a stack that runs."""
+def state_file(folder: Path, cloud: Cloud) -> Path:
+    """The state file of a running stack."""
     file = folder / "stack.json"
     file.write_text(json.dumps({"pid": 1, "endpoint": cloud.engine.endpoint}))
     return file
 
 
 @pytest.fixture(scope="module")
-def url(bridged: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(patched: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a console."""
-    file = lease(tmp_path_factory.mktemp("stack"), bridged)
+    file = state_file(tmp_path_factory.mktemp("stack"), patched)
     with start(file.parent) as process:
         assert process.stdout
         yield process.stdout.readline().split()[4].removesuffix("/resources/stepfunctions")
         file.unlink()
 
 
-def ask(url: str, body: bytes | None = None) -> Any:
+def call(url: str, body: bytes | None = None) -> Any:
     request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310 - a server on this machine
     with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - a server on this machine
         return json.load(answer)
 
 
-def test_console_shows_the_stack_and_nothing_but_the_stack(url: str, bridged: Cloud) -> None:
-    bridged.client("sqs").create_queue(QueueName="seen-in-the-console")
+def test_console_shows_only_the_stack(url: str, patched: Cloud) -> None:
+    patched.client("sqs").create_queue(QueueName="seen-in-the-console")
 
-    assert "seen-in-the-console" in json.dumps(ask(f"{url}/api/sqs/queues"))
-    assert [one["url"] for one in ask(f"{url}/api/endpoints")["endpoints"]] == [bridged.engine.endpoint]
+    assert "seen-in-the-console" in json.dumps(call(f"{url}/api/sqs/queues"))
+    assert [one["url"] for one in call(f"{url}/api/endpoints")["endpoints"]] == [patched.engine.endpoint]
 
 
 def test_console_changes_nothing(url: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
-        ask(f"{url}/api/sqs/queues", b'{"QueueName": "made-in-the-console"}')
+        call(f"{url}/api/sqs/queues", b'{"QueueName": "made-in-the-console"}')
     with refused.value:
         assert refused.value.code == 403
 
 
-def test_console_listens_on_the_loopback_interface_alone(url: str) -> None:
-    """Whoever listens on every interface answers at 127.0.0.2 too."""
+def test_console_listens_on_the_loopback_interface_only(url: str) -> None:
+    """A server that listens on every interface would also accept 127.0.0.2."""
     port = int(url.rpartition(":")[2])
 
     with socket.create_connection(("127.0.0.1", port), timeout=5):
@@ -82,8 +82,8 @@ def test_console_listens_on_the_loopback_interface_alone(url: str) -> None:
         socket.create_connection(("127.0.0.2", port), timeout=5)
 
 
-def test_console_ends_with_the_stack_and_leaves_nothing_behind(bridged: Cloud, tmp_path: Path) -> None:
-    file = lease(tmp_path, bridged)
+def test_console_ends_with_the_stack_and_leaves_nothing_behind(patched: Cloud, tmp_path: Path) -> None:
+    file = state_file(tmp_path, patched)
     with start(tmp_path) as process:
         assert process.stdout
         process.stdout.readline()

@@ -1,4 +1,4 @@
-"""The engine comes up alone, enforces IAM, and leaves nothing behind however its parent ends."""
+"""The engine enforces IAM, isolates functions, and leaves nothing behind however its parent ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from botocore.exceptions import ClientError
 from local.background import exists
 from local.engine import HOST, ROOT, Engine, is_up
 from local.errors import LocalError
-from tests.integration.cloud import Cloud, eventually
+from local.eventually import eventually
+from tests.integration.cloud import Cloud
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ time.sleep(60)
 
 @pytest.fixture
 def parent() -> Iterator[subprocess.Popen[str]]:
-    """A process that has an engine with a warm function; its first line names both processes and the directory."""
+    """A process with an engine and a warm function. Its first line names both processes and the directory."""
     process = subprocess.Popen([sys.executable, "-c", PARENT], cwd=ROOT, stdout=subprocess.PIPE, text=True)  # noqa: S603
     with process:
         yield process
@@ -55,14 +56,14 @@ def test_engine_and_functions_end_with_their_parent(parent: subprocess.Popen[str
     os.kill(parent.pid, how)
     parent.wait()
 
-    assert eventually(lambda: not _runs(int(engine)) and not _runs(int(worker)))
-    assert eventually(lambda: not Path(directory).exists())
+    eventually(lambda: not _runs(int(engine)) and not _runs(int(worker)), "both processes have ended", 10)
+    eventually(lambda: not Path(directory).exists(), "the directory is removed", 10)
 
 
-def test_a_taken_port_is_an_error_that_says_what_to_do() -> None:
+def test_a_port_in_use_is_an_error_that_says_what_to_do() -> None:
     with socket.create_server((HOST, 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(LocalError, match=f"Port {port} of .* is taken: stop what listens there") as caught:
+        with pytest.raises(LocalError, match=f"Port {port} of .* is in use. Stop the process") as caught:
             Engine(port=port).start()
     assert "\n" not in str(caught.value)
 
@@ -74,7 +75,7 @@ def test_two_engines_share_nothing() -> None:
         assert not two.client("sqs").list_queues().get("QueueUrls")
 
 
-def test_stopping_removes_what_the_engine_wrote_and_frees_its_port() -> None:
+def test_stop_removes_the_files_and_frees_the_port() -> None:
     with Engine() as engine:
         engine.client("s3").create_bucket(Bucket="bucket")
         engine.client("s3").put_object(Bucket="bucket", Key="k", Body=b"x")
@@ -82,58 +83,63 @@ def test_stopping_removes_what_the_engine_wrote_and_frees_its_port() -> None:
         assert engine.log.exists()
     assert not directory.exists()
     assert not is_up(endpoint)
-    engine.stop()  # once more does nothing
+    engine.stop()  # a second time does nothing
 
 
-def test_a_function_may_do_only_what_its_role_allows(bridged: Cloud) -> None:
-    url, _ = bridged.queue()
+def test_a_function_may_do_only_what_its_role_allows(patched: Cloud) -> None:
+    url, _ = patched.queue()
     body = f"boto3.client('sqs').send_message(QueueUrl={url!r}, MessageBody='x')\nreturn 'sent'"
-    allowed = bridged.function(body, role=bridged.role(("sqs:SendMessage",)))
-    denied = bridged.function(body, role=bridged.role(("sqs:ReceiveMessage",)))
+    allowed = patched.function(body, role=patched.role(("sqs:SendMessage",)))
+    denied = patched.function(body, role=patched.role(("sqs:ReceiveMessage",)))
 
-    assert _invoke(bridged, allowed) == '"sent"'
-    assert "not authorized to perform: sqs:SendMessage" in _invoke(bridged, denied)
+    assert _invoke(patched, allowed) == '"sent"'
+    assert "not authorized to perform: sqs:SendMessage" in _invoke(patched, denied)
 
 
-def test_an_unknown_key_is_refused(bridged: Cloud) -> None:
+def test_an_unknown_key_is_refused(patched: Cloud) -> None:
     outside = subprocess.run(
         [sys.executable, "-c", "import boto3; boto3.client('sqs').list_queues()"],
         check=False,
-        env={**os.environ, **bridged.engine.environment(), "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE"},
+        env={**os.environ, **patched.engine.environment(), "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE"},
         capture_output=True,
         text=True,
     )
     assert "security token included in the request is invalid" in outside.stderr
 
 
-def test_functions_see_neither_the_project_nor_this_shell(bridged: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_inherits_neither_the_project_nor_this_shell(
+    patched: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_PROFILE", "production")
-    function = bridged.function(
+    function = patched.function(
         "return [os.environ.get('AWS_PROFILE'), os.environ.get('PYTHONPATH'), os.path.exists('local')]"
     )
-    assert _invoke(bridged, function) == "[null, null, false]"
+    assert _invoke(patched, function) == "[null, null, false]"
 
 
-def test_peak_concurrency_counts_invocations_that_overlap(bridged: Cloud) -> None:
-    function = bridged.function("time.sleep(1)")
-    bridged.engine.reset_concurrency()
+def test_peak_concurrency_counts_invocations_that_overlap(patched: Cloud) -> None:
+    function = patched.function("time.sleep(1)")
+    patched.engine.reset_concurrency()
     for _ in range(3):
-        bridged.client("lambda").invoke(FunctionName=function, InvocationType="Event")
+        patched.client("lambda").invoke(FunctionName=function, InvocationType="Event")
 
-    assert eventually(lambda: bridged.engine.concurrency()["running"].get(function) == 3)
-    assert eventually(lambda: function not in bridged.engine.concurrency()["running"])
-    assert bridged.engine.concurrency()["peak"][function] == 3
+    def running() -> int | None:
+        return patched.engine.concurrency()["running"].get(function)
+
+    eventually(lambda: running() == 3, "three invocations run", 10)
+    eventually(lambda: running() is None, "the invocations have ended", 10)
+    assert patched.engine.concurrency()["peak"][function] == 3
 
 
-def test_a_function_that_takes_too_long_is_a_sandbox_timeout(bridged: Cloud) -> None:
+def test_a_function_that_exceeds_its_timeout_is_a_sandbox_timeout(patched: Cloud) -> None:
     start = time.monotonic()
-    assert '"Sandbox.Timedout"' in _invoke(bridged, bridged.function("time.sleep(30)", timeout=1))
+    assert '"Sandbox.Timedout"' in _invoke(patched, patched.function("time.sleep(30)", timeout=1))
     assert time.monotonic() - start < 10
 
 
-def test_the_engine_answers_with_aws_errors(bridged: Cloud) -> None:
+def test_the_engine_returns_the_errors_of_aws(patched: Cloud) -> None:
     with pytest.raises(ClientError, match="TaskDoesNotExist"):
-        bridged.client("stepfunctions").send_task_success(taskToken="none", output="{}")
+        patched.client("stepfunctions").send_task_success(taskToken="none", output="{}")
 
 
 def _invoke(cloud: Cloud, function: str) -> str:
@@ -142,9 +148,9 @@ def _invoke(cloud: Cloud, function: str) -> str:
 
 
 def _runs(pid: int) -> bool:
-    """Whether the process runs; one that ended and waits for its parent to ask is over."""
+    """Whether the process runs. A zombie does not."""
     if not exists(pid):
         return False
-    ask = ["ps", "-o", "stat=", "-p", str(pid)]
-    state = subprocess.run(ask, check=False, capture_output=True, text=True)  # noqa: S603
+    command = ["ps", "-o", "stat=", "-p", str(pid)]
+    state = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
     return bool(state.stdout.strip()) and not state.stdout.startswith("Z")

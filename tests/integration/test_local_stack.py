@@ -1,4 +1,4 @@
-"""What the local deployment leaves out is exactly what the engine refuses, and what hangs on it."""
+"""The local deployment leaves out exactly what the engine does not support, and what refers to it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from local.environment import check_prerequisites
 from local.errors import LocalError
-from local.stack import without_refused
+from local.stack import without_unsupported
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,30 +31,30 @@ TEMPLATE: dict[str, Any] = {
 }
 
 
-def test_refused_resources_go_and_so_does_what_refers_to_them() -> None:
-    local, left_out = without_refused(TEMPLATE)
+def test_unsupported_resources_and_references_to_them_are_left_out() -> None:
+    local, left_out = without_unsupported(TEMPLATE)
     assert local["Resources"].keys() == {"Topic", "Errors"}
     assert left_out == {"Letters": "the engine has no saved queries", "Board": "it refers to Letters"}
 
 
-def test_outputs_and_dependencies_on_them_go_too() -> None:
-    local, _ = without_refused(TEMPLATE)
+def test_outputs_and_dependencies_on_them_are_left_out() -> None:
+    local, _ = without_unsupported(TEMPLATE)
     assert local["Outputs"].keys() == {"Topic"}
     assert local["Resources"]["Topic"]["DependsOn"] == ["Errors"]
     assert local["Conditions"] == TEMPLATE["Conditions"]
 
 
-def test_the_template_itself_is_left_alone() -> None:
+def test_the_template_itself_is_not_changed() -> None:
     before = copy.deepcopy(TEMPLATE)
-    without_refused(TEMPLATE)
+    without_unsupported(TEMPLATE)
     assert before == TEMPLATE
 
 
-def test_a_template_without_refused_resources_stays_as_it_is() -> None:
+def test_a_template_without_unsupported_resources_is_not_changed() -> None:
     template = {"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}
-    assert without_refused(template) == (template, {})
+    assert without_unsupported(template) == (template, {})
 
 
-def test_what_is_missing_is_named_line_by_line(tmp_path: Path) -> None:
+def test_a_missing_template_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match=r"There is no template\.yaml in .*: run this from a complete checkout"):
         check_prerequisites(tmp_path)
