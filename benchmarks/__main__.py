@@ -56,8 +56,8 @@ def main() -> None:
                 },
                 "growth_cpu_ms": {str(records): round(value, 2) for records, value in growth.items()},
                 "memory_mb": {name: round(value, 1) for name, value in memory.items()},
-                "cold_start_ms": {name: round(sorted(taken)[len(taken) // 2], 1) for name, taken in starts.items()},
-                "cold_start_vs_floor": {n: round(artifact.median_ratio(starts, n, "floor"), 3) for n in starts},
+                "cold_start_ms": {name: round(starts.median(name), 1) for name in starts.by_name},
+                "cold_start_vs_floor": {name: round(starts.ratio(name, FLOOR), 3) for name in starts.by_name},
                 "dollars_per_million_events": bills(calls["warm"], latency["10 KB, known users"]),
                 "dollars_per_thousand_letters": {
                     name: with_total(cost.thousand_letters(route)) for name, route in cost.ROUTES.items()
@@ -92,7 +92,7 @@ def growth_of(comparison: Comparison) -> dict[int, float]:
     }
 
 
-def headline(latency: dict[str, Samples], cpu: dict[int, Samples], starts: dict[str, list[float]]) -> dict[str, Any]:
+def headline(latency: dict[str, Samples], cpu: dict[int, Samples], starts: Samples) -> dict[str, Any]:
     """The main ratios. A speed-up is the peer's time divided by ours; a cost is ours divided by the other's."""
     cold, warm = latency["10 KB, unknown users"], latency["10 KB, known users"]
     ratios = {
@@ -111,11 +111,9 @@ def headline(latency: dict[str, Samples], cpu: dict[int, Samples], starts: dict[
         "cpu_vs_floor_10kb": cpu[10].ratio(OURS, FLOOR),
         # The first compares both with bytecode, the second both without. AWS does not document whether its runtime
         # ships boto3 with bytecode; the third is the worst case: ours without, boto3 with.
-        "cold_start_vs_floor": artifact.median_ratio(starts, "holdfast, with bytecode", "floor"),
-        "cold_start_vs_floor_without_bytecode": artifact.median_ratio(
-            starts, "holdfast, without bytecode", "floor, without bytecode"
-        ),
-        "cold_start_vs_floor_as_shipped": artifact.median_ratio(starts, "holdfast, as shipped", "floor"),
+        "cold_start_vs_floor": starts.ratio("holdfast, with bytecode", FLOOR),
+        "cold_start_vs_floor_without_bytecode": starts.ratio("holdfast, without bytecode", "floor, without bytecode"),
+        "cold_start_vs_floor_as_shipped": starts.ratio("holdfast, as shipped", FLOOR),
     }
     return {
         "ratios": {name: round(value, 3) for name, value in ratios.items()},
@@ -123,7 +121,7 @@ def headline(latency: dict[str, Samples], cpu: dict[int, Samples], starts: dict[
             "latency_cold": round(cold.control, 3),
             "latency_warm": round(warm.control, 3),
             "cpu": round(cpu[10].control, 3),
-            "cold_start": round(artifact.median_ratio(starts, "floor, again", "floor"), 3),
+            "cold_start": round(starts.ratio("floor, again", FLOOR), 3),
         },
     }
 

@@ -6,7 +6,6 @@ import compileall
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import sysconfig
@@ -17,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import events
-from benchmarks.comparison import processor_environment
+from benchmarks.comparison import Samples, processor_environment
 from benchmarks.servers import Upstream
 from local.engine import ROOT
 from local.stack import build
@@ -91,8 +90,8 @@ def sdk_without_bytecode() -> Iterator[Path]:
         yield Path(folder)
 
 
-def cold_starts(artifact: Path, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each candidate until it could send its first request, in new processes and a rotating order."""
+def cold_starts(artifact: Path, rounds: int) -> Samples:
+    """The time of each candidate until it could send its first request, in new processes and a rotating order."""
     # Some installers write no bytecode, and PYTHONDONTWRITEBYTECODE would keep the first import from writing it.
     compileall.compile_dir(sysconfig.get_path("purelib"), quiet=2, workers=2)
     with with_bytecode(artifact) as compiled, sdk_without_bytecode() as bare:
@@ -114,7 +113,7 @@ def cold_starts(artifact: Path, rounds: int) -> dict[str, list[float]]:
                 milliseconds = _run(_TIMED.format(code=code), path, "http://127.0.0.1:9")
                 if number >= 0:
                     taken[name].append(milliseconds)
-    return taken
+    return Samples(taken)
 
 
 def peak_memory(artifact: Path, upstream: Upstream) -> dict[str, float]:
@@ -143,8 +142,3 @@ def _run(program: str, path: Sequence[Path], url: str, *arguments: str) -> float
     command = [sys.executable, "-c", program, *arguments]
     answer = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True)
     return float(answer.stdout.splitlines()[-1])
-
-
-def median_ratio(taken: dict[str, list[float]], name: str, to: str) -> float:
-    """The median over the rounds of one candidate's time divided by another's."""
-    return statistics.median(one / other for one, other in zip(taken[name], taken[to], strict=True))

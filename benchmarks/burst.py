@@ -9,7 +9,7 @@ the three reverses from round to round.
   fan-out as ours do. It shows the cost of the engine's table, stream and bus.
 
 Concurrency is measured twice: the engine counts running invocations, and the metric records that the processor logs
-tell when each invocation ran.
+show when each invocation ran.
 """
 
 from __future__ import annotations

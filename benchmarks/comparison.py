@@ -43,7 +43,7 @@ CONTEXT = SimpleNamespace(
 
 @dataclass(frozen=True)
 class Samples:
-    """The time of each handler in each round, in milliseconds per batch."""
+    """The time of each handler in each round, in milliseconds."""
 
     by_name: Mapping[str, Sequence[float]]
 
