@@ -1,24 +1,22 @@
-"""The template: the names that users type, and what must hold whatever else is edited."""
+"""The template: the names that users rely on, and the settings that the guarantees rest on."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from typing import Any
 
 import pytest
 from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
-from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]
-from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]
 
 from holdfast.adapters.settings import Settings
 from tests.contract.parameters import accepts
 from tests.contract.project import FUNCTION_IDS, TEMPLATE, decided, functions, properties, resources, template, values
 
-#: The contract: every parameter with the default of a first deployment.
+#: Every parameter with its default.
 PARAMETERS: dict[str, Any] = {
     "EventBusName": "",
     "DetailTypes": "",
@@ -72,14 +70,14 @@ OUTPUTS = {
     "DashboardUrl",
     "AlarmTopicArn",
 }
-#: https://docs.aws.amazon.com/service-authorization/latest/reference/: these actions know no resource.
+#: These actions have no resource type: https://docs.aws.amazon.com/service-authorization/latest/reference/
 WITHOUT_RESOURCE_TYPE = {"states:SendTaskSuccess", "states:SendTaskFailure", "dynamodb:ListStreams"}
 FOURTEEN_DAYS = 14 * 86_400
 DATA = ("AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::S3::Bucket")
 
 
 def mappings(kind: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each event source of a kind: its function's properties, and its own."""
+    """The event sources of a kind: the properties of the function and of the source."""
     return [
         (function, event["Properties"])
         for function in functions().values()
@@ -88,8 +86,8 @@ def mappings(kind: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     ]
 
 
-def most(value: Any) -> Any:
-    """The largest value that a property can take."""
+def largest(value: Any) -> Any:
+    """The largest value that a property can have."""
     return template()["Parameters"][value["Ref"]]["MaxValue"] if isinstance(value, dict) else value
 
 
@@ -98,7 +96,7 @@ def as_list(value: Any) -> list[Any]:
 
 
 def statements() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every IAM statement of a role or a policy; ``!If`` is looked into."""
+    """Every IAM statement with the logical id of its role or policy, including those inside ``!If``."""
     for name, found in (resources("AWS::IAM::Role") | resources("AWS::IAM::Policy")).items():
         for document in values(found["Properties"], "PolicyDocument"):
             for statement in as_list(document["Statement"]):
@@ -107,87 +105,65 @@ def statements() -> Iterator[tuple[str, dict[str, Any]]]:
                         yield name, one
 
 
-# ------------------------------------------------------------------ names that users type
+# ------------------------------------------------------------------ names that users rely on
 
 
-def test_the_parameters_are_those_of_the_contract_with_their_defaults() -> None:
+def test_every_parameter_keeps_its_name_and_its_default() -> None:
     assert {name: found["Default"] for name, found in template()["Parameters"].items()} == PARAMETERS
 
 
-def test_every_parameter_says_what_it_is_for_and_refuses_what_it_cannot_use() -> None:
+def test_every_parameter_has_a_description_and_constraints() -> None:
     for name, found in template()["Parameters"].items():
         assert found["Description"].endswith("."), name
-        bounded = found.keys() & {"AllowedValues", "AllowedPattern", "MinValue"}
-        # A list has no constraints of its own; a topic that nobody emits matches nothing.
-        assert bounded or found["Type"] == "CommaDelimitedList", name
+        # CloudFormation has no constraints for a list. An unknown topic in it matches no event.
+        assert found.keys() & {"AllowedValues", "AllowedPattern", "MinValue"} or name == "DetailTypes", name
         assert found["Type"] != "Number" or "AllowedValues" in found or {"MinValue", "MaxValue"} <= found.keys(), name
         assert "AllowedPattern" not in found or found["ConstraintDescription"].endswith("."), name
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_a_first_deployment_can_leave_every_parameter_as_it_is(name: str) -> None:
-    assert accepts(template()["Parameters"][name], PARAMETERS[name])
+SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:genesys-AbCdEf"
+GOVCLOUD_SECRET = "arn:aws-us-gov:secretsmanager:us-gov-west-1:123456789012:secret:g"
+KMS = "arn:aws:kms:eu-central-1:123456789012"
+#: Parameter, values that are accepted besides the default, values that are rejected.
+VALUES = [
+    ("EventBusName", ["default", "aws.partner/genesys.com/cloud/0a1b/x"], ["arn:aws:events:x", "a bus", "a" * 257]),
+    ("GenesysDomain", ["mypurecloud.de", "usw2.pure.cloud"], ["", "org.mypurecloud.com", "https://mypurecloud.de"]),
+    ("GenesysCredentialsSecretArn", [SECRET, GOVCLOUD_SECRET], ["g", SECRET.replace("789012", ""), f"{KMS}:key/x"]),
+    ("GenesysApiUrl", ["http://127.0.0.1:80", "https://a.example.com"], ["a.example.com", "https://a.example.com/v2"]),
+    ("GenesysLoginUrl", ["http://127.0.0.1:80"], ["ftp://example.com", "https://login.example.com/"]),
+    ("EnrichmentPolicy", ["best-effort", "required", "off"], ["", "on", "Off", "False"]),
+    ("MaxConcurrency", [2, 1000], [0, 1, 1001, "ten"]),
+    ("ReserveConcurrency", ["true"], ["True", "yes", ""]),
+    ("BatchSize", [1, 1000], [0, 1001]),
+    ("BatchWindowSeconds", [1, 300], [0, 301]),
+    ("MaxReceiveCount", [5, 100], [1, 4, 101]),
+    ("BackoffBaseSeconds", [1], [0, -1]),
+    ("BackoffCapSeconds", [1, 3600], [0, 43201]),
+    ("RetryBaseSeconds", [1], [0, -5]),
+    ("RetryCapSeconds", [1, 604800], [0]),
+    ("MaxRetries", [1, 8], [0, 9]),
+    ("MaxAgeHours", [1], [0]),
+    ("OutcomeTimeoutSeconds", [5, 604800], [0, 4]),
+    ("EventRetentionDays", [365, 3650], [30, 364]),
+    ("ArchiveRetentionDays", [30, 365], [29, 366]),
+    ("LogLevel", ["DEBUG", "ERROR"], ["debug", ""]),
+    ("LogRetentionDays", [1, 3653], [0, 2, 31]),
+    ("AlarmEmail", ["on-call@example.com"], ["on-call", "a b@example.com"]),
+    ("KmsKeyArn", [f"{KMS}:key/0a1b2c3d-0000-4000-8000-000000000000"], ["alias/aws/sqs", f"{KMS}:alias/a", "0a1b2c3d"]),
+    ("Architecture", ["arm64"], ["amd64", ""]),
+]
 
 
-@pytest.mark.parametrize(
-    ("name", "right", "wrong"),
-    [
-        (
-            "EventBusName",
-            ["default", "aws.partner/genesys.com/cloud/0a1b/holdfast"],
-            ["arn:aws:events:x", "a bus", "a" * 257],
-        ),
-        ("GenesysDomain", ["mypurecloud.de", "usw2.pure.cloud"], ["", "org.mypurecloud.com", "https://mypurecloud.de"]),
-        (
-            "GenesysCredentialsSecretArn",
-            [
-                "arn:aws:secretsmanager:eu-central-1:123456789012:secret:genesys-AbCdEf",
-                "arn:aws-us-gov:secretsmanager:us-gov-west-1:123456789012:secret:g",
-            ],
-            ["genesys", "arn:aws:ssm:eu-central-1:123456789012:parameter/x", "arn:aws:secretsmanager:x:12:secret:g"],
-        ),
-        (
-            "GenesysApiUrl",
-            ["http://127.0.0.1:8080", "https://api.example.com"],
-            ["api.example.com", "https://a.example.com/v2"],
-        ),
-        ("GenesysLoginUrl", ["http://127.0.0.1:8080"], ["ftp://example.com", "https://login.example.com/"]),
-        ("EnrichmentPolicy", ["best-effort", "required", "off"], ["", "on", "Off", "False"]),
-        ("MaxConcurrency", [2, 1000], [0, 1, 1001, "ten"]),
-        ("ReserveConcurrency", ["true"], ["True", "yes", ""]),
-        ("BatchSize", [1, 1000], [0, 1001]),
-        ("BatchWindowSeconds", [1, 300], [0, 301]),
-        ("MaxReceiveCount", [5, 100], [1, 4, 101]),
-        ("BackoffBaseSeconds", [1], [0, -1]),
-        ("BackoffCapSeconds", [1, 3600], [0, 43201]),
-        ("RetryBaseSeconds", [1], [0, -5]),
-        ("RetryCapSeconds", [1, 604800], [0]),
-        ("MaxRetries", [1, 8], [0, 9]),
-        ("MaxAgeHours", [1], [0]),
-        ("OutcomeTimeoutSeconds", [5, 604800], [0, 4]),
-        ("EventRetentionDays", [365, 3650], [30, 364]),
-        ("ArchiveRetentionDays", [30, 365], [29, 366]),
-        ("LogLevel", ["DEBUG", "ERROR"], ["debug", ""]),
-        ("LogRetentionDays", [1, 3653], [0, 2, 31]),
-        ("AlarmEmail", ["on-call@example.com"], ["on-call", "a b@example.com"]),
-        (
-            "KmsKeyArn",
-            ["arn:aws:kms:eu-central-1:123456789012:key/0a1b2c3d-0000-4000-8000-000000000000"],
-            ["alias/aws/sqs", "arn:aws:kms:eu-central-1:123456789012:alias/holdfast", "0a1b2c3d"],
-        ),
-        ("Architecture", ["arm64"], ["amd64", ""]),
-    ],
-)
-def test_a_parameter_takes_what_it_can_use_and_refuses_the_rest(name: str, right: list[Any], wrong: list[Any]) -> None:
+@pytest.mark.parametrize(("name", "accepted", "rejected"), VALUES, ids=[name for name, _, _ in VALUES])
+def test_a_parameter_accepts_valid_values_only(name: str, accepted: list[Any], rejected: list[Any]) -> None:
     parameter = template()["Parameters"][name]
-    assert [value for value in right if not accepts(parameter, value)] == []
-    assert [value for value in wrong if accepts(parameter, value)] == []
+    assert [value for value in [PARAMETERS[name], *accepted] if not accepts(parameter, value)] == []
+    assert [value for value in rejected if accepts(parameter, value)] == []
 
 
-def test_the_parameters_are_shown_in_groups_and_none_is_left_out() -> None:
+def test_every_parameter_is_in_a_group_of_the_console() -> None:
     groups = template()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
-    shown = [name for group in groups for name in group["Parameters"]]
-    assert sorted(shown) == sorted(PARAMETERS)
+    assert sorted(name for group in groups for name in group["Parameters"]) == sorted(PARAMETERS)
 
 
 def test_every_parameter_is_used() -> None:
@@ -197,12 +173,13 @@ def test_every_parameter_is_used() -> None:
         assert f'"Ref": "{name}"' in text or f"${{{name}}}" in text, name
 
 
-def test_the_resources_that_users_name_are_there() -> None:
+def test_the_resources_that_users_rely_on_exist() -> None:
     found = {name: one["Type"] for name, one in template()["Resources"].items()}
     assert LOGICAL_IDS.items() <= found.items()
 
 
-def test_an_event_source_keeps_its_name_because_another_name_would_be_another_mapping_that_begins_anew() -> None:
+def test_every_event_source_keeps_its_name() -> None:
+    """A new name is a new mapping, and a new mapping of the stream starts at the beginning again."""
     sources = {name: list(found["Events"]) for name, found in functions().items() if "Events" in found}
     assert sources == {
         "ProcessorFunction": ["Buffer"],
@@ -212,13 +189,13 @@ def test_an_event_source_keeps_its_name_because_another_name_would_be_another_ma
     }
 
 
-def test_the_outputs_are_those_of_the_contract_and_each_says_what_it_is() -> None:
+def test_every_output_keeps_its_name_and_has_a_description() -> None:
     outputs = template()["Outputs"]
     assert outputs.keys() == OUTPUTS
     assert all(output["Description"] for output in outputs.values())
 
 
-def test_all_eighteen_regions_of_genesys_cloud_can_be_chosen() -> None:
+def test_all_eighteen_genesys_cloud_regions_are_accepted() -> None:
     domains = template()["Parameters"]["GenesysDomain"]["AllowedValues"]
     assert len(domains) == len(set(domains)) == 18
 
@@ -226,59 +203,58 @@ def test_all_eighteen_regions_of_genesys_cloud_can_be_chosen() -> None:
 # ------------------------------------------------------------------ queues
 
 
-def test_a_message_stays_hidden_for_six_runs_of_its_function_and_the_longest_batch_window() -> None:
+def test_the_visibility_timeout_is_six_function_timeouts_plus_the_longest_batch_window() -> None:
     found = mappings("SQS")
     assert len(found) == 2
     for function, event in found:
         queue = properties(event["Queue"]["Fn::GetAtt"][0])
-        window = most(event.get("MaximumBatchingWindowInSeconds", 0))
+        window = largest(event.get("MaximumBatchingWindowInSeconds", 0))
         assert queue["VisibilityTimeout"] >= 6 * function["Timeout"] + window
 
 
-def test_an_event_is_tried_five_times_at_least_before_it_counts_as_dead() -> None:
+def test_an_event_is_received_at_least_five_times_before_it_becomes_a_dead_letter() -> None:
     redrive = properties("BufferQueue")["RedrivePolicy"]
     assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
     assert redrive["maxReceiveCount"] == {"Ref": "MaxReceiveCount"}
     assert template()["Parameters"]["MaxReceiveCount"]["MinValue"] >= 5
 
 
-def test_the_dead_letter_queue_sends_nothing_on() -> None:
+def test_the_dead_letter_queue_has_no_redrive_policy() -> None:
     assert "RedrivePolicy" not in properties("DeadLetterQueue")
 
 
-def test_both_queues_keep_a_message_as_long_as_sqs_can() -> None:
+def test_both_queues_keep_messages_for_the_longest_time_that_sqs_allows() -> None:
     for name, queue in resources("AWS::SQS::Queue").items():
         assert queue["Properties"]["MessageRetentionPeriod"] == FOURTEEN_DAYS, name
 
 
-def test_one_parameter_is_the_source_of_both_concurrency_settings() -> None:
+def test_reserved_and_maximum_concurrency_are_the_same_parameter() -> None:
     processor = functions()["ProcessorFunction"]
     assert processor["ReservedConcurrentExecutions"]["Fn::If"][1] == {"Ref": "MaxConcurrency"}
-    assert processor["Events"]["Buffer"]["Properties"]["ScalingConfig"]["MaximumConcurrency"] == {
-        "Ref": "MaxConcurrency"
-    }
+    mapping = processor["Events"]["Buffer"]["Properties"]
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "MaxConcurrency"}}
 
 
-def test_every_queue_mapping_is_bounded_and_reports_the_records_that_failed() -> None:
+def test_every_queue_mapping_limits_concurrency_and_reports_partial_failures() -> None:
     for _, event in mappings("SQS"):
         assert event["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         assert event["ScalingConfig"]["MaximumConcurrency"]
 
 
-def test_the_stream_mapping_starts_at_the_beginning_and_keeps_the_records_that_it_gives_up() -> None:
+def test_the_stream_mapping_starts_at_the_beginning_and_keeps_failed_records() -> None:
     ((_, event),) = mappings("DynamoDB")
     assert event["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert event["StartingPosition"] == "TRIM_HORIZON"
-    # Any other kind of destination gets metadata only, and the stream forgets the records after a day.
+    # A queue or topic would receive metadata only, and the stream deletes the records after 24 hours.
     assert event["DestinationConfig"]["OnFailure"]["Type"] == "S3"
 
 
-def test_only_the_reader_of_the_dead_letter_queue_is_let_through_loop_detection() -> None:
+def test_only_the_intake_is_exempt_from_loop_detection() -> None:
     allowed = {name for name, function in functions().items() if function.get("RecursiveLoop") == "Allow"}
     assert allowed == {"DeadLetterIntakeFunction"}
 
 
-def test_the_processor_keeps_time_to_report_out_of_its_time_out() -> None:
+def test_the_timeout_of_the_processor_leaves_time_to_report() -> None:
     reserve: float = importlib.import_module("processor.app").REPORT_SECONDS
     assert functions()["ProcessorFunction"]["Timeout"] > 2 * reserve
 
@@ -286,7 +262,7 @@ def test_the_processor_keeps_time_to_report_out_of_its_time_out() -> None:
 # ------------------------------------------------------------------ rules
 
 
-def test_what_eventbridge_cannot_deliver_goes_to_a_queue_after_retries_that_are_written_down() -> None:
+def test_every_eventbridge_target_has_a_dead_letter_queue_and_an_explicit_retry_policy() -> None:
     targets = [target for rule in resources("AWS::Events::Rule").values() for target in rule["Properties"]["Targets"]]
     schedules = [event for kind in ("Schedule", "EventBridgeRule", "ScheduleV2") for _, event in mappings(kind)]
     assert targets
@@ -296,7 +272,7 @@ def test_what_eventbridge_cannot_deliver_goes_to_a_queue_after_retries_that_are_
         assert one["RetryPolicy"].keys() == {"MaximumRetryAttempts", "MaximumEventAgeInSeconds"}
 
 
-def test_the_rule_takes_what_genesys_sends_and_waits_for_its_permissions() -> None:
+def test_the_rule_matches_genesys_events_and_depends_on_the_queue_policies() -> None:
     rule = template()["Resources"]["EventRule"]
     assert rule["Properties"]["EventPattern"]["source"] == [
         {"prefix": "aws.partner/genesys.com"},
@@ -305,7 +281,7 @@ def test_the_rule_takes_what_genesys_sends_and_waits_for_its_permissions() -> No
     assert {"BufferQueuePolicy", "DeadLetterQueuePolicy"} <= set(rule["DependsOn"])
 
 
-def test_a_bus_that_the_stack_does_not_own_is_never_created_or_deleted_by_it() -> None:
+def test_an_existing_bus_is_never_created_or_deleted_by_the_stack() -> None:
     buses = resources("AWS::Events::EventBus")
     assert buses.keys() == {"EventBus", "EnrichedBus"}
     assert buses["EventBus"]["Condition"] == "CreateBus"
@@ -313,60 +289,52 @@ def test_a_bus_that_the_stack_does_not_own_is_never_created_or_deleted_by_it() -
 
 
 @pytest.mark.parametrize("name", ["BufferQueuePolicy", "DeadLetterQueuePolicy"])
-def test_only_this_stacks_rules_may_send_through_eventbridge(name: str) -> None:
-    allowed = [one for one in properties(name)["PolicyDocument"]["Statement"] if one["Effect"] == "Allow"]
-    assert len(allowed) == 1
-    assert allowed[0]["Principal"] == {"Service": "events.amazonaws.com"}
-    rules = [
-        text if isinstance(text, str) else text[0] for text in values(allowed[0]["Condition"]["ArnLike"], "Fn::Sub")
-    ]
+def test_only_rules_of_this_stack_may_send_to_a_queue(name: str) -> None:
+    (allowed,) = [one for one in properties(name)["PolicyDocument"]["Statement"] if one["Effect"] == "Allow"]
+    assert allowed["Principal"] == {"Service": "events.amazonaws.com"}
+    rules = [text if isinstance(text, str) else text[0] for text in values(allowed["Condition"]["ArnLike"], "Fn::Sub")]
     head = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/"
-    # The second is a rule on the bus named default, whose ARN leaves the bus out.
+    # The second is a rule on the default bus, whose ARN does not contain the bus.
     assert rules == [f"{head}${{Bus}}/${{AWS::StackName}}-*", f"{head}${{AWS::StackName}}-*"]
 
 
 # ------------------------------------------------------------------ data
 
 
-@pytest.mark.parametrize("own_key", [False, True])
-def test_everything_that_holds_data_is_encrypted_with_the_own_key_where_there_is_one(own_key: bool) -> None:
-    def key(logical_id: str, *path: str) -> Any:
-        node: Any = decided(properties(logical_id), HasKmsKey=own_key)
-        for name in path:
-            node = node[name] if isinstance(node, list) else node.get(name)
-        return node
+@pytest.mark.parametrize("has_key", [False, True])
+def test_all_data_is_encrypted_and_with_the_customer_managed_key_if_there_is_one(has_key: bool) -> None:
+    def found(kind: str) -> dict[str, Any]:
+        return {name: decided(one["Properties"], HasKmsKey=has_key) for name, one in resources(kind).items()}
 
-    own = {"Ref": "KmsKeyArn"} if own_key else None
-    for name in resources("AWS::SQS::Queue"):
-        assert (key(name, "KmsMasterKeyId"), key(name, "SqsManagedSseEnabled")) == (own, None if own_key else True), (
-            name
-        )
-    for name in resources("AWS::DynamoDB::Table"):
-        assert key(name, "SSESpecification", "SSEEnabled") is True, name
-        assert key(name, "SSESpecification", "KMSMasterKeyId") == own, name
-    for name in resources("AWS::S3::Bucket"):
-        (rule,) = key(name, "BucketEncryption", "ServerSideEncryptionConfiguration")
-        assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == ("aws:kms" if own_key else "AES256"), name
-        assert rule["ServerSideEncryptionByDefault"].get("KMSMasterKeyID") == own, name
-    for name in resources("AWS::SNS::Topic"):
-        assert key(name, "KmsMasterKeyId") == own, name
-    for name in resources("AWS::Logs::LogGroup"):
-        assert key(name, "KmsKeyId") == own, name
-    assert decided(template()["Globals"], HasKmsKey=own_key)["Function"].get("KmsKeyArn") == own
+    key = {"Ref": "KmsKeyArn"} if has_key else None
+    for name, queue in found("AWS::SQS::Queue").items():
+        sse = (queue.get("KmsMasterKeyId"), queue.get("SqsManagedSseEnabled"))
+        assert sse == (key, None if has_key else True), name
+    for name, table in found("AWS::DynamoDB::Table").items():
+        sse = table["SSESpecification"]
+        assert (sse["SSEEnabled"], sse.get("KMSMasterKeyId")) == (True, key), name
+    for name, bucket in found("AWS::S3::Bucket").items():
+        (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        sse = rule["ServerSideEncryptionByDefault"]
+        assert (sse["SSEAlgorithm"], sse.get("KMSMasterKeyID")) == ("aws:kms" if has_key else "AES256", key), name
+    assert {topic.get("KmsMasterKeyId") == key for topic in found("AWS::SNS::Topic").values()} == {True}
+    assert {group.get("KmsKeyId") == key for group in found("AWS::Logs::LogGroup").values()} == {True}
+    assert decided(template()["Globals"], HasKmsKey=has_key)["Function"].get("KmsKeyArn") == key
 
 
-def test_no_key_is_used_with_which_eventbridge_or_an_alarm_would_fail_silently() -> None:
+def test_no_queue_or_topic_uses_an_aws_managed_key() -> None:
+    """EventBridge and CloudWatch may not use those keys, so deliveries would fail silently."""
     assert not re.search(r"alias/aws/(sqs|sns)", TEMPLATE.read_text())
 
 
-def test_everything_that_holds_data_outlives_the_stack() -> None:
+def test_all_data_outlives_the_stack() -> None:
     for kind in DATA:
         for name, found in resources(kind).items():
             assert (found["DeletionPolicy"], found["UpdateReplacePolicy"]) == ("Retain", "Retain"), name
 
 
 @pytest.mark.parametrize("kind", DATA)
-def test_no_parameter_reaches_a_property_whose_change_would_replace_data(kind: str) -> None:
+def test_no_parameter_can_replace_a_resource_with_data(kind: str) -> None:
     schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", kind).schema
     fixed = schema["createOnlyProperties"] + schema.get("conditionalCreateOnlyProperties", [])
     assert fixed
@@ -374,36 +342,35 @@ def test_no_parameter_reaches_a_property_whose_change_would_replace_data(kind: s
         for path in fixed:
             text = json.dumps(found["Properties"].get(path.removeprefix("/properties/")))
             assert not re.search(r'"(Ref|Fn::\w+)":', text), f"{name}{path}"
-            assert not path.endswith("Name") or text == "null", (
-                f"{name}: a name cannot be kept when it has to be replaced"
-            )
+            # CloudFormation cannot replace a resource that has an explicit name.
+            assert not path.endswith("Name") or text == "null", name
 
 
-def test_the_tables_can_be_restored_to_any_second() -> None:
+def test_every_table_has_point_in_time_recovery() -> None:
     for name, table in resources("AWS::DynamoDB::Table").items():
         assert table["Properties"]["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] is True, name
 
 
-def test_the_bucket_is_closed_to_the_public_and_to_plain_http() -> None:
+def test_nothing_is_public_or_reachable_without_tls() -> None:
     assert all(properties("ArchiveBucket")["PublicAccessBlockConfiguration"].values())
     for name in ("ArchiveBucketPolicy", "BufferQueuePolicy", "DeadLetterQueuePolicy"):
         denied = [one for one in properties(name)["PolicyDocument"]["Statement"] if one["Effect"] == "Deny"]
         assert denied[0]["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}, name
 
 
-def test_evidence_never_expires() -> None:
+def test_snapshots_never_expire() -> None:
     for rule in properties("ArchiveBucket")["LifecycleConfiguration"]["Rules"]:
         if "ExpirationInDays" in rule or "ExpirationDate" in rule or "Transitions" in rule:
             assert rule["Prefix"] == "archive/"
         assert not rule.get("Prefix", "").startswith("dead-letters")
 
 
-def test_a_replay_finds_its_event_because_events_are_kept_as_long_as_any_archived_letter() -> None:
+def test_events_are_kept_at_least_as_long_as_archived_letters() -> None:
     parameters = template()["Parameters"]
     assert parameters["EventRetentionDays"]["MinValue"] >= parameters["ArchiveRetentionDays"]["MaxValue"]
 
 
-def test_an_event_is_remembered_for_longer_than_triage_can_take() -> None:
+def test_events_are_kept_longer_than_triage_can_last() -> None:
     parameters = template()["Parameters"]
     assert parameters["EventRetentionDays"]["MinValue"] * 24 > parameters["MaxAgeHours"]["MaxValue"]
 
@@ -411,13 +378,13 @@ def test_an_event_is_remembered_for_longer_than_triage_can_take() -> None:
 # ------------------------------------------------------------------ functions
 
 
-def test_every_function_is_found_by_its_folder() -> None:
+def test_every_function_has_a_folder_with_its_handler() -> None:
     for folder, name in FUNCTION_IDS.items():
         assert functions()[name]["Handler"] == f"{folder}.app.lambda_handler"
     assert functions().keys() == set(FUNCTION_IDS.values())
 
 
-def test_every_function_is_built_once_for_one_runtime_without_that_python_on_the_host() -> None:
+def test_every_function_shares_one_build_that_needs_no_python_3_13_on_the_host() -> None:
     for name, found in resources("AWS::Serverless::Function").items():
         assert found["Metadata"]["BuildMethod"] == "python-uv", name
     for name, function in functions().items():
@@ -426,7 +393,7 @@ def test_every_function_is_built_once_for_one_runtime_without_that_python_on_the
         assert function["Architectures"] == [{"Ref": "Architecture"}], name
 
 
-def test_every_function_has_a_log_group_with_a_retention_and_a_role_of_its_own() -> None:
+def test_every_function_has_its_own_role_and_its_own_log_group_with_a_retention() -> None:
     groups = [function["LoggingConfig"]["LogGroup"]["Ref"] for function in functions().values()]
     roles = [function["Role"]["Fn::GetAtt"][0] for function in functions().values()]
     assert len(set(groups)) == len(set(roles)) == len(functions())
@@ -438,33 +405,24 @@ def test_every_function_has_a_log_group_with_a_retention_and_a_role_of_its_own()
 
 
 @pytest.mark.parametrize("folder", FUNCTION_IDS)
-def test_a_function_is_given_exactly_the_environment_that_it_reads(folder: str) -> None:
+def test_a_function_gets_exactly_the_variables_that_it_reads_and_the_defaults_are_valid(folder: str) -> None:
     module = importlib.import_module(f"{folder}.app")
     (kind,) = [
         found
         for found in vars(module).values()
         if isinstance(found, type) and issubclass(found, Settings) and found is not Settings
     ]
-    given = functions()[FUNCTION_IDS[folder]]["Environment"]["Variables"]
-    ours = {name for name in given if not name.startswith("POWERTOOLS_")}
+    variables = functions()[FUNCTION_IDS[folder]]["Environment"]["Variables"]
+    assert variables["POWERTOOLS_SERVICE_NAME"] == folder.replace("_", "-")
+    ours = {name for name in variables if not name.startswith("POWERTOOLS_")}
     assert ours == {field.name.upper() for field in fields(kind)}
-    assert given["POWERTOOLS_SERVICE_NAME"] == folder.replace("_", "-")
-
-
-@pytest.mark.parametrize("folder", FUNCTION_IDS)
-def test_a_functions_settings_can_be_read_from_the_defaults_of_the_template(folder: str) -> None:
-    module = importlib.import_module(f"{folder}.app")
-    (kind,) = [
-        v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Settings) and v is not Settings
-    ]
-    given = functions()[FUNCTION_IDS[folder]]["Environment"]["Variables"]
-    settings = kind.from_env({name: _deployed(value) for name, value in given.items()})
+    settings = kind.from_env({name: _deployed(variables[name]) for name in ours})
     for field in fields(settings):
         assert field.default is not MISSING or getattr(settings, field.name) != ""
 
 
 def _deployed(value: Any) -> str:
-    """What a deployment with all defaults puts: a parameter's default, or the name of a resource."""
+    """The value in a deployment with all defaults: the default of a parameter, or the logical id of a resource."""
     if not isinstance(value, dict):
         return str(value)
     return str(PARAMETERS.get(value["Ref"], value["Ref"]))
@@ -473,42 +431,37 @@ def _deployed(value: Any) -> str:
 # ------------------------------------------------------------------ permissions
 
 
-def test_no_permission_is_for_more_actions_than_it_names() -> None:
+def test_no_action_contains_a_wildcard() -> None:
     for name, statement in statements():
         for action in as_list(statement["Action"]):
-            assert "*" not in action, f"{name}: {action}"
             assert re.fullmatch(r"[a-z0-9-]+:[A-Za-z]+", action), f"{name}: {action}"
 
 
-def test_a_permission_for_every_resource_is_one_that_knows_no_resource() -> None:
-    for name, statement in statements():
-        if "*" in as_list(statement["Resource"]):
-            assert set(as_list(statement["Action"])) <= WITHOUT_RESOURCE_TYPE, name
+def test_only_actions_without_a_resource_type_are_allowed_on_every_resource_and_each_with_a_comment() -> None:
+    wide = [(name, one) for name, one in statements() if "*" in as_list(one["Resource"])]
+    for name, statement in wide:
+        assert set(as_list(statement["Action"])) <= WITHOUT_RESOURCE_TYPE, name
+    explained = re.findall(
+        r"^ *# AWS defines no resource type.*\n.*Resource: \"\*\"", TEMPLATE.read_text(), re.MULTILINE
+    )
+    assert len(explained) == len(wide)
 
 
-def test_every_permission_for_every_resource_says_why() -> None:
-    lines = TEMPLATE.read_text().splitlines()
-    found = [number for number, line in enumerate(lines) if re.search(r"Resource:.*[\"']\*[\"']", line)]
-    wide = [one for _, one in statements() if "*" in as_list(one["Resource"])]
-    assert len(found) == len(wide)
-    for number in found:
-        assert "#" in lines[number] or "#" in lines[number - 1], lines[number - 1]
-
-
-def test_no_role_is_given_a_policy_that_somebody_else_may_widen() -> None:
+def test_no_role_has_a_managed_policy() -> None:
+    """AWS can extend a managed policy at any time."""
     for name, role in resources("AWS::IAM::Role").items():
         assert "ManagedPolicyArns" not in role["Properties"], name
     for name, function in functions().items():
         assert "Policies" not in function, name
 
 
-def test_every_role_is_taken_by_the_one_service_that_needs_it() -> None:
+def test_every_role_is_assumed_by_lambda_or_step_functions_only() -> None:
     for name, role in resources("AWS::IAM::Role").items():
         (statement,) = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
         assert statement["Principal"]["Service"] in {"lambda.amazonaws.com", "states.amazonaws.com"}, name
 
 
-def test_the_template_names_no_partition_no_region_and_no_account() -> None:
+def test_the_template_contains_no_partition_region_or_account() -> None:
     code = "\n".join(line.partition(" #")[0] for line in TEMPLATE.read_text().splitlines())
     assert "arn:aws" not in code
     without_lists = re.sub(r"AllowedValues:(\n      - .*)+", "", code)
@@ -518,68 +471,7 @@ def test_the_template_names_no_partition_no_region_and_no_account() -> None:
     assert ".console.aws.amazon.com" not in code
 
 
-# ------------------------------------------------------------------ what CloudFormation gets
-
-
-@pytest.fixture(scope="module")
-def transformed() -> Mapping[str, Any]:
-    """The template after the SAM transform, as CloudFormation deploys it. Nothing is called."""
-    body = template()
-    body["Globals"]["Function"]["CodeUri"] = "s3://a-bucket/code.zip"
-    for found in body["Resources"].values():
-        if found["Type"] == "AWS::Serverless::StateMachine":
-            found["Properties"]["DefinitionUri"] = "s3://a-bucket/definition.json"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        translated: Mapping[str, Any] = Translator({}, Parser()).translate(body, {})
-    return translated
-
-
-def _needs(node: Any, known: frozenset[str]) -> Iterator[str]:
-    """The resources that a node refers to."""
-    if isinstance(node, list):
-        for child in node:
-            yield from _needs(child, known)
-    elif isinstance(node, dict):
-        for key, value in node.items():
-            if key == "Ref":
-                yield value
-            elif key == "Fn::GetAtt":
-                yield value[0] if isinstance(value, list) else value.split(".")[0]
-            elif key == "Fn::Sub":
-                text, own = (value[0], value[1]) if isinstance(value, list) else (value, {})
-                yield from (name.split(".")[0] for name in re.findall(r"\$\{([\w.]+)\}", text) if name not in own)
-                yield from _needs(own, known)
-            elif key == "DependsOn":
-                yield from as_list(value)
-            else:
-                yield from _needs(value, known)
-
-
-def test_nothing_waits_for_itself(transformed: Mapping[str, Any]) -> None:
-    known = frozenset(transformed["Resources"])
-    waiting = {name: set(_needs(found, known)) & known for name, found in transformed["Resources"].items()}
-    assert len(waiting) > len(template()["Resources"])
-    while ready := {name for name, needs in waiting.items() if not needs}:
-        waiting = {name: needs - ready for name, needs in waiting.items() if name not in ready}
-    assert waiting == {}
-
-
-def test_everything_that_is_referred_to_exists(transformed: Mapping[str, Any]) -> None:
-    known = frozenset(transformed["Resources"])
-    named = {target for found in transformed["Resources"].values() for target in _needs(found, known)}
-    assert {name for name in named if not name.startswith("AWS::")} <= known | PARAMETERS.keys()
-
-
-def test_every_functions_permissions_are_there_before_events_come(transformed: Mapping[str, Any]) -> None:
-    sources = [one for one in transformed["Resources"].values() if one["Type"] == "AWS::Lambda::EventSourceMapping"]
-    assert len(sources) == 3
-    for source in sources:
-        function = transformed["Resources"][source["Properties"]["FunctionName"]["Ref"]]
-        assert function["Properties"]["Role"]["Fn::GetAtt"]
-
-
-def test_the_triage_machine_may_call_exactly_the_functions_behind_its_states() -> None:
+def test_a_state_machine_may_invoke_exactly_the_functions_of_its_states() -> None:
     for machine, role in (("TriageStateMachine", "TriageMachineRole"), ("ReplayStateMachine", "ReplayMachineRole")):
         substitutions = properties(machine)["DefinitionSubstitutions"]
         called = [value for name, value in substitutions.items() if name.endswith("FunctionArn")]
