@@ -1,4 +1,4 @@
-"""What the documents say is so: links lead somewhere, commands are shell, files are there, the picture is the template."""
+"""The documents: links and paths exist, commands are shell, make targets exist, and the README's chart is the template."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
 from local.docs_check import PAGES, blocks, fenced
 from tests.contract.project import FUNCTIONS, ROOT, machine, resources, template, values
 
-#: Where a document may start a path.
+#: Paths in the documents are relative to one of these.
 ROOTS = (ROOT, FUNCTIONS, FUNCTIONS / "holdfast")
 MAPPINGS = {"SQS": "Queue", "DynamoDB": "Stream"}
 BUS = "EventBridge bus"
 
 
-def named(path: Path) -> str:
+def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
@@ -32,73 +32,72 @@ def prose(page: Path) -> str:
 
 @cache
 def anchors(page: Path) -> set[str]:
-    """The anchors that GitHub gives to a page's headings."""
+    """The anchors that GitHub creates for the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     texts = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading) for heading in headings]
     return {re.sub(r"[^\w\- ]", "", text.lower()).strip().replace(" ", "-") for text in texts}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
-def test_every_link_inside_the_repository_leads_to_a_file_and_a_heading_that_exist(page: Path) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_every_link_inside_the_repository_leads_to_an_existing_file_and_heading(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"", prose(page)):
         path, _, anchor = "".join(target).partition("#")
         if re.match(r"[a-z]+:", path):
             continue
         found = (page.parent / path).resolve() if path else page
-        assert found.exists(), f"{path} is not there"
+        assert found.exists(), f"{path} does not exist"
         assert found.is_relative_to(ROOT)
         assert not anchor or anchor in anchors(found), f"{path} has no heading #{anchor}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
+@pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_every_file_of_code_that_a_page_names_exists(page: Path) -> None:
     for path in re.findall(r"`([\w.-]+/[\w./-]+\.(?:py|yaml|toml|asl\.json))`", prose(page)):
         assert any((root / path).exists() for root in ROOTS), path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
-def test_every_block_of_commands_is_shell(page: Path) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_every_block_of_commands_is_valid_shell(page: Path) -> None:
     for block in blocks(page):
-        done = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True, check=False)  # noqa: S607 - the shell that the documents are written for
+        done = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True, check=False)  # noqa: S607 - readers run them in bash too
         assert done.returncode == 0, f"line {block.line}: {done.stderr}"
 
 
-def test_every_target_that_a_page_names_is_in_the_makefile() -> None:
+def test_every_make_target_that_a_page_names_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
         for target in re.findall(r"^ *make ([a-z-]+)|`make ([a-z-]+)", page.read_text(), re.MULTILINE):
-            assert "".join(target) in targets, f"{named(page)}: make {''.join(target)}"
+            assert "".join(target) in targets, f"{relative(page)}: make {''.join(target)}"
 
 
-# -- the picture ---------------------------------------------------------------------------------------------------
+# -- the flow chart of the README ------------------------------------------------------------------------------------
 
 Edge = tuple[str, str]
 
 
-def picture() -> dict[Edge, str]:
-    """The README's flow chart: edges between what the nodes say, with the edges' labels."""
-    (chart,) = fenced(ROOT / "README.md", "mermaid")
+def chart() -> dict[Edge, str]:
+    """Edges between the titles of the nodes, with their labels."""
+    (block,) = fenced(ROOT / "README.md", "mermaid")
     node = r"(\w+)(?:[\[({]+([^\])}]+)[\])}]+)?"
     arrow = r" (?:-->|-\.->|-- (.+?) -->|-\. (.+?) \.->) "
-    explanation: dict[str, str] = {}
+    titles: dict[str, str] = {}
     edges: dict[Edge, str] = {}
-    for line in chart.text.splitlines()[1:]:
+    for line in block.text.splitlines()[1:]:
         parts = re.split(arrow, line.strip())
         keys = []
         for part in parts[::3]:
             found = re.fullmatch(node, part)
-            assert found, f"no node: {part}"
+            assert found, f"not a node: {part}"
             if found[2]:
-                explanation[found[1]] = found[2].partition("<br/>")[0]
+                titles[found[1]] = found[2].partition("<br/>")[0]
             keys.append(found[1])
         for number, (source, target) in enumerate(pairwise(keys)):
-            label = parts[3 * number + 1] or parts[3 * number + 2] or ""
-            edges[source, target] = label
-    return {(explanation[source], explanation[target]): label for (source, target), label in edges.items()}
+            edges[source, target] = parts[3 * number + 1] or parts[3 * number + 2] or ""
+    return {(titles[source], titles[target]): label for (source, target), label in edges.items()}
 
 
 def references(node: Any) -> set[str]:
-    """Logical ids that a part of the template names, whatever the intrinsic."""
+    """Logical ids that a part of the template refers to, with any intrinsic function."""
     texts = {text for key in ("Ref", "Fn::GetAtt", "Fn::Sub") for value in values(node, key) for text in _flat(value)}
     return {word for text in texts for word in re.findall(r"\w+", text)} & template()["Resources"].keys()
 
@@ -112,7 +111,7 @@ def _flat(value: Any) -> Iterator[str]:
 
 
 def required() -> set[Edge]:
-    """What the template moves from one resource to the next by itself: the rule, the mappings, the redrive policies."""
+    """The edges that AWS follows by itself: the targets of the rule, event source mappings, redrive policies."""
     found: set[Edge] = set()
     for rule in resources("AWS::Events::Rule").values():
         for target in rule["Properties"]["Targets"]:
@@ -127,35 +126,40 @@ def required() -> set[Edge]:
     return found
 
 
+def used_by(name: str) -> set[str]:
+    """The resources that the properties and the role of a resource refer to."""
+    properties = template()["Resources"][name]["Properties"]
+    role = references(properties.get("Role", {}))
+    return (references(properties) | {other for one in role for other in used_by(one)}) - {name}
+
+
 def reaches(source: str, target: str) -> bool:
-    """Whether the source names the target, itself or by a function that it invokes; or the target reads the source."""
-    everything = template()["Resources"]
-    own = references(everything[source]["Properties"]) - {source}
-    functions = {name for name in own if everything[name]["Type"] == "AWS::Serverless::Function"}
-    by_functions = {name for function in functions for name in references(everything[function]["Properties"])}
-    return target in own | by_functions or source in references(everything[target]["Properties"])
+    """Whether the source refers to the target, itself or by a function that it invokes; or the target reads from it."""
+    functions = {name for name in used_by(source) if name in resources("AWS::Serverless::Function")}
+    by_functions = {name for function in functions for name in used_by(function)}
+    return target in used_by(source) | by_functions or source in references(template()["Resources"][target])
 
 
-def test_every_resource_in_the_picture_is_in_the_template() -> None:
-    shown = {name for edge in picture() for name in edge}
+def test_every_resource_in_the_chart_is_in_the_template() -> None:
+    shown = {name for edge in chart() for name in edge}
     assert {name for name in shown if " " not in name} <= template()["Resources"].keys()
 
 
-def test_the_picture_shows_the_rule_every_mapping_and_every_redrive_policy() -> None:
-    assert required() <= picture().keys()
+def test_the_chart_shows_the_rule_every_mapping_and_every_redrive_policy() -> None:
+    assert required() <= chart().keys()
     assert len(required()) >= 5
 
 
 def test_every_arrow_between_two_resources_is_in_the_template() -> None:
     known = template()["Resources"].keys()
-    for source, target in picture():
+    for source, target in chart():
         if {source, target} <= known:
             assert reaches(source, target), f"{source} --> {target}"
     assert not reaches("FanOutFunction", "DeadLetterQueue")
 
 
-def test_what_a_state_machine_does_in_the_picture_is_a_state_of_its_definition() -> None:
+def test_the_labels_of_arrows_from_triage_are_states_of_its_definition() -> None:
     states = {name.lower() for name in machine("triage")["States"]}
-    labels = {label for (source, _), label in picture().items() if source == "TriageStateMachine" and label}
+    labels = {label for (source, _), label in chart().items() if source == "TriageStateMachine" and label}
     assert labels
     assert labels <= states
