@@ -1,7 +1,7 @@
-"""Amazon States Language as far as the two definitions use it: their graph, and a walk through it.
+"""The graph of a state machine definition, and a model that executes it.
 
-The walk is a model, not Step Functions: it evaluates JSONata with the library that the local engine uses, runs Task,
-Choice, Wait and Succeed, and never retries. The integration tests run the same definitions on the engine.
+The model evaluates JSONata with the library of the local engine. It supports Task, Choice, Wait and Succeed, and never
+retries. The integration tests run the same definitions on the engine.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ EXECUTION = "arn:aws:states:us-east-1:123456789012:execution:triage:acd-start-01
 
 @dataclass(frozen=True)
 class Level:
-    """States that can see each other: a machine's own, or those inside a Map."""
+    """The states of a machine, or those inside one of its Maps."""
 
     where: str
     start: str
     states: Mapping[str, Mapping[str, Any]]
 
     def edges(self, name: str) -> Iterator[str]:
-        """Where a state can lead to."""
+        """The states that can come next."""
         state = self.states[name]
         candidates = [state, *state.get("Choices", []), *state.get("Catch", [])]
         yield from (one["Next"] for one in candidates if "Next" in one)
@@ -33,7 +33,7 @@ class Level:
             yield state["Default"]
 
     def reachable(self, start: str) -> set[str]:
-        """All states that can follow."""
+        """The state and all states that can follow it."""
         seen: set[str] = set()
         pending = [start]
         while pending:
@@ -44,12 +44,12 @@ class Level:
         return seen
 
     def ends(self, name: str) -> bool:
-        """Whether an execution can end at this state on purpose."""
+        """Whether an execution can end in this state."""
         return self.states[name]["Type"] in {"Succeed", "Fail"} or self.states[name].get("End") is True
 
 
 def levels(definition: Mapping[str, Any], where: str = "machine") -> Iterator[Level]:
-    """The machine's own states, and those inside its Maps and Parallels."""
+    """The states of a machine, then those inside its Maps and Parallels."""
     yield Level(where, definition["StartAt"], definition["States"])
     for name, state in definition["States"].items():
         for inner in [*state.get("Branches", []), state.get("ItemProcessor")]:
@@ -58,7 +58,7 @@ def levels(definition: Mapping[str, Any], where: str = "machine") -> Iterator[Le
 
 
 def evaluate(template: Any, states: Mapping[str, Any], rng: float = 0.5) -> Any:
-    """Evaluate a field as Step Functions does: text in ``{% %}`` is JSONata, everything else stands for itself."""
+    """Evaluate a field as Step Functions does: text in ``{% %}`` is JSONata, everything else is a constant."""
     if isinstance(template, dict):
         return {name: evaluate(value, states, rng) for name, value in template.items()}
     if isinstance(template, list):
@@ -72,7 +72,7 @@ def evaluate(template: Any, states: Mapping[str, Any], rng: float = 0.5) -> Any:
 
 
 class TaskFailed(Exception):
-    """A task's answer in a walk: the error that Step Functions sees."""
+    """A task failed with this error name and cause."""
 
     def __init__(self, error: str, cause: str = "") -> None:
         super().__init__(error)
@@ -82,7 +82,7 @@ class TaskFailed(Exception):
 
 @dataclass
 class Walk:
-    """One execution: the names of the states that it entered, and its output."""
+    """One execution: the states that it entered and their inputs."""
 
     definition: Mapping[str, Any]
     answer: Callable[[str, Any], Any]
@@ -91,14 +91,14 @@ class Walk:
     inputs: list[Any] = field(default_factory=list)
 
     def run(self, data: Any) -> Any:
-        """Walk from the start to an end; ``answer(state, payload)`` plays the functions, or raises TaskFailed."""
+        """Execute the machine and return its output; ``answer(state, payload)`` stands in for the functions."""
         name: str | None = self.definition["StartAt"]
         while name:
             name, data = self.advance(name, data)
         return data
 
     def advance(self, name: str, data: Any) -> tuple[str | None, Any]:
-        """Enter one state, and answer the next one (``None`` at the end) with its input."""
+        """Execute one state; return the next state (``None`` at the end) and its input."""
         self.entered.append(name)
         self.inputs.append(data)
         state = self.definition["States"][name]

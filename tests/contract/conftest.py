@@ -1,4 +1,4 @@
-"""Shows what the contract tests measured."""
+"""Prints the confusion matrix of the corpus after the tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from tests.contract.confusion import MATRIX, told
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the confusion matrix wherever the corpus was judged."""
     matrix = config.stash.get(MATRIX, None)
     if matrix:
         terminalreporter.section("the corpus of dead letters: expected (rows) against found (columns)")

@@ -1,4 +1,4 @@
-"""What CloudFormation would say to a value of a parameter."""
+"""Whether CloudFormation accepts a value of a parameter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def accepts(parameter: Mapping[str, Any], value: Any) -> bool:
-    """Evaluate the constraints of one parameter as CloudFormation does: patterns have to match the whole value."""
+    """Evaluate the constraints as CloudFormation does: a pattern must match the whole value."""
     text = str(value)
     if parameter["Type"] == "Number":
         if not re.fullmatch(r"-?\d+(\.\d+)?", text):

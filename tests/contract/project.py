@@ -1,4 +1,4 @@
-"""Where the project's files are, and how the contract tests read them."""
+"""The files of the project, and functions that read them for the contract tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EVENTS = ROOT / "events"
 TEMPLATE = ROOT / "template.yaml"
 MACHINES = {name: ROOT / "statemachine" / f"{name}.asl.json" for name in ("triage", "replay")}
 NO_VALUE = {"Ref": "AWS::NoValue"}
-#: Each function's folder → its logical id.
+#: Folder of each function: its logical id.
 FUNCTION_IDS = {
     "processor": "ProcessorFunction",
     "fan_out": "FanOutFunction",
@@ -28,7 +28,7 @@ FUNCTION_IDS = {
     "evidence_sweep": "EvidenceSweepFunction",
     "replay": "ReplayFunction",
 }
-#: What a deployment could put for each substitution of the definitions.
+#: A possible value for each substitution of the definitions.
 SAMPLES = {
     "Partition": "aws",
     "ClassifyFunctionArn": "arn:aws:lambda:us-east-1:123456789012:function:classify",
@@ -45,7 +45,7 @@ SAMPLES = {
 
 
 def template() -> dict[str, Any]:
-    """A fresh copy of the template; short forms of intrinsics stand as their long forms."""
+    """A fresh copy of the template, with the long forms of intrinsic functions."""
     parsed: dict[str, Any] = json.loads(_template_as_json())
     return parsed
 
@@ -56,7 +56,7 @@ def _template_as_json() -> str:
 
 
 def resources(kind: str) -> dict[str, dict[str, Any]]:
-    """The template's resources of one type."""
+    """The resources of one type."""
     return {name: found for name, found in template()["Resources"].items() if found["Type"] == kind}
 
 
@@ -77,7 +77,7 @@ def functions() -> dict[str, dict[str, Any]]:
 
 
 def decided(node: Any, **conditions: bool) -> Any:
-    """A part of the template as these conditions decide it; other conditions stay undecided."""
+    """A part of the template with these conditions evaluated, and all others left as they are."""
     if isinstance(node, list):
         return [one for one in (decided(child, **conditions) for child in node) if one != NO_VALUE]
     if not isinstance(node, dict):
@@ -89,7 +89,7 @@ def decided(node: Any, **conditions: bool) -> Any:
 
 
 def machine_text(name: str, samples: dict[str, str] | None = None) -> str:
-    """A definition with its substitutions made."""
+    """The text of a definition after its substitutions."""
     text = MACHINES[name].read_text()
     for key, value in (SAMPLES | (samples or {})).items():
         text = text.replace(f"${{{key}}}", value)
@@ -97,19 +97,19 @@ def machine_text(name: str, samples: dict[str, str] | None = None) -> str:
 
 
 def machine(name: str, samples: dict[str, str] | None = None) -> dict[str, Any]:
-    """A parsed definition with its substitutions made."""
+    """A definition after its substitutions."""
     parsed: dict[str, Any] = json.loads(machine_text(name, samples))
     return parsed
 
 
 def fixtures(*folders: str) -> list[Path]:
-    """The fixtures in these folders of events/, or all of them; not what is expected of them."""
+    """The fixtures in these folders of events/, or all of them, without the expected results."""
     found = sorted(EVENTS.glob("*/*.json"))
     return [path for path in found if not folders or path.parent.name in folders]
 
 
 def values(node: Any, key: str) -> Iterator[Any]:
-    """Every value that stands under a key, at any depth."""
+    """Every value of a key, at any depth."""
     if isinstance(node, dict):
         for name, child in node.items():
             if name == key:

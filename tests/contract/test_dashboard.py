@@ -1,4 +1,4 @@
-"""The dashboard and the saved queries: four questions in their order, and nothing asked that nobody answers."""
+"""The dashboard and the saved queries use metrics and log fields that the functions write."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ QUESTIONS = ["Is anything lost?", "Are we keeping up?", "What fails, and why?", 
 
 
 def dashboard() -> dict[str, Any]:
-    """The body as CloudWatch gets it; each substitution stands as its own name, numbers as one."""
+    """The body of the dashboard. A substitution is replaced by its name, or by 1 for a number."""
     text, _ = properties("Dashboard")["DashboardBody"]["Fn::Sub"]
     parsed: dict[str, Any] = json.loads(re.sub(r"\$\{(!?)([^}]+)\}", _substituted, text))
     return parsed
@@ -29,12 +29,12 @@ def widgets(kind: str) -> list[dict[str, Any]]:
     return [widget for widget in dashboard()["widgets"] if widget["type"] == kind]
 
 
-def test_the_dashboard_answers_the_four_questions_in_their_order() -> None:
-    asked = [(widget["y"], widget["properties"]["markdown"].lstrip("# ")) for widget in widgets("text")]
-    assert [text for _, text in sorted(asked)] == QUESTIONS
+def test_the_dashboard_has_the_four_questions_in_order() -> None:
+    headings = [(widget["y"], widget["properties"]["markdown"].lstrip("# ")) for widget in widgets("text")]
+    assert [text for _, text in sorted(headings)] == QUESTIONS
 
 
-def test_every_question_has_an_answer_below_it_and_no_widget_covers_another() -> None:
+def test_every_question_has_a_widget_and_no_widgets_overlap() -> None:
     rows = sorted(widget["y"] for widget in widgets("text"))
     for top, end in zip(rows, [*rows[1:], 1000], strict=True):
         assert [widget for widget in dashboard()["widgets"] if top < widget["y"] < end]
@@ -44,7 +44,7 @@ def test_every_question_has_an_answer_below_it_and_no_widget_covers_another() ->
         assert apart_x or apart_y, (one["properties"], other["properties"])
 
 
-def test_every_expression_is_made_of_metrics_that_the_widget_has() -> None:
+def test_every_expression_uses_metrics_of_its_widget() -> None:
     for widget in widgets("metric"):
         last = [line[-1] for line in widget["properties"]["metrics"] if isinstance(line[-1], dict)]
         known = {options["id"] for options in last if "id" in options}
@@ -55,7 +55,7 @@ def test_every_expression_is_made_of_metrics_that_the_widget_has() -> None:
         assert hidden <= used, widget["properties"]["title"]
 
 
-def test_the_dashboard_shows_only_metrics_that_a_function_writes() -> None:
+def test_every_metric_of_our_own_is_written_by_a_function() -> None:
     lines = [line for widget in widgets("metric") for line in widget["properties"]["metrics"] if line[0] == "Metrics"]
     assert lines
     for _, metric, dimension, service, *_ in lines:
@@ -63,15 +63,15 @@ def test_the_dashboard_shows_only_metrics_that_a_function_writes() -> None:
         assert f'"{metric}":' in (FUNCTIONS / service.replace("-", "_") / "app.py").read_text()
 
 
-def test_the_cost_of_a_function_is_that_of_its_memory() -> None:
+def test_the_cost_of_a_function_uses_its_memory_size() -> None:
     (cost,) = [widget for widget in widgets("metric") if "US dollars" in widget["properties"]["title"]]
-    told = {line[0]["label"]: line[0]["expression"] for line in cost["properties"]["metrics"] if len(line) == 1}
+    costs = {line[0]["label"]: line[0]["expression"] for line in cost["properties"]["metrics"] if len(line) == 1}
     for label, name in (("processor", "ProcessorFunction"), ("fan-out", "FanOutFunction")):
-        assert f"/ 1000 * {functions()[name]['MemorySize'] / 1024:g} *" in told[label]
+        assert f"/ 1000 * {functions()[name]['MemorySize'] / 1024:g} *" in costs[label]
 
 
 def queries() -> list[tuple[set[str], str]]:
-    """Each query of the dashboard and each saved one: the logs that it reads, and its text."""
+    """The queries of the dashboard and the saved queries: log groups and text."""
     shown = [widget["properties"]["query"] for widget in widgets("log")]
     saved = [found["Properties"] for found in resources("AWS::Logs::QueryDefinition").values()]
     return [(set(re.findall(r"SOURCE '(\w+)'", text)), text) for text in shown] + [
@@ -79,18 +79,18 @@ def queries() -> list[tuple[set[str], str]]:
     ]
 
 
-def test_what_fails_is_told_by_category_and_by_fingerprint() -> None:
+def test_a_query_groups_dead_letters_by_category_and_fingerprint() -> None:
     assert [text for _, text in queries() if "by category, rule, action, fingerprint" in text]
 
 
-def test_a_query_asks_for_lines_and_fields_that_its_functions_log() -> None:
+def test_every_query_uses_messages_and_fields_that_its_functions_log() -> None:
     for groups, text in queries():
         assert groups <= resources("AWS::Logs::LogGroup").keys()
         handlers = "".join((FUNCTIONS / _folder(group) / "app.py").read_text() for group in groups)
         for message in re.findall(r"message = '([^']+)'", text):
             assert f'"{message}"' in handlers
-        asked = re.findall(r"\b(?:by|fields) ([\w@, ]+?)\s*(?:\||$)", text)
-        for field in {name for names in asked for name in names.split(", ")} - {"message", "service"}:
+        fields = re.findall(r"\b(?:by|fields) ([\w@, ]+?)\s*(?:\||$)", text)
+        for field in {name for names in fields for name in names.split(", ")} - {"message", "service"}:
             assert field.startswith("@") or f'"{field}"' in handlers, field
 
 
@@ -98,6 +98,6 @@ def _folder(group: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", group.removesuffix("Log")).lower()
 
 
-def test_every_log_has_a_query_that_finds_its_errors() -> None:
+def test_the_errors_query_covers_every_log_group() -> None:
     (errors,) = [groups for groups, text in queries() if "level = 'ERROR'" in text]
     assert errors == resources("AWS::Logs::LogGroup").keys()

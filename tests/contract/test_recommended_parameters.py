@@ -1,4 +1,4 @@
-"""What docs/performance.md recommends can be deployed, and the model starts from what the template says."""
+"""The template accepts the values that docs/performance.md recommends, and the model uses the defaults of the template."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.contract.parameters import accepts
 from tests.contract.project import ROOT, template
 
 
-def test_the_models_defaults_are_the_templates() -> None:
+def test_the_defaults_of_the_model_are_those_of_the_template() -> None:
     system = System()
     defaults = {name: parameter.get("Default") for name, parameter in template()["Parameters"].items()}
     assert {
@@ -24,7 +24,7 @@ def test_the_models_defaults_are_the_templates() -> None:
     }.items() <= defaults.items()
 
 
-def test_the_template_takes_what_is_recommended_and_the_page_says_it() -> None:
+def test_the_template_accepts_the_recommended_values_and_the_page_lists_them() -> None:
     parameters, page = template()["Parameters"], (ROOT / "docs" / "performance.md").read_text()
     for recommended in (LONG_BUFFERING, *(scale.parameters for scale in SCALES)):
         assert all(accepts(parameters[name], value) for name, value in recommended.items())
