@@ -1,1 +1,1 @@
-"""The proof that nothing is lost: faults at every boundary of the deployed application, and what came of them."""
+"""Fault injection: a fault at every call of the deployed application, and random faults under load."""

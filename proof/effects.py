@@ -1,7 +1,7 @@
-"""What events really did: items that the table took in, and publications on the enriched bus.
+"""Counts the effects of events: inserts into the events table, and publications on the enriched bus.
 
-The events table refuses a second item under the same key, so that alone would prove nothing. An effect is counted where
-it cannot hide: the table's stream has one record for every item that was ever inserted, changed or removed.
+The table's items cannot show a second insert, because the key is the same. Inserts are counted in the table's stream,
+which has one record for every item that was inserted, changed or removed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from types import TracebackType
 from typing import Self
 
-from local.demo import collect_publications
+from local.publications import subscribe
 from local.stack import Stack
 
 _IDLE_SECONDS = 0.5
@@ -21,13 +21,13 @@ _RECORDS_PER_CALL = 1_000
 
 
 class Effects:
-    """Watches the enriched bus for the time of a ``with`` block, as a consumer's queue does.
+    """Receives the events on the enriched bus for the time of a ``with`` block.
 
     Attributes:
-        inserts: How often an item came into being, by event; counted by ``read_stream``.
-        changes: How often an item was changed or removed; nothing ever does that.
-        publications: How often an event was published.
-        contents: The different contents that were published under one id.
+        inserts: Inserts into the table, by event; counted by ``read_stream``.
+        changes: How many items were changed or removed; none should be.
+        publications: Publications, by event.
+        contents: The different contents that were published, by event.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -36,8 +36,8 @@ class Effects:
         self.publications: Counter[str] = Counter()
         self.contents: defaultdict[str, set[str]] = defaultdict(set)
         self._stack = stack
-        self._url = collect_publications(stack)
-        self._over = threading.Event()
+        self._url = subscribe(stack)
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._consume, daemon=True)
 
     def __enter__(self) -> Self:
@@ -47,19 +47,19 @@ class Effects:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._stop.set()
         self._thread.join()
 
     @property
     def doubled(self) -> list[str]:
-        """Events that came into being more than once, or were published with more than one content."""
+        """Events that were inserted more than once, or published with more than one content."""
         return sorted(
-            {letter for letter, count in self.inserts.items() if count > 1}
-            | {letter for letter, contents in self.contents.items() if len(contents) > 1}
+            {event_id for event_id, count in self.inserts.items() if count > 1}
+            | {event_id for event_id, contents in self.contents.items() if len(contents) > 1}
         )
 
     def read_stream(self) -> None:
-        """Count what the table's stream tells, from its beginning (it keeps a day)."""
+        """Count the records of the table's stream, from its beginning (the stream keeps 24 hours)."""
         self.inserts.clear()
         self.changes = 0
         streams = self._stack.client("dynamodbstreams")
@@ -81,9 +81,9 @@ class Effects:
             self.changes += 1
 
     def _consume(self) -> None:
-        sqs, asked = self._stack.client("sqs"), {"QueueUrl": self._url, "MaxNumberOfMessages": 10}
-        while not self._over.is_set():
-            received = sqs.receive_message(**asked).get("Messages", [])
+        sqs = self._stack.client("sqs")
+        while not self._stop.is_set():
+            received = sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10).get("Messages", [])
             for message in received:
                 detail = json.loads(message["Body"])["detail"]
                 text = json.dumps(detail, sort_keys=True)
@@ -93,4 +93,4 @@ class Effects:
                 entries = [{"Id": str(n), "ReceiptHandle": one["ReceiptHandle"]} for n, one in enumerate(received)]
                 sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
             else:
-                self._over.wait(_IDLE_SECONDS)
+                self._stop.wait(_IDLE_SECONDS)

@@ -1,7 +1,6 @@
-"""The deployed application in the hands of a saboteur: the network around its functions, the workers inside them.
+"""Injects faults into the deployed application: into its network, its workers, its permissions and its limits.
 
-``Saboteur`` puts itself between every function and AWS and into every worker. Everything it does can be asked for
-afterwards: a fault that never hit proves nothing.
+``FaultInjector`` counts what it injected, so a run can check that its faults really happened.
 """
 
 from __future__ import annotations
@@ -34,30 +33,34 @@ FUNCTIONS = (
 )
 WAYS = ("exit", "kill", "memory", "loop")
 INSIDE = Path(__file__).parent / "inside"
-_TAKEN = ".taken"
+_DONE = ".done"
+_POLICY = "fault-injection"
+
+#: Function, operation (``Any``: any), ``before`` or ``after``, one of ``WAYS``.
+Crash = tuple[str, str, str, str]
 
 
-class Saboteur:
-    """Everything that can be done to a deployed stack; leaving the ``with`` block stops doing it.
+class FaultInjector:
+    """Injects faults into a deployed stack for the time of a ``with`` block.
 
     Args:
         local: The running stack.
-        seed: Makes the same draws again.
-        timeout_seconds: The functions' time-out here, so that an endless loop does not take minutes.
+        seed: Repeats the same random decisions.
+        timeout_seconds: The functions' time-out, short enough for endless loops.
     """
 
     def __init__(self, local: LocalStack, *, seed: int | None = None, timeout_seconds: int = 15) -> None:
         self._local = local
         self._timeout = timeout_seconds
-        self._numbers = 0
-        self._orders = Path(tempfile.mkdtemp(prefix="orders-", dir=local.engine.directory))
+        self._planned = 0
+        self._crashes = Path(tempfile.mkdtemp(prefix="crashes-", dir=local.engine.directory))
         self.network = Network(local.engine.endpoint, seed)
         self.killed: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         self.network.__enter__()
         for function in FUNCTIONS:
-            self._infiltrate(function)
+            self._instrument(function)
         return self
 
     def __exit__(
@@ -67,32 +70,37 @@ class Saboteur:
 
     # -- workers -------------------------------------------------------------------------------------------------
 
-    def order(self, function: str, operation: str, moment: str, way: str) -> None:
-        """Let the next worker of a function die before or after its next call of an operation (``Any``: of any)."""
-        self._numbers += 1
-        (self._orders / f"{function}.{operation}.{moment}.{way}.{self._numbers}").touch()
+    def plan_crash(self, crash: Crash) -> None:
+        """Crash the next worker of the function that makes the call."""
+        self._planned += 1
+        (self._crashes / ".".join([*crash, str(self._planned)])).touch()
 
-    def withdraw(self) -> None:
-        """Take back what nobody has taken."""
-        for order in self._orders.iterdir():
-            if order.suffix != _TAKEN:
-                order.unlink(missing_ok=True)
+    def cancel_crashes(self) -> None:
+        """Cancel the planned crashes that have not happened yet."""
+        for planned in self._crashes.iterdir():
+            if planned.suffix != _DONE:
+                planned.unlink(missing_ok=True)
 
-    def taken(self) -> Counter[tuple[str, str, str, str]]:
-        """The orders that were carried out: function, operation, moment, way."""
-        names = (order.name.split(".") for order in self._orders.iterdir() if order.suffix == _TAKEN)
+    def crashes(self) -> Counter[Crash]:
+        """The planned crashes that happened."""
+        names = (done.name.split(".") for done in self._crashes.iterdir() if done.suffix == _DONE)
         return Counter((name[0], name[1], name[2], name[3]) for name in names)
 
     def kill(self, function: str) -> int:
-        """Kill -9 every worker of a function from outside, whatever it is doing; answers how many there were."""
+        """Kill -9 every worker of a function. Returns how many there were."""
         killed = kill_workers(self._local.engine.pid, self._physical(function))
         self.killed[function] += killed
         return killed
 
+    @property
+    def dead_workers(self) -> int:
+        """How many workers crashed or were killed."""
+        return self.crashes().total() + self.killed.total()
+
     # -- the engine ----------------------------------------------------------------------------------------------
 
     def throttle(self, function: str, *, at: int | None = 0) -> None:
-        """Let a function run this often at once; ``None`` takes the limit off."""
+        """Set a function's reserved concurrency; ``None`` removes the limit."""
         functions, name = self._local.client("lambda"), self._physical(function)
         if at is None:
             functions.delete_function_concurrency(FunctionName=name)
@@ -100,44 +108,43 @@ class Saboteur:
             functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=at)
 
     def deny(self, role: str, action: str | None) -> None:
-        """Take a permission away from a role of the stack; ``None`` gives everything back."""
+        """Deny a role of the stack an action; ``None`` allows everything again."""
         iam, name = self._local.client("iam"), self._physical(role)
         if action is None:
             with contextlib.suppress(iam.exceptions.NoSuchEntityException):
-                iam.delete_role_policy(RoleName=name, PolicyName="taken-away")
+                iam.delete_role_policy(RoleName=name, PolicyName=_POLICY)
             return
         statement = {"Effect": "Deny", "Action": action, "Resource": "*"}
         policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-        iam.put_role_policy(RoleName=name, PolicyName="taken-away", PolicyDocument=policy)
+        iam.put_role_policy(RoleName=name, PolicyName=_POLICY, PolicyDocument=policy)
 
     def set_visibility_timeouts(self, seconds: int) -> None:
-        """How soon messages come again whose worker never answered."""
+        """Set the visibility time-out of the buffer and the dead-letter queue."""
         for output in ("BufferQueueUrl", "DeadLetterQueueUrl"):
             self._local.client("sqs").set_queue_attributes(
                 QueueUrl=self._local.outputs[output], Attributes={"VisibilityTimeout": str(seconds)}
             )
 
     def invoke(self, function: str, event: Mapping[str, Any]) -> Any:
-        """Invoke a function; answers what it answered."""
+        """Invoke a function and return its answer."""
         answer = self._local.client("lambda").invoke(
             FunctionName=self._physical(function), Payload=json.dumps(event).encode()
         )
         return json.load(answer["Payload"])
 
-    # -- helpers -------------------------------------------------------------------------------------------------
-
     def _physical(self, logical: str) -> str:
         return self._local.stack.resources[logical]
 
-    def _infiltrate(self, function: str) -> None:
+    def _instrument(self, function: str) -> None:
+        """Send a function's AWS calls through the proxy, and load ``inside/sitecustomize.py`` into its workers."""
         functions, name = self._local.client("lambda"), self._physical(function)
         variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
         variables |= {
             "AWS_ENDPOINT_URL": self.network.url,
             "AWS_SDK_UA_APP_ID": function,
             "PYTHONPATH": str(INSIDE),
-            "SABOTAGE_FUNCTION": function,
-            "SABOTAGE_ORDERS": str(self._orders),
+            "FAULT_FUNCTION": function,
+            "FAULT_CRASHES": str(self._crashes),
         }
         functions.update_function_configuration(
             FunctionName=name, Timeout=self._timeout, Environment={"Variables": variables}
@@ -148,7 +155,7 @@ class Saboteur:
 
 
 def kill_workers(engine_pid: int, function_name: str) -> int:
-    """Kill -9 every worker that an engine runs for a function; the engine names them by the folder they run in."""
+    """Kill -9 every worker of a function. The engine names a worker's folder after its function."""
     listed = subprocess.run(
         ["/bin/ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     ).stdout

@@ -1,7 +1,7 @@
-"""The network between the functions and AWS, with faults: microburst on a port of this machine.
+"""The network between the functions and AWS, with faults: the proxy microburst on a port of this machine.
 
-Each service has its own words for the same fault, and boto3 decides by them whether to try again, so they are spelled
-out here. A response that is lost was an effect: AWS did it, and the caller sees a closed connection.
+boto3 decides by the error code whether to retry, and each service has its own codes for the same fault. A lost response
+means that AWS has done the work and the caller sees a closed connection.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -24,9 +24,9 @@ from yarl import URL
 
 from local.engine import HOST
 
-#: By the names that microburst gives them.
+#: The services, by microburst's names.
 SERVICES = ("dynamodb", "events", "s3", "secretsmanager", "sqs", "stepfunctions")
-#: boto3 waits ten seconds for an answer.
+#: The functions' boto3 clients wait ten seconds for a response.
 HOLD_MS = 11_000
 _LARGEST_BODY = 16 * 2**20
 _REMEMBERED = 1_000_000
@@ -62,7 +62,7 @@ FAULTS = ("throttled", "broken", "reset", "lost", "timeout", "denied", "gone")
 
 
 def effect(fault: str, service: str) -> dict[str, Any]:
-    """What microburst has to do for a fault of a service."""
+    """The fault of a service as microburst's configuration."""
     match fault:
         case "reset":
             return {"reset": True}
@@ -78,7 +78,7 @@ def effect(fault: str, service: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault: ``share`` of the calls that match are hit, ``times`` of them at most."""
+    """One fault: it hits ``share`` of the matching calls, at most ``times`` of them."""
 
     name: str
     service: str
@@ -88,7 +88,7 @@ class Fault:
     times: int | None = None
 
     def rule(self) -> dict[str, Any]:
-        """The fault in microburst's words; it knows the function by what boto3 calls itself."""
+        """The fault as a rule of microburst. The function is matched by its user agent."""
         rule: dict[str, Any] = {"service": self.service, "probability": self.share, **effect(self.name, self.service)}
         rule |= {"operation": self.operation} if self.operation else {}
         rule |= {"times": self.times} if self.times else {}
@@ -96,7 +96,7 @@ class Fault:
 
 
 class _Base(str):
-    """Makes URLs that aiohttp does not quote anew: a ``%3D`` in a key is signed as it stands."""
+    """A base URL whose paths aiohttp does not encode again, because the signature covers them as they are."""
 
     __slots__ = ()
 
@@ -105,7 +105,7 @@ class _Base(str):
 
 
 class _Unchanged(Upstream):  # type: ignore[misc]  # microburst has no types
-    """Passes on what the caller signed, its ``Host`` too: the engine checks signatures as AWS does."""
+    """Forwards requests unchanged, ``Host`` included: the engine checks signatures as AWS does."""
 
     def __init__(self, base_url: str, stats: ProxyStats) -> None:
         super().__init__(base_url, stats=stats)
@@ -127,15 +127,15 @@ class Network:
         self._runner: web.AppRunner | None = None
         self._port = 0
         self._rules: dict[Fault, Any] = {}
-        # What it breaks on purpose is no news.
+        # Connections that are broken on purpose must not be logged.
         logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
-        # microburst draws from Python's own generator.
+        # microburst uses the module-level generator.
         random.seed(seed)
 
     def __enter__(self) -> Self:
         self._thread.start()
         if not self._ready.wait(_START_SECONDS):
-            raise RuntimeError("the proxy did not come up")
+            raise RuntimeError("The proxy did not start.")
         return self
 
     def __exit__(
@@ -146,26 +146,26 @@ class Network:
 
     @property
     def url(self) -> str:
-        """What stands for every AWS service."""
+        """The URL of the proxy, for every AWS service."""
         return f"http://{HOST}:{self._port}"
 
     def set_faults(self, faults: Iterable[Fault] = ()) -> None:
-        """From here on exactly these happen."""
+        """Replace the current faults."""
         faults = list(faults)
         self._rules = dict(zip(faults, self._burst.engine.set_rules([fault.rule() for fault in faults]), strict=True))
 
     def hits(self, fault: Fault) -> int:
-        """How often one of the faults that are set now has hit."""
+        """How often one of the current faults has hit."""
         return int(self._rules[fault].fired_count)
 
     def fired(self) -> Counter[tuple[str, str, str]]:
-        """How often each fault has hit so far: service, operation, what microburst did."""
+        """How often faults have hit so far, by service, operation and microburst's action."""
         events = list(self._burst.fired)
         return Counter((str(e.service), str(e.operation), e.action.partition(":")[0]) for e in events)
 
     @property
     def calls(self) -> int:
-        """How many calls have come by."""
+        """How many calls the proxy has received."""
         return int(self._burst.requests_seen)
 
     def _serve(self) -> None:
@@ -187,11 +187,3 @@ class Network:
         site = web.TCPSite(self._runner, HOST, 0)
         await site.start()
         self._port = self._runner.addresses[0][1]
-
-
-def actions(fired: Mapping[tuple[str, str, str], int]) -> Counter[str]:
-    """The same by what was done."""
-    counted: Counter[str] = Counter()
-    for (_, _, action), count in fired.items():
-        counted[action] += count
-    return counted

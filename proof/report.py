@@ -1,28 +1,27 @@
-"""Writes the second half of ``docs/promises.md`` and its picture from what the last runs found (``proof/results``)."""
+"""Writes the second half of ``docs/promises.md`` and its picture from ``proof/results``."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from local.engine import ROOT
 from proof.faults import cells
 from proof.picture import draw
+from proof.records import read_records
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = ROOT / "docs" / "promises.md"
-#: What follows this comment on the page is written here.
+#: The end of the comment after which this module writes the page.
 MARK = "(proof/report.py): do not edit it here. -->\n"
-PICTURE = ROOT / "docs" / "img" / "chaos.svg"
+PICTURE = ROOT / "docs" / "img" / "chaos.png"
 
 _FAULTS = {
-    "throttled": "the service throttles the call, four times in a row; boto3 makes three attempts. (The processor "
-    "makes one direct attempt for `BatchExecuteStatement` first, so there every fault occurs once more.)",
+    "throttled": "the service throttles the call, four times in a row; boto3 makes three attempts",
     "broken": "a server error, four times in a row",
     "reset": "the connection is reset before an answer, four times in a row",
     "lost": "the service executes the call and its answer is lost, four times in a row",
@@ -37,7 +36,7 @@ _FAULTS = {
     "concurrency 0": "the reserved concurrency is 0 for some seconds",
 }
 
-#: What the chaos run calls its faults of the network: by what microburst did.
+#: Network faults by microburst's actions.
 _KINDS = {
     "error": "the service answers with an error (throttled, broken, denied, gone)",
     "latency": "the answer is late",
@@ -84,7 +83,7 @@ Meanwhile the network, the services, the workers, permissions, concurrency and G
 aborted, and the sweep runs. An audit locates every event again and again. At the end all faults are removed, and the
 run waits until everything has finished.
 
-![Where all events were at each audit](img/chaos.svg)
+![Where all events were at each audit](img/chaos.png)
 
 | | |
 |---|---|
@@ -94,23 +93,22 @@ run waits until everything has finished.
 |---|---|
 {kinds}
 
-All figures and every audit are in [`proof/results/chaos.json`](../proof/results/chaos.json). The same seed and duration
-give the same events and the same fault plan; which call meets which fault depends on the machine.
+All figures and every audit are in [`proof/results/chaos.jsonl`](../proof/results/chaos.jsonl). The same seed and
+duration give the same events and the same fault plan; which call meets which fault depends on the machine.
 """
 
 
 def main() -> None:
-    """Write the page; a file that is named as an argument becomes the chaos run that it tells."""
+    """Write the page. The file in the argument, if there is one, becomes the stored result of the chaos run."""
     if sys.argv[1:]:
-        shutil.copy(sys.argv[1], RESULTS / "chaos.json")
-    report = json.loads((RESULTS / "chaos.json").read_text())
-    draw(report, PICTURE)
+        shutil.copy(sys.argv[1], RESULTS / "chaos.jsonl")
+    run, *moments = read_records(RESULTS / "chaos.jsonl")
+    draw(run, moments, PICTURE)
     head, mark, _ = PAGE.read_text().partition(MARK)
-    faults = json.loads((RESULTS / "faults.json").read_text())
-    PAGE.write_text(head + mark + _INTRODUCTION + _chaos(report) + _matrix(faults))
+    PAGE.write_text(head + mark + _INTRODUCTION + _chaos(run) + _matrix(read_records(RESULTS / "faults.jsonl")))
 
 
-def _matrix(rows: list[Mapping[str, Any]]) -> str:
+def _matrix(rows: Sequence[Mapping[str, Any]]) -> str:
     seen = {row["cell"]["fault"] for row in rows}
     return _CALLS.format(
         cells=len(rows),
@@ -133,28 +131,26 @@ def _merged(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Any, ...]]:
         yield f"`{function}`", f"`{operation}`", faults, hits, outcome, lost, doubled
 
 
-def _chaos(report: Mapping[str, Any]) -> str:
+def _chaos(run: Mapping[str, Any]) -> str:
     figures = {
-        "events": f"{report['events']:,}, in {report['deliveries']:,} deliveries",
-        "network faults": f"{report['fired']:,}, in {report['calls']:,} calls",
-        "calls that they hit": ", ".join(f"`{call}` {count:,}" for call, count in report["firedByCall"].items()),
-        "workers killed": f"{report['deaths']:,}",
-        "audits": f"{report['audits']}, of which {report['auditsThatMissedAnEvent']} missed an event",
-        "lost": f"**{report['lost']}**",
-        "doubled": f"**{report['doubled']}**",
-        "stored": f"{report['stored']:,}, by {report['inserts']:,} inserts",
-        "archived": f"{report['archived']:,}, {report['validArchived']} of them valid events that triage gave up",
-        "published": f"{report['publications']:,}, {report['publishedAgain']:,} of them again",
-        "triage executions": ", ".join(f"{count:,} {status.lower()}" for status, count in report["executions"].items()),
-        "disturbances": ", ".join(
-            f"{name.replace('_', ' ')} {count}" for name, count in report["disturbances"].items()
-        ),
+        "events": f"{run['events']:,}, in {run['deliveries']:,} deliveries",
+        "network faults": f"{run['faults']:,}, in {run['calls']:,} calls",
+        "calls that they hit": ", ".join(f"`{call}` {count:,}" for call, count in run["faultsByCall"].items()),
+        "workers killed": f"{run['deadWorkers']:,}",
+        "audits": f"{run['audits']}, of which {run['auditsThatMissedAnEvent']} missed an event",
+        "lost": f"**{run['lost']}**",
+        "doubled": f"**{run['doubled']}**",
+        "stored": f"{run['stored']:,}, by {run['inserts']:,} inserts",
+        "archived": f"{run['archived']:,}, {run['validArchived']} of them valid events that triage gave up",
+        "published": f"{run['publications']:,}, {run['publishedAgain']:,} of them again",
+        "triage executions": ", ".join(f"{count:,} {status.lower()}" for status, count in run["executions"].items()),
+        "fault plan": ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in run["injections"].items()),
     }
     return _CHAOS.format(
-        seed=report["seed"],
-        minutes=report["minutes"],
+        seed=run["seed"],
+        minutes=run["minutes"],
         figures=_table(figures.items()),
-        kinds=_table((_KINDS[kind], count) for kind, count in report["firedByKind"].items()),
+        kinds=_table((_KINDS[kind], count) for kind, count in run["faultsByKind"].items()),
     )
 
 
