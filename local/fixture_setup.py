@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.adapters.dynamodb import AttemptsTable
+from holdfast.adapters.dynamodb import AttemptsTableWriter
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.domain.attempts import Attempt, AttemptKey, Status
 from holdfast.domain.errors import Failure
@@ -109,8 +109,8 @@ class FixtureSetup:
     def _bucket(self) -> ArchiveBucket:
         return ArchiveBucket(self.stack.client("s3"), self.stack.outputs["ArchiveBucketName"])
 
-    def _attempt_log(self) -> AttemptsTable:
-        return AttemptsTable(self.stack.client("dynamodb"), self.stack.outputs["AttemptsTableName"], 30)
+    def _attempt_log(self) -> AttemptsTableWriter:
+        return AttemptsTableWriter(self.stack.client("dynamodb"), self.stack.outputs["AttemptsTableName"], 30)
 
 
 def _letter(key: str) -> DeadLetter:
