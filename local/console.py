@@ -30,7 +30,7 @@ START_SECONDS = 30
 SERVICES = "stepfunctions,sqs,lambda,dynamodb,s3,logs,events,monitoring,sns,secretsmanager,cloudformation,iam"
 
 READY = """The console is at {url}/resources/stepfunctions and reads only.
-How to read an execution: docs/console.md. It ends with make down, or with Ctrl-C here."""
+How to read an execution: docs/operations.md. It ends with make down, or with Ctrl-C here."""
 
 
 def main(arguments: list[str] | None = None) -> int:
