@@ -1,29 +1,21 @@
-"""The deployed stack, once for all end-to-end tests."""
+"""The deployed stack, once for all end-to-end tests of a session."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from local.environment import LocalStack
+from local.eventually import NotReachedError, eventually
 from local.genesys import GenesysStandIn
-from tests.e2e.pipeline import Pipeline
+from tests.e2e.controls import Controls
+from tests.e2e.pipeline import PARAMETERS, WAIT_SCALE, Pipeline
+from tests.e2e.subscribers import Consumer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-#: Quick waits, so that minutes of patience take seconds here; what decides is the same.
-PARAMETERS = {
-    "EnrichmentPolicy": "required",
-    "MaxConcurrency": "4",
-    "BatchWindowSeconds": "1",
-    "BackoffBaseSeconds": "1",
-    "BackoffCapSeconds": "1",
-    "RetryBaseSeconds": "120",
-    "MaxRetries": "3",
-}
-WAIT_SCALE = 0.01
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +31,24 @@ def pipeline(deployed: LocalStack) -> Iterator[Pipeline]:
     deployed.genesys.set_faults(None)
     yield Pipeline(deployed)
     deployed.genesys.set_faults(None)
+
+
+@pytest.fixture
+def controls(pipeline: Pipeline) -> Iterator[Controls]:
+    """An idle stack that can be changed; the changes are undone, and what a failed test left in flight is dropped."""
+    made = Controls(pipeline)
+    try:
+        eventually(made.idle, "earlier tests have left nothing in flight")
+    except NotReachedError:
+        made.clear()
+    yield made
+    pipeline.genesys.set_faults(None)
+    made.restore()
+    if not made.idle():
+        made.clear()
+
+
+@pytest.fixture
+def consumer(pipeline: Pipeline) -> Iterator[Consumer]:
+    with closing(Consumer(pipeline, "holdfast.events")) as made:
+        yield made

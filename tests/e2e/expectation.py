@@ -1,16 +1,17 @@
-"""What stands beside a fixture, compared with what came."""
+"""What a file in ``events/*/expected/`` describes, in a form that compares equal to what it allows."""
 
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import ANY
 
 
-def known(found: Any, told: Any) -> Any:
-    """What was found, with the placeholders of what was told: ``<a text like this>`` stands for anything."""
-    if isinstance(told, str) and told.startswith("<") and told.endswith(">"):
-        return told
-    if isinstance(told, dict) and isinstance(found, dict):
-        return {name: known(value, told.get(name)) for name, value in found.items()}
-    if isinstance(told, list) and isinstance(found, list) and len(told) == len(found):
-        return [known(one, other) for one, other in zip(found, told, strict=True)]
-    return found
+def wildcards(expected: Any) -> Any:
+    """Replace each placeholder, a text like ``<a timestamp>``, by an object that equals everything."""
+    if isinstance(expected, str) and expected.startswith("<") and expected.endswith(">"):
+        return ANY
+    if isinstance(expected, dict):
+        return {name: wildcards(value) for name, value in expected.items()}
+    if isinstance(expected, list):
+        return [wildcards(value) for value in expected]
+    return expected

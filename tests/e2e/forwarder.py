@@ -1,4 +1,4 @@
-"""Carries connections from Docker's bridge to the loopback interface, which a container cannot reach."""
+"""Forwards connections from Docker's network to the loopback interface, which a container cannot reach."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from local.engine import HOST
 
 
 class Forwarder(ThreadingTCPServer):
-    """Listens on an address of this machine for the time of a ``with`` block; ``port`` is where."""
+    """Listens on ``port`` of an address of this machine while its ``with`` block runs."""
 
     daemon_threads = True
 
@@ -25,9 +25,9 @@ class Forwarder(ThreadingTCPServer):
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.shutdown()
-        super().__exit__(*error)
+        self.server_close()
 
 
 class _Connection(BaseRequestHandler):
@@ -35,13 +35,13 @@ class _Connection(BaseRequestHandler):
 
     def handle(self) -> None:
         with socket.create_connection((HOST, self.server.target)) as onward:
-            back = threading.Thread(target=_carry, args=(onward, self.request), daemon=True)
+            back = threading.Thread(target=_copy, args=(onward, self.request), daemon=True)
             back.start()
-            _carry(self.request, onward)
+            _copy(self.request, onward)
             back.join()
 
 
-def _carry(source: socket.socket, target: socket.socket) -> None:
+def _copy(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
         while part := source.recv(65_536):
             target.sendall(part)

@@ -1,29 +1,45 @@
-"""The deployed stack as a test sees it: what goes in, and where every event is."""
+"""The deployed stack as a test uses it: send events, and see where each of them is."""
 
 from __future__ import annotations
 
 import json
-import time
 import uuid
 import zlib
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from holdfast.domain.envelope import identify
+from boto3.dynamodb.types import TypeDeserializer
+
+from holdfast.domain.letters import DeadLetter, Message
+from local.environment import SHORT_WAITS
+from local.eventually import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Collection, Iterable
 
     from local.environment import LocalStack
+    from local.stack import Stack
 
-T = TypeVar("T")
-
-PATIENCE_SECONDS = 90
+#: The deployed stack's parameters. The waits are short; the decisions are the same.
+PARAMETERS = {
+    "EnrichmentPolicy": "required",
+    **SHORT_WAITS,
+    "MaxConcurrency": "4",
+    "RetryBaseSeconds": "120",
+    "MaxRetries": "3",
+}
+WAIT_SCALE = 0.01
+#: How long a test waits for the slowest step on a busy machine.
+SECONDS = 90
 TOPIC = "v2.detail.events.conversation.{id}.user.start"
+#: The attribute with which EventBridge marks an event that it could not deliver.
+UNDELIVERED = {"ERROR_CODE": {"DataType": "String", "StringValue": "NO_PERMISSIONS"}}
 
 
 def genesys_event(**body: Any) -> dict[str, Any]:
-    """An envelope in Genesys Cloud's shape, with ids made up for the occasion."""
+    """An envelope in Genesys Cloud's shape, with new ids."""
     conversation = str(uuid.uuid4())
     return {
         "version": "0",
@@ -45,8 +61,21 @@ def genesys_event(**body: Any) -> dict[str, Any]:
 
 
 def with_user(**body: Any) -> dict[str, Any]:
-    """An event that names a user nobody has asked for yet."""
+    """An event with a user that no cache holds."""
     return genesys_event(userId=str(uuid.uuid4()), **body)
+
+
+def text_of(body: str | dict[str, Any]) -> str:
+    return body if isinstance(body, str) else json.dumps(body)
+
+
+def event_id_of(text: str) -> str:
+    return DeadLetter.of(Message("", text)).event_id
+
+
+def plain(item: dict[str, Any]) -> dict[str, Any]:
+    """A DynamoDB item with Python's types."""
+    return {name: TypeDeserializer().deserialize(value) for name, value in item.items()}
 
 
 @dataclass(frozen=True)
@@ -58,45 +87,63 @@ class Execution:
     status: str
     input: dict[str, Any]
     output: dict[str, Any] | None
-    history: list[dict[str, Any]]
+    workflows: Any
+
+    @property
+    def ended(self) -> bool:
+        return self.status != "RUNNING"
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The output of an execution that has to have succeeded."""
+        assert self.status == "SUCCEEDED", self.history[-1]
+        assert self.output
+        return self.output
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        pages = self.workflows.get_paginator("get_execution_history").paginate(executionArn=self.arn)
+        return [event for page in pages for event in page["events"]]
 
     @property
     def path(self) -> list[str]:
-        return [event["stateEnteredEventDetails"]["name"] for event in self.history if _entered(event)]
+        return [state["name"] for state in self._entered]
 
     @property
     def verdicts(self) -> list[dict[str, Any]]:
-        entered = [json.loads(event["stateEnteredEventDetails"]["input"]) for event in self.history if _entered(event)]
-        names = zip(self.path, entered, strict=True)
-        return [state["verdict"] for name, state in names if name == "Decide"]
+        return [verdict for state in self._entered if (verdict := _input(state, "Decide", "verdict"))]
 
     @property
     def delays(self) -> list[int]:
-        """How long each BackOff waited, in the seconds of the definition."""
-        entered = [json.loads(event["stateEnteredEventDetails"]["input"]) for event in self.history if _entered(event)]
-        return [state["delaySeconds"] for name, state in zip(self.path, entered, strict=True) if name == "BackOff"]
+        """The wait of each BackOff in seconds, before scaling."""
+        return [delay for state in self._entered if (delay := _input(state, "BackOff", "delaySeconds"))]
+
+    @property
+    def _entered(self) -> list[dict[str, Any]]:
+        return [event["stateEnteredEventDetails"] for event in self.history if "stateEnteredEventDetails" in event]
 
 
-def _entered(event: dict[str, Any]) -> bool:
-    return "stateEnteredEventDetails" in event
+def _input(state: dict[str, Any], name: str, field: str) -> Any:
+    return json.loads(state["input"])[field] if state["name"] == name else None
 
 
 class Pipeline:
-    """The whole application on the local engine."""
+    """A deployed stack on the local engine; ``stack`` is one beside the session's own."""
 
-    def __init__(self, stack: LocalStack) -> None:
-        self.stack = stack
-        self.outputs = stack.outputs
-        self.genesys = stack.genesys
-        self._settled: dict[str, Execution] = {}
+    def __init__(self, local: LocalStack, stack: Stack | None = None) -> None:
+        self.local = local
+        self.stack = stack or local.stack
+        self.outputs = self.stack.outputs
+        self.genesys = local.genesys
+        self._ended: dict[str, Execution] = {}
 
     def client(self, service: str) -> Any:
         return self.stack.client(service)
 
-    # -- in ------------------------------------------------------------------------------------------------------
+    # -- send ----------------------------------------------------------------------------------------------------
 
     def put(self, *events: dict[str, Any]) -> list[str]:
-        """Send events through the bus, as Genesys does; answers their ids, which EventBridge makes."""
+        """Send events through the bus, as Genesys does. Returns their ids, which EventBridge creates."""
         entries = [
             {
                 "EventBusName": self.outputs["EventBusName"],
@@ -111,71 +158,81 @@ class Pipeline:
         return [entry["EventId"] for entry in answer["Entries"]]
 
     def enqueue(self, *bodies: str | dict[str, Any], **optional: Any) -> list[str]:
-        """Send bodies straight into the buffer; answers their letter ids."""
-        texts = [body if isinstance(body, str) else json.dumps(body) for body in bodies]
-        for text in texts:
-            self.client("sqs").send_message(QueueUrl=self.outputs["BufferQueueUrl"], MessageBody=text, **optional)
-        return [identify(text)[0] for text in texts]
+        """Send bodies straight to the buffer. Returns their event ids."""
+        return [self._send("BufferQueueUrl", body, optional) for body in bodies]
 
-    def bury(self, body: str | dict[str, Any], **attributes: str) -> str:
-        """Send a body straight into the dead-letter queue, as EventBridge does with what it cannot deliver."""
-        text = body if isinstance(body, str) else json.dumps(body)
-        typed = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
-        url = self.outputs["DeadLetterQueueUrl"]
-        self.client("sqs").send_message(QueueUrl=url, MessageBody=text, MessageAttributes=typed)
-        return identify(text)[0]
+    def bury(self, body: str | dict[str, Any], attributes: dict[str, Any] | None = None, **optional: Any) -> str:
+        """Send a body straight to the dead-letter queue, as EventBridge does. Returns its event id."""
+        return self._send("DeadLetterQueueUrl", body, {"MessageAttributes": attributes or {}, **optional})
 
-    # -- by hand -------------------------------------------------------------------------------------------------
+    def _send(self, queue: str, body: str | dict[str, Any], optional: dict[str, Any]) -> str:
+        text = text_of(body)
+        self.client("sqs").send_message(QueueUrl=self.outputs[queue], MessageBody=text, **optional)
+        return event_id_of(text)
 
-    def sweep(self) -> dict[str, int]:
-        """Sweep the evidence, whatever its age."""
-        name = self.stack.stack.resources["EvidenceSweepFunction"]
-        answer = self.client("lambda").invoke(FunctionName=name, Payload=json.dumps({"olderThanHours": 0}))
-        report: dict[str, int] = json.loads(answer["Payload"].read())
-        return report
+    # -- run -----------------------------------------------------------------------------------------------------
 
-    def replay(self, asked: dict[str, object]) -> dict[str, Any]:
-        """Run a replay to its end."""
-        workflows, machine = self.client("stepfunctions"), self.outputs["ReplayStateMachineArn"]
-        arn = workflows.start_execution(stateMachineArn=machine, input=json.dumps(asked))["executionArn"]
+    def invoke(self, function: str, payload: dict[str, Any]) -> dict[str, Any]:
+        name = self.stack.resources[function]
+        answer = self.client("lambda").invoke(FunctionName=name, Payload=json.dumps(payload))
+        found: dict[str, Any] = json.loads(answer["Payload"].read())
+        return found
+
+    def sweep(self) -> dict[str, Any]:
+        """Sweep all snapshots, whatever their age."""
+        return self.invoke("EvidenceSweepFunction", {"olderThanHours": 0})
+
+    def start(self, machine: str, asked: dict[str, Any]) -> str:
+        """Start ``Triage`` or ``Replay``. Returns the execution's ARN."""
+        arn = self.outputs[f"{machine}StateMachineArn"]
+        started = self.client("stepfunctions").start_execution(stateMachineArn=arn, input=json.dumps(asked))
+        return str(started["executionArn"])
+
+    def end_of(self, arn: str) -> dict[str, Any]:
+        """Wait until an execution has ended."""
 
         def ended() -> dict[str, Any]:
-            found: dict[str, Any] = workflows.describe_execution(executionArn=arn)
+            found: dict[str, Any] = self.client("stepfunctions").describe_execution(executionArn=arn)
             return found if found["status"] != "RUNNING" else {}
 
-        execution = self.eventually(ended, "the replay has ended")
+        return eventually(ended, f"{arn} has ended", SECONDS)
+
+    def run(self, machine: str, asked: dict[str, Any]) -> dict[str, Any]:
+        """Run a state machine to its end. Returns its output."""
+        execution = self.end_of(self.start(machine, asked))
         assert execution["status"] == "SUCCEEDED", execution
         output: dict[str, Any] = json.loads(execution["output"])
         return output
 
-    # -- where it is ---------------------------------------------------------------------------------------------
+    def replay(self, **asked: object) -> dict[str, Any]:
+        return self.run("Replay", asked)
+
+    # -- look ----------------------------------------------------------------------------------------------------
 
     def item(self, event_id: str) -> dict[str, Any] | None:
         """The table's item of an event."""
         key = {"eventId": {"S": event_id}}
-        answer = self.client("dynamodb").get_item(TableName=self.outputs["EventsTableName"], Key=key)
-        found: dict[str, Any] | None = answer.get("Item")
-        return found
+        found = self.client("dynamodb").get_item(TableName=self.outputs["EventsTableName"], Key=key).get("Item")
+        return plain(found) if found else None
 
     def event(self, event_id: str) -> dict[str, Any]:
-        """The enriched event in the table."""
+        """The enriched event in the table, or in the bucket where the item points to it."""
         item = self.item(event_id)
         assert item, f"{event_id} is not stored"
         if "eventPointer" in item:
-            return self.document(item["eventPointer"]["M"]["key"]["S"])
-        packed = item.get("eventPacked", {}).get("B")
-        event: dict[str, Any] = json.loads(zlib.decompress(packed) if packed else item["event"]["S"])
+            return self.document(item["eventPointer"]["key"])
+        packed = item.get("eventPacked")
+        event: dict[str, Any] = json.loads(zlib.decompress(bytes(packed)) if packed else item["event"])
         return event
 
     def attempts(self, event_id: str) -> list[dict[str, Any]]:
-        """The attempt log's lines on an event."""
-        answer = self.client("dynamodb").query(
+        """The attempt records of an event."""
+        found = self.client("dynamodb").query(
             TableName=self.outputs["AttemptsTableName"],
-            KeyConditionExpression="eventId = :letter",
-            ExpressionAttributeValues={":letter": {"S": event_id}},
+            KeyConditionExpression="eventId = :id",
+            ExpressionAttributeValues={":id": {"S": event_id}},
         )
-        items: list[dict[str, Any]] = answer["Items"]
-        return items
+        return [plain(item) for item in found["Items"]]
 
     def objects(self, prefix: str) -> list[str]:
         """Keys in the archive bucket."""
@@ -183,64 +240,80 @@ class Pipeline:
         found = pages.paginate(Bucket=self.outputs["ArchiveBucketName"], Prefix=prefix)
         return [entry["Key"] for page in found for entry in page.get("Contents", [])]
 
+    def snapshots(self, event_id: str) -> list[str]:
+        return self.objects(f"dead-letters/{event_id}/")
+
     def document(self, key: str) -> dict[str, Any]:
         """An object of the archive bucket."""
         body = self.client("s3").get_object(Bucket=self.outputs["ArchiveBucketName"], Key=key)["Body"].read()
         document: dict[str, Any] = json.loads(body)
         return document
 
-    def executions(self, event_id: str | None = None) -> list[Execution]:
-        """The triage executions of a letter, or all."""
+    def execution_arns(self) -> list[str]:
+        """The triage executions; unlike ``executions`` it takes no request for each of them."""
         pages = self.client("stepfunctions").get_paginator("list_executions")
         found = pages.paginate(stateMachineArn=self.outputs["TriageStateMachineArn"])
-        every = [self._execution(entry) for page in found for entry in page["executions"]]
+        return [entry["executionArn"] for page in found for entry in page["executions"]]
+
+    def executions(self, event_id: str | None = None) -> list[Execution]:
+        """The triage executions of an event, or all."""
+        every = map(self._execution, self.execution_arns())
         return [one for one in every if event_id is None or one.input.get("eventId") == event_id]
 
-    def _execution(self, entry: dict[str, Any]) -> Execution:
-        arn = entry["executionArn"]
-        if arn in self._settled:
-            return self._settled[arn]
+    def executions_of(self, event_ids: Iterable[str]) -> dict[str, list[Execution]]:
+        """The triage executions by event."""
+        found = defaultdict(list)
+        for execution in self.executions():
+            found[execution.input.get("eventId")].append(execution)
+        return {event_id: found[event_id] for event_id in event_ids}
+
+    def _execution(self, arn: str) -> Execution:
+        if arn in self._ended:
+            return self._ended[arn]
         workflows = self.client("stepfunctions")
         described = workflows.describe_execution(executionArn=arn)
-        pages = workflows.get_paginator("get_execution_history").paginate(executionArn=arn)
         execution = Execution(
             arn=arn,
             name=described["name"],
             status=described["status"],
             input=json.loads(described["input"]),
             output=json.loads(described["output"]) if described.get("output") else None,
-            history=[event for page in pages for event in page["events"]],
+            workflows=workflows,
         )
-        if execution.status != "RUNNING":
-            self._settled[arn] = execution
+        if execution.ended:
+            self._ended[arn] = execution
         return execution
 
-    # -- waiting -------------------------------------------------------------------------------------------------
-
-    def eventually(self, ask: Callable[[], T], what: str, seconds: float = PATIENCE_SECONDS) -> T:
-        """Ask until the answer is truthy."""
-        end = time.monotonic() + seconds
-        while not (answer := ask()):
-            assert time.monotonic() < end, f"not within {seconds} s: {what}"
-            time.sleep(0.3)
-        return answer
+    # -- wait ----------------------------------------------------------------------------------------------------
 
     def stored(self, event_ids: Iterable[str]) -> None:
         """Wait until the table holds these events."""
         for event_id in event_ids:
-            self.eventually(lambda letter=event_id: self.item(letter), f"{event_id} is stored")
+            eventually(lambda one=event_id: self.item(one), f"{event_id} is stored", SECONDS)
 
-    def settled(self, event_id: str, seconds: float = PATIENCE_SECONDS) -> Execution:
-        """Wait until the letter's one execution has ended."""
+    def dead(self, event_id: str) -> Execution:
+        """Wait until the event has a triage execution."""
+        return eventually(lambda: self.executions(event_id), f"{event_id} is a dead letter", SECONDS)[0]
 
-        def ended() -> list[Execution]:
-            return [one for one in self.executions(event_id) if one.status != "RUNNING"]
+    def settled(self, event_id: str, seconds: float = SECONDS) -> Execution:
+        """Wait until an execution of the event has ended."""
+        return eventually(
+            lambda: [one for one in self.executions(event_id) if one.ended],
+            f"the execution of {event_id} has ended",
+            seconds,
+        )[0]
 
-        return self.eventually(ended, f"the execution of {event_id} has ended", seconds)[0]
+    def all_settled(self, event_ids: Collection[str]) -> dict[str, list[Execution]]:
+        """Wait until each event has an execution and none of them runs."""
 
-    def archived(self, event_id: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
-        """Wait until the letter is archived; answers the archive object."""
-        execution = self.settled(event_id, seconds)
-        assert execution.output, f"{execution.name} {execution.status}"
-        assert execution.output["outcome"] == "ARCHIVED"
-        return self.document(execution.output["archive"]["key"])
+        def ended() -> dict[str, list[Execution]]:
+            found = self.executions_of(event_ids)
+            return found if all(ones and all(one.ended for one in ones) for ones in found.values()) else {}
+
+        return eventually(ended, f"the executions of {len(event_ids)} events have ended", 120)
+
+    def archived(self, event_id: str, seconds: float = SECONDS) -> dict[str, Any]:
+        """Wait until the event is archived. Returns the archive object."""
+        result = self.settled(event_id, seconds).result
+        assert result["outcome"] == "ARCHIVED"
+        return self.document(result["archive"]["key"])

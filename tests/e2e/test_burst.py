@@ -1,4 +1,4 @@
-"""A burst: however many events are there at once, no more batches are worked on than allowed, and nothing is lost."""
+"""A burst of events: batches run at no more than MaxConcurrency, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from benchmarks.burst import drain, invocations, log_group, mixed_events, most_at_once, processor, sent
 from local.reconciliation import look
 from ops.reconciliation import reconcile
-from tests.e2e.conftest import PARAMETERS
+from tests.e2e.pipeline import PARAMETERS
 
 if TYPE_CHECKING:
     from tests.e2e.pipeline import Pipeline
@@ -16,12 +16,12 @@ EVENTS = 400
 LIMIT = int(PARAMETERS["MaxConcurrency"])
 
 
-def test_a_burst_uses_the_whole_concurrency_never_more_and_loses_nothing(pipeline: Pipeline) -> None:
-    stack, bodies = pipeline.stack.stack, mixed_events(EVENTS)
+def test_a_burst_uses_the_whole_concurrency_and_no_more_and_loses_nothing(pipeline: Pipeline) -> None:
+    stack, bodies = pipeline.stack, mixed_events(EVENTS)
 
     burst = drain(stack, processor(stack), bodies)
 
-    assert burst.peak == LIMIT, "as the engine saw it"
+    assert burst.peak == LIMIT, "by the engine's count"
     seen = invocations(stack, log_group(stack), burst.began)
     assert sum(one.events for one in seen) == EVENTS
     assert most_at_once(seen) <= LIMIT, "by the functions' own clocks"

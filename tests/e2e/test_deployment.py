@@ -1,11 +1,10 @@
-"""What `sam deploy` does in somebody's account: without a parameter, with all of them, on a partner's bus, and undone."""
+"""`sam deploy` without parameters, with other parameters and on a partner's bus, and `sam delete`."""
 
 from __future__ import annotations
 
 import contextlib
 import uuid
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from local.environment import LocalStack
 
 DATA = [name for kind in ("SQS::Queue", "DynamoDB::Table", "S3::Bucket") for name in resources(f"AWS::{kind}")]
-#: Other values for what a parameter reaches in a queue, a table, the bucket and the processor.
+#: Other values of parameters that change a queue, a table, the bucket or the processor.
 CHANGES = {"MaxReceiveCount": "7", "ArchiveRetentionDays": "90", "ReserveConcurrency": "true", "MaxConcurrency": "3"}
 
 
@@ -25,11 +24,6 @@ CHANGES = {"MaxReceiveCount": "7", "ArchiveRetentionDays": "90", "ReserveConcurr
 def first(deployed: LocalStack) -> Stack:
     """A stack deployed with no parameter at all."""
     return deploy(deployed.engine, deployed.built, "first")
-
-
-def pipeline_of(stack: Stack, deployed: LocalStack) -> Pipeline:
-    seen: Any = SimpleNamespace(outputs=stack.outputs, client=stack.client, genesys=deployed.genesys, stack=stack)
-    return Pipeline(seen)
 
 
 def reserved(stack: Stack) -> int | None:
@@ -44,30 +38,30 @@ def own_key(deployed: LocalStack) -> str:
     return arn
 
 
-def test_a_stack_deployed_with_no_parameter_processes_events_and_reserves_nothing(
+def test_a_stack_deployed_without_parameters_processes_events_and_reserves_no_concurrency(
     first: Stack, deployed: LocalStack
 ) -> None:
-    pipeline = pipeline_of(first, deployed)
+    pipeline = Pipeline(deployed, first)
     pipeline.stored(pipeline.put(genesys_event()))
     assert reserved(first) is None
 
 
-def test_an_update_with_other_parameters_replaces_nothing_that_holds_data_and_keeps_every_event(
+def test_an_update_with_other_parameters_replaces_no_resource_with_data_and_keeps_every_event(
     first: Stack, deployed: LocalStack
 ) -> None:
-    pipeline = pipeline_of(first, deployed)
-    letters = pipeline.put(genesys_event())
-    pipeline.stored(letters)
+    pipeline = Pipeline(deployed, first)
+    (event_id,) = pipeline.put(genesys_event())
+    pipeline.stored([event_id])
     changes = CHANGES | {"KmsKeyArn": own_key(deployed)}
     assert replaced(first, changes) == []
     updated = deploy(deployed.engine, deployed.built, "first", changes)
     assert {name: updated.resources[name] for name in DATA} == {name: first.resources[name] for name in DATA}
-    assert pipeline.item(letters[0])
+    assert pipeline.item(event_id)
     assert reserved(updated) == 3
 
 
 def replaced(stack: Stack, changes: dict[str, str]) -> list[str]:
-    """What holds data and would be replaced, by the change set of an update with these parameters."""
+    """The resources with data that an update with these parameters would replace, by its change set."""
     cloudformation = stack.client("cloudformation")
     known = cloudformation.describe_stacks(StackName=stack.name)["Stacks"][0]["Parameters"]
     kept = [name for one in known if (name := one["ParameterKey"]) not in changes]
@@ -83,22 +77,22 @@ def replaced(stack: Stack, changes: dict[str, str]) -> list[str]:
     changed = {one["LogicalResourceId"]: one["Replacement"] for one in found if one["Action"] == "Modify"}
     assert set(DATA) <= changed.keys()
     cloudformation.delete_change_set(**named)
-    # The engine answers Conditional for whatever it does not know of a bucket.
+    # For some properties of a bucket the engine answers Conditional.
     return [name for name in DATA if changed[name] == "True"]
 
 
-def test_a_stack_on_somebody_elses_bus_with_an_own_key_takes_its_events_and_leaves_all_data_behind(
+def test_a_stack_on_a_partner_bus_with_its_own_key_processes_events_and_keeps_all_data_when_deleted(
     deployed: LocalStack,
 ) -> None:
     bus, key = f"partner/genesys-{uuid.uuid4().hex[:8]}", own_key(deployed)
     deployed.client("events").create_event_bus(Name=bus)
     stack = deploy(deployed.engine, deployed.built, "second", {"EventBusName": bus, "KmsKeyArn": key})
-    pipeline = pipeline_of(stack, deployed)
+    pipeline = Pipeline(deployed, stack)
     assert stack.outputs["EventBusName"] == bus
     (stored,) = pipeline.put(genesys_event())
     pipeline.stored([stored])
     (refused,) = pipeline.enqueue(f"no JSON {uuid.uuid4()}")
-    archived = pipeline.settled(refused).output
+    archived = pipeline.archived(refused)
     assert encrypted_with(stack, "BufferQueueUrl") == encrypted_with(stack, "DeadLetterQueueUrl") == key
 
     function = stack.outputs["ProcessorFunctionName"]
@@ -107,18 +101,18 @@ def test_a_stack_on_somebody_elses_bus_with_an_own_key_takes_its_events_and_leav
     stack.delete()
 
     assert pipeline.item(stored)
-    assert archived
-    assert pipeline.document(archived["archive"]["key"])
+    assert archived["eventId"] == refused
+    assert [key for key in pipeline.objects("archive/") if pipeline.document(key) == archived]
     assert waiting(stack, "BufferQueueUrl") == 1
     assert waiting(stack, "DeadLetterQueueUrl") == 0
     assert deployed.client("events").describe_event_bus(Name=bus)["Name"] == bus
     assert deployed.client("events").list_rules(EventBusName=bus)["Rules"] == []
     with contextlib.suppress(stack.client("lambda").exceptions.ResourceNotFoundException):
-        pytest.fail(f"the function is still there: {stack.client('lambda').get_function(FunctionName=function)}")
+        pytest.fail(f"the function still exists: {stack.client('lambda').get_function(FunctionName=function)}")
 
 
 def encrypted_with(stack: Stack, output: str) -> str:
-    """A queue's key. (Of tables and buckets the engine does not keep it.)"""
+    """A queue's key. The engine keeps no key of tables and buckets."""
     asked = {"QueueUrl": stack.outputs[output], "AttributeNames": ["KmsMasterKeyId"]}
     key: str = stack.client("sqs").get_queue_attributes(**asked)["Attributes"]["KmsMasterKeyId"]
     return key

@@ -1,7 +1,7 @@
-"""One fixture of every function by the real ``sam local invoke``, in the container that a developer would get.
+"""One fixture of every function with ``sam local invoke``, in the container that a developer gets.
 
-It needs a Docker engine (``.ci/docker`` gets one for a throw-away machine) and AWS's base image. Where either cannot be
-had it says so, and ``test_invocation.py`` has run every fixture without Docker.
+The tests need a Docker engine (``.ci/docker`` starts one on a throw-away machine) and AWS's base image, and are skipped
+otherwise. ``test_invocation.py`` runs every fixture without Docker.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from local.environment import LocalStack
 from local.fixture_setup import expected
 from local.stack import build
 from tests.contract.project import EVENTS, FUNCTION_IDS, ROOT
-from tests.e2e.expectation import known
+from tests.e2e.expectation import wildcards
 from tests.e2e.forwarder import Forwarder
-from tests.e2e.still import StillStack
+from tests.e2e.idle_stack import IdleStack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: The image that sam takes, by its own words.
+#: The image that sam uses.
 IMAGE = f"{LambdaImage._INVOKE_REPO_PREFIX}/{Runtime.get_image_name_tag('python3.13', 'x86_64')}"
-#: A machine that cannot reach AWS's registry may have a tool beside the project that makes such an image.
+#: Builds such an image on a machine that cannot reach AWS's registry, if it exists.
 IMAGE_TOOL = ROOT.parent / "shared" / "tools" / "lambda-base-image"
 FIXTURES = [
     "processor/mixed-batch",
@@ -62,29 +62,29 @@ def succeeds(*command: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def bridge() -> str:
-    """The address at which a container finds this machine."""
+def host_address() -> str:
+    """This machine's address on Docker's network."""
     if not succeeds("docker", "info"):
-        pytest.skip("not run in Docker: no engine answers here (.ci/docker gets one for a throw-away machine)")
+        pytest.skip("not run in Docker: no engine answers here (.ci/docker starts one on a throw-away machine)")
     subnet = run("docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}").stdout
-    return str(ip_network(subnet.strip())[1])  # not every version names its gateway
+    return str(ip_network(subnet.strip())[1])  # some versions leave out the gateway
 
 
 @pytest.fixture(scope="module")
 def image() -> None:
-    """AWS's base image: here already, pulled, or made."""
+    """AWS's base image: already here, pulled, or built."""
     ways = (["docker", "image", "inspect", IMAGE], ["docker", "pull", IMAGE], [str(IMAGE_TOOL)])
     if not any(succeeds(*way) for way in ways):
-        pytest.skip(f"not run in Docker: {IMAGE} is not here, and its registry cannot be reached")
+        pytest.skip(f"not run in Docker: {IMAGE} is missing, and its registry cannot be reached")
 
 
 class Docker:
-    """Invokes functions of a still stack in containers."""
+    """Invokes functions of an idle stack in containers."""
 
-    def __init__(self, still: StillStack, built: Path, bridge: str) -> None:
-        self.still = still
+    def __init__(self, stack: IdleStack, built: Path, host_address: str) -> None:
+        self.stack = stack
         self._built = built
-        self._bridge = bridge
+        self._host_address = host_address
         self._forwarders: dict[int, Forwarder] = {}
         self._exit = ExitStack()
 
@@ -95,8 +95,8 @@ class Docker:
         self._exit.close()
 
     def invoke(self, logical_id: str, event: Path, setup: Mapping[str, Any]) -> Any:
-        """What the function answers; its log when it answers nothing that can be read."""
-        variables = {**self.still.function(logical_id).variables, **setup.get("environment", {})}
+        """The function's answer."""
+        variables = {**self.stack.function(logical_id).variables, **setup.get("environment", {})}
         reachable = {name: self._reachable(value) for name, value in variables.items()}
         arguments = ["local", "invoke", logical_id, "--template", str(self._template(logical_id, reachable))]
         done = run(
@@ -112,7 +112,7 @@ class Docker:
         return json.loads(done.stdout)
 
     def _template(self, logical_id: str, variables: Mapping[str, str]) -> Path:
-        """sam knows nothing of a deployed stack, so a copy of the template holds the deployed values."""
+        """A copy of the template with the deployed values, which sam cannot read from the stack."""
         template = yaml_parse(self._built.read_text())
         own = {name: value for name, value in variables.items() if name not in CREDENTIALS}
         template["Resources"][logical_id]["Properties"]["Environment"]["Variables"] = own
@@ -121,37 +121,30 @@ class Docker:
         return copy
 
     def _reachable(self, value: str) -> str:
-        """A URL on the loopback interface as the container has to write it; a port is forwarded once."""
+        """The URL under which a container reaches a server on the loopback interface."""
         url = urlsplit(value) if value.startswith(f"http://{HOST}:") else None
         if url is None or url.port is None:
             return value
         if url.port not in self._forwarders:
-            self._forwarders[url.port] = self._exit.enter_context(Forwarder(self._bridge, url.port))
-        return value.replace(f"{HOST}:{url.port}", f"{self._bridge}:{self._forwarders[url.port].port}")
+            self._forwarders[url.port] = self._exit.enter_context(Forwarder(self._host_address, url.port))
+        return value.replace(f"{HOST}:{url.port}", f"{self._host_address}:{self._forwarders[url.port].port}")
 
 
 @pytest.fixture(scope="module")
-def docker(bridge: str, image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:  # noqa: ARG001 - the image has to be there
+def docker(host_address: str, image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:  # noqa: ARG001 - needs the image
     built = build(ROOT, tmp_path_factory.mktemp("built"))
-    with LocalStack(built=built) as stack, Docker(StillStack(stack, built), built, bridge) as made:
+    with LocalStack(built=built) as local, Docker(IdleStack(local, built), built, host_address) as made:
         yield made
 
 
 @pytest.mark.parametrize("fixture", FIXTURES)
-def test_a_function_in_its_container_answers_and_leaves_behind_what_stands_beside_the_fixture(
-    fixture: str, docker: Docker
-) -> None:
+def test_a_function_in_its_container_has_the_expected_answer_and_effects(fixture: str, docker: Docker) -> None:
     path = EVENTS / f"{fixture}.json"
-    told = expected(path)
-    docker.still.prepare(told.get("setup", {}))
-    answer = docker.invoke(FUNCTION_IDS[path.parent.name], path, told.get("setup", {}))
-    assert known(answer, told["answer"]) == told["answer"]
-    leaves = docker.still.leaves()
-    assert known(leaves, told["leaves"]) == told["leaves"]
+    setup, wanted = expected(path).get("setup", {}), wildcards(expected(path))
+    docker.stack.prepare(setup)
+    assert docker.invoke(FUNCTION_IDS[path.parent.name], path, setup) == wanted["answer"]
+    assert docker.stack.effects() == wanted["leaves"]
 
 
-def test_every_function_is_invoked_in_docker() -> None:
-    assert [fixture.split("/")[0] for fixture in FIXTURES] == list(
-        dict.fromkeys(fixture.split("/")[0] for fixture in FIXTURES)
-    )
-    assert {fixture.split("/")[0] for fixture in FIXTURES} == FUNCTION_IDS.keys()
+def test_every_function_has_one_fixture_in_docker() -> None:
+    assert sorted(fixture.partition("/")[0] for fixture in FIXTURES) == sorted(FUNCTION_IDS)

@@ -1,6 +1,6 @@
-"""Each crash point of custody, and a sample of the other faults; ``make faults`` plays all of them.
+"""Each crash point of custody and a sample of the other faults; ``make faults`` runs all of them.
 
-A crash point is where a worker has let the next owner have an event and has not yet let go of it itself.
+At a crash point, a worker has passed an event to its next owner and has not yet released it.
 """
 
 from __future__ import annotations
@@ -9,44 +9,44 @@ from collections.abc import Iterator
 
 import pytest
 
-from proof.faults import Cell, Stage, cells, staged
+from proof.faults import Cell, Scenarios, cells, deployed_scenarios
 
 CELLS = {(cell.function, cell.operation, cell.fault): cell for cell in cells()}
 CRASH_POINTS = {
     "the event is stored and its message not deleted": (
         "ProcessorFunction", "BatchExecuteStatement", "stored",
     ),
-    "the execution is told and the redriven message not deleted": (
+    "the execution has its outcome and the redriven message is not deleted": (
         "ProcessorFunction", "SendTaskSuccess", "stored, 1 execution",
     ),
-    "the finished mates are deleted and the suspect is not touched": (
+    "the finished batch records are deleted and the suspect is not processed": (
         "ProcessorFunction", "DeleteMessageBatch", "3 stored",
     ),
-    "the item is published and its stream record not passed": (
+    "the item is published and its stream record not finished": (
         "FanOutFunction", "PutEvents", "stored",
     ),
-    "the evidence is written and no execution started": (
+    "the snapshot is written and no execution started": (
         "DeadLetterIntakeFunction", "PutObject", "archived as MALFORMED, 1 execution",
     ),
     "the execution is started and the dead letter not deleted": (
         "DeadLetterIntakeFunction", "StartExecution", "archived as MALFORMED, 1 execution",
     ),
-    "the waiting execution is told and the dead letter not deleted": (
+    "the waiting execution has its outcome and the dead letter is not deleted": (
         "DeadLetterIntakeFunction", "SendTaskFailure", "stored, 1 execution",
     ),
-    "the letter is sent and its execution does not know": (
+    "the event is redriven and the task has no answer": (
         "RedriveFunction", "SendMessage", "stored, 1 execution",
     ),
-    "the letter is archived and its evidence not released": (
+    "the dead letter is archived and its snapshot not deleted": (
         "ArchiveFunction", "PutObject", "archived as MALFORMED, 1 execution",
     ),
-    "the evidence is released and nothing announced": (
+    "the snapshot is deleted and nothing published": (
         "SettleFunction", "DeleteObjects", "stored, 1 execution",
     ),
-    "the outcome is announced and the execution not ended": (
+    "the outcome is published and the execution not ended": (
         "SettleFunction", "PutEvents", "archived as MALFORMED, 1 execution",
     ),
-    "the orphan is adopted and the sweep not over": (
+    "the snapshot is adopted and the sweep not finished": (
         "EvidenceSweepFunction", "StartExecution", "archived as MALFORMED, 2 executions, 1 of them failed, after a sweep",
     ),
 }  # fmt: skip
@@ -61,21 +61,21 @@ SAMPLE = [
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with staged() as made:
+def scenarios() -> Iterator[Scenarios]:
+    with deployed_scenarios() as made:
         yield made
 
 
 @pytest.mark.parametrize(("function", "call", "outcome"), CRASH_POINTS.values(), ids=list(CRASH_POINTS))
-def test_a_worker_that_dies_at_a_crash_point_loses_and_doubles_nothing(
-    stage: Stage, function: str, call: str, outcome: str
+def test_a_worker_that_crashes_at_a_crash_point_loses_and_duplicates_nothing(
+    scenarios: Scenarios, function: str, call: str, outcome: str
 ) -> None:
-    row = stage.play(CELLS[function, call, "kill after"])
-    assert row.right, row
+    row = scenarios.run(CELLS[function, call, "kill after"])
+    assert row.passed, row
     assert row.outcome == outcome
 
 
 @pytest.mark.parametrize("cell", [CELLS[one] for one in SAMPLE], ids=lambda cell: f"{cell.operation} {cell.fault}")
-def test_a_call_that_fails_loses_and_doubles_nothing(stage: Stage, cell: Cell) -> None:
-    row = stage.play(cell)
-    assert row.right, row
+def test_a_failed_call_loses_and_duplicates_nothing(scenarios: Scenarios, cell: Cell) -> None:
+    row = scenarios.run(cell)
+    assert row.passed, row

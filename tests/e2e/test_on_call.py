@@ -1,75 +1,64 @@
-"""Alarms as somebody on call hears them: from a real incident to the notification, and until it is over.
-
-A quarter of an hour is nine seconds here.
-"""
+"""Alarms from the incident to the notification, and until they clear. Fifteen minutes take nine seconds here."""
 
 from __future__ import annotations
 
 import uuid
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.on_call import OnCall
+from local.eventually import eventually
 from tests.e2e.pipeline import with_user
-from tests.e2e.processor import Processor
+from tests.e2e.subscribers import AlarmSubscriber
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.e2e.controls import Controls
     from tests.e2e.pipeline import Pipeline
 
-
-#: What the daily sweep says holds for a day, a quarter of an hour here: other tests sweep.
+#: Alarms about the daily sweep, which stay active after the sweeps of other tests.
 DAILY = {"SnapshotsAdoptedAlarm", "SnapshotAgeAlarm", "SnapshotAgeMetricAlarm", "SweepErrorsMetricAlarm"}
 
 
 @pytest.fixture
-def on_call(pipeline: Pipeline) -> Iterator[OnCall]:
-    """Somebody who takes up the phone when it has been silent for a while."""
-    one = OnCall(pipeline)
-    pipeline.eventually(lambda: not one.on() - DAILY, "what went before is over")
-    one.hears()
-    one.heard.clear()
-    yield one
-    one.hangs_up()
+def alarms(pipeline: Pipeline) -> Iterator[AlarmSubscriber]:
+    """A subscriber to a stack without active alarms."""
+    with closing(AlarmSubscriber(pipeline)) as made:
+        eventually(lambda: not made.active() - DAILY, "the alarms of earlier tests have cleared", 90)
+        made.received()
+        made.notices.clear()
+        yield made
 
 
-@pytest.fixture
-def processor(pipeline: Pipeline) -> Iterator[Processor]:
-    one = Processor(pipeline)
-    yield one
-    one.restore()
-
-
-def test_the_first_dead_letter_rings_once_says_what_to_do_and_the_alarm_clears(
-    pipeline: Pipeline, on_call: OnCall
+def test_the_first_dead_letter_raises_one_alarm_that_names_its_runbook_and_clears(
+    pipeline: Pipeline, alarms: AlarmSubscriber
 ) -> None:
-    letters = pipeline.enqueue(f"no JSON {uuid.uuid4()}", f"nor this {uuid.uuid4()}")
-    pipeline.eventually(on_call.hears, "it rings")
-    for letter in letters:
-        pipeline.archived(letter)
-    pipeline.eventually(lambda: not on_call.on() - DAILY, "the alarm clears")
-    assert on_call.hears() == ["DeadLetterAlarm"]
-    assert on_call.heard[0]["AlarmDescription"].endswith("Runbook: docs/operations.md#dead-letter")
+    event_ids = pipeline.enqueue(f"no JSON {uuid.uuid4()}", f"nor this {uuid.uuid4()}")
+    eventually(alarms.received, "an alarm is notified")
+    for event_id in event_ids:
+        pipeline.archived(event_id)
+    eventually(lambda: not alarms.active() - DAILY, "the alarm clears", 90)
+    assert alarms.received() == ["DeadLetterAlarm"]
+    assert alarms.notices[0]["AlarmDescription"].endswith("Runbook: docs/operations.md#dead-letter")
 
 
-def test_a_wrong_secret_rings_as_such_and_its_dead_letters_do_not(
-    pipeline: Pipeline, on_call: OnCall, processor: Processor
+def test_a_wrong_secret_raises_its_own_alarm_and_none_for_its_dead_letters(
+    pipeline: Pipeline, alarms: AlarmSubscriber, controls: Controls
 ) -> None:
-    processor.run_alone()
+    controls.use_one_environment()
     pipeline.genesys.set_faults({"rejectCredentials": True})
-    (letter,) = pipeline.enqueue(with_user())
-    pipeline.eventually(lambda: pipeline.executions(letter), "it becomes a dead letter")
-    pipeline.eventually(lambda: "DeadLetterAlarm" in on_call.on(), "its alarm is on")
-    assert on_call.hears() == ["MisconfiguredAlarm"]
-    processor.clear()
+    (event_id,) = pipeline.enqueue(with_user())
+    pipeline.dead(event_id)
+    eventually(lambda: "DeadLetterAlarm" in alarms.active(), "the alarm for dead letters is active")
+    assert alarms.received() == ["MisconfiguredAlarm"]
 
 
-def test_a_throttled_processor_rings_as_such_and_the_backlog_that_grows_does_not(
-    pipeline: Pipeline, on_call: OnCall
+def test_a_throttled_processor_raises_its_own_alarm_and_none_for_the_backlog(
+    pipeline: Pipeline, alarms: AlarmSubscriber
 ) -> None:
-    # The engine's pollers are not throttled, and its queues publish nothing: what AWS publishes then is put here.
+    # The engine does not throttle, and its queues publish no metrics: the test publishes what AWS would.
     function = {"Name": "FunctionName", "Value": pipeline.outputs["ProcessorFunctionName"]}
     queue = {"Name": "QueueName", "Value": pipeline.outputs["BufferQueueUrl"].rpartition("/")[2]}
 
@@ -79,12 +68,12 @@ def test_a_throttled_processor_rings_as_such_and_the_backlog_that_grows_does_not
 
     def throttled() -> bool:
         publish("AWS/Lambda", "Throttles", function, 7)
-        return "ProcessorThrottlesAlarm" in on_call.on()
+        return "ProcessorThrottlesAlarm" in alarms.active()
 
-    def and_behind() -> bool:
+    def behind() -> bool:
         publish("AWS/SQS", "ApproximateAgeOfOldestMessage", queue, 1800)
-        return throttled() and "BufferAgeAlarm" in on_call.on()
+        return throttled() and "BufferAgeAlarm" in alarms.active()
 
-    pipeline.eventually(throttled, "the cause is on after three periods")
-    pipeline.eventually(and_behind, "and what follows from it")
-    assert on_call.hears() == ["ProcessorThrottlesAlarm"]
+    eventually(throttled, "the alarm for the cause is active")
+    eventually(behind, "the alarm for the effect is active")
+    assert alarms.received() == ["ProcessorThrottlesAlarm"]

@@ -1,10 +1,9 @@
-"""The promises of the processor under faults, seen on the deployed stack with IAM enforced."""
+"""The promises of the processor under faults."""
 
 from __future__ import annotations
 
 import base64
 import json
-import secrets
 import threading
 import uuid
 from itertools import count
@@ -12,263 +11,235 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.conftest import WAIT_SCALE
+from local.eventually import eventually
+from tests.e2e.messages import TEN_ATTRIBUTES, padded
 from tests.e2e.pipeline import genesys_event, with_user
-from tests.e2e.processor import Processor
-from tests.e2e.test_publication import Consumer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from local.genesys import Answer, Request
+    from tests.e2e.controls import Controls
     from tests.e2e.pipeline import Pipeline
+    from tests.e2e.subscribers import Consumer
 
 USERS = "/api/v2/users"
 TOKEN = "/oauth/token"
 
 
-@pytest.fixture
-def processor(pipeline: Pipeline) -> Iterator[Processor]:
-    """The processor with nothing left to do, and as it was once the test is over."""
-    made = Processor(pipeline)
-    try:
-        pipeline.eventually(made.quiet, "earlier tests have left nothing in flight")
-    except AssertionError:
-        made.clear()
-    yield made
-    pipeline.genesys.set_faults(None)
-    made.restore()
-    if not made.quiet():  # a test that failed must not fail the next ones too
-        made.clear()
-
-
-@pytest.fixture
-def consumer(pipeline: Pipeline) -> Iterator[Consumer]:
-    made = Consumer(pipeline, "holdfast.events")
-    yield made
-    made.leave()
-
-
-def asked(pipeline: Pipeline, path: str) -> int:
-    """How many requests to a path the Genesys API has seen."""
+def requests_to(pipeline: Pipeline, path: str) -> int:
+    """How many requests to a path the Genesys API has received."""
     counts = pipeline.genesys.stats()["requests"]
     return sum(count for kind, count in counts.items() if kind.split()[1] == path)
 
 
-def lookups(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, see: Callable[[Request], None]) -> None:
-    """Be told of every user lookup before it is answered."""
-    plain = pipeline.genesys.answer
+def on_lookup(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, act: Callable[[Request], None]) -> None:
+    """Call ``act`` with each user lookup before it is answered."""
+    original = pipeline.genesys.answer
 
     def answer(request: Request) -> Answer | None:
         if request.path == USERS:
-            see(request)
-        return plain(request)
+            act(request)
+        return original(request)
 
     monkeypatch.setattr(pipeline.genesys, "answer", answer)
 
 
-def lines(pipeline: Pipeline, event_id: str) -> list[tuple[int, str]]:
-    """The attempt log on an event: receive count and status."""
+def attempts(pipeline: Pipeline, event_id: str) -> list[tuple[int, str]]:
+    """Receive count and status of the event's attempt records."""
     found = pipeline.attempts(event_id)
-    return sorted((int(line["attempt"]["S"].rpartition("#")[2]), line["status"]["S"]) for line in found)
+    return sorted((int(one["attempt"].rpartition("#")[2]), one["status"]) for one in found)
 
 
 # -- once ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_valid_event_is_stored_once_and_published_once(
-    pipeline: Pipeline, processor: Processor, consumer: Consumer
+def test_copies_of_an_event_in_one_batch_are_stored_once_without_a_failure(
+    pipeline: Pipeline, controls: Controls
 ) -> None:
-    first, last = pipeline.put(with_user(), genesys_event())
-    pipeline.eventually(lambda: consumer.of(first) and consumer.of(last), "both are published")
-    assert len(consumer.of(first)) == 1
-    pipeline.eventually(lambda: processor.total("Stored") == 2, "the processor tells of both")
-    assert processor.total("Received") == 2
-    assert processor.quiet()
-    assert not pipeline.attempts(first)
-    assert not pipeline.executions(first)
-
-
-def test_copies_of_one_event_in_a_batch_are_one_item_and_no_failure(pipeline: Pipeline, processor: Processor) -> None:
     event = with_user()
-    with processor.paused():
+    with controls.paused():
         event_id, *_ = pipeline.enqueue(event, event, event)
     pipeline.stored([event_id])
-    pipeline.eventually(processor.quiet, "all copies are gone")
-    pipeline.eventually(lambda: processor.total("Received") == 3, "the processor tells of all three")
-    assert len(processor.batches()) == 1
-    assert processor.total("Failed") == 0
+    eventually(controls.idle, "all copies are gone")
+    eventually(lambda: controls.total("Received") == 3, "all three are counted")
+    assert len(controls.batches()) == 1
+    assert controls.total("Failed") == 0
     assert not pipeline.attempts(event_id)
 
 
-def test_copies_of_one_event_in_two_batches_at_once_are_one_item_and_no_failure(
-    pipeline: Pipeline, processor: Processor, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+def test_copies_of_an_event_in_two_batches_at_once_are_stored_once_without_a_failure(
+    pipeline: Pipeline, controls: Controls, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event = with_user()
-    processor.set_batch_size(1)
+    controls.set_batch_size(1)
     workers: set[str] = set()
     both = threading.Event()
 
     def hold(request: Request) -> None:
-        workers.add(request.headers["authorization"])  # each execution environment has a token of its own
+        workers.add(request.headers["authorization"])  # each execution environment has its own token
         if len(workers) == 2:
             both.set()
         both.wait(20)
 
-    lookups(pipeline, monkeypatch, hold)
-    with processor.paused():
+    on_lookup(pipeline, monkeypatch, hold)
+    with controls.paused():
         event_id, _ = pipeline.enqueue(event, event)
     pipeline.stored([event_id])
     assert both.is_set()
-    pipeline.eventually(processor.quiet, "both copies are gone")
-    pipeline.eventually(lambda: processor.total("Received") == 2, "the processor tells of both")
-    assert (processor.total("Stored"), processor.total("Duplicate")) == (1, 1)
+    eventually(controls.idle, "both copies are gone")
+    eventually(lambda: controls.total("Received") == 2, "both are counted")
+    assert (controls.total("Stored"), controls.total("Duplicate")) == (1, 1)
     assert not pipeline.attempts(event_id)
     (marker,) = pipeline.enqueue(genesys_event())
-    pipeline.eventually(lambda: consumer.of(marker), "a later event is published")
+    eventually(lambda: consumer.of(marker), "a later event is published")
     assert len(consumer.of(event_id)) == 1
 
 
-def test_a_copy_that_comes_long_after_changes_nothing(pipeline: Pipeline, processor: Processor) -> None:
+def test_a_late_copy_of_a_stored_event_changes_nothing(pipeline: Pipeline, controls: Controls) -> None:
     event = with_user()
     (event_id,) = pipeline.enqueue(event)
     pipeline.stored([event_id])
     first = pipeline.item(event_id)
-    processor.configure()  # whatever an execution environment remembered is forgotten
+    controls.configure()  # a new execution environment has an empty cache
     pipeline.enqueue(event)
-    pipeline.eventually(lambda: processor.total("Duplicate") == 1, "the copy was seen")
-    pipeline.eventually(processor.quiet, "the copy is gone")
+    eventually(lambda: controls.total("Duplicate") == 1, "the copy is counted")
+    eventually(controls.idle, "the copy is gone")
     assert pipeline.item(event_id) == first
-    assert processor.total("Failed") == 0
+    assert controls.total("Failed") == 0
 
 
 # -- batches -------------------------------------------------------------------------------------------------------
 
 
-def test_of_ten_with_one_bad_record_only_that_one_comes_again(pipeline: Pipeline, processor: Processor) -> None:
-    with processor.paused():
+def test_of_ten_records_with_a_malformed_one_only_that_one_is_received_again(
+    pipeline: Pipeline, controls: Controls
+) -> None:
+    with controls.paused():
         bad, *good = pipeline.enqueue(f"no event {uuid.uuid4()}", *[genesys_event() for _ in range(9)])
     pipeline.stored(good)
     assert pipeline.archived(bad)["verdict"]["category"] == "MALFORMED"
-    pipeline.eventually(lambda: processor.total("Failed") == 5, "the processor tells of five failures")
-    first, *later = processor.batches()
+    eventually(lambda: controls.total("Failed") == 5, "five failures are counted")
+    first, *later = controls.batches()
     assert (first["Received"], first["Stored"], first["Failed"]) == (10, 9, 1)
     assert [batch["Received"] for batch in later] == [1, 1, 1, 1]
-    assert not [letter for letter in good if pipeline.attempts(letter)]
+    assert not [event_id for event_id in good if pipeline.attempts(event_id)]
 
 
-def test_ten_that_all_fail_are_each_reported_and_each_come_again(pipeline: Pipeline, processor: Processor) -> None:
+def test_ten_failing_records_are_each_reported_and_each_received_again(pipeline: Pipeline, controls: Controls) -> None:
     pipeline.genesys.set_faults({"status": 503, "path": USERS})
-    with processor.paused():
-        letters = pipeline.enqueue(*[with_user() for _ in range(10)])
-    pipeline.eventually(lambda: all(lines(pipeline, letter) for letter in letters), "each failure is noted")
+    with controls.paused():
+        event_ids = pipeline.enqueue(*[with_user() for _ in range(10)])
+    eventually(
+        lambda: all(attempts(pipeline, event_id) for event_id in event_ids), "each failure has an attempt record"
+    )
     pipeline.genesys.set_faults(None)
-    # Only a record that was reported by its id, and whose time-out was set, comes again before eight minutes have gone.
-    pipeline.stored(letters)
-    told = [line for line in processor.logged() if line.get("message") == "record failed" and line["receiveCount"] == 1]
-    assert sorted(line["eventId"] for line in told) == sorted(letters)
-    assert (processor.batches()[0]["Received"], processor.batches()[0]["Failed"]) == (10, 10)
+    # A record that was not reported by its id would be received again only after the visibility time-out of minutes.
+    pipeline.stored(event_ids)
+    failed = [line for line in controls.logged() if line.get("message") == "record failed"]
+    assert sorted(line["eventId"] for line in failed if line["receiveCount"] == 1) == sorted(event_ids)
+    assert (controls.batches()[0]["Received"], controls.batches()[0]["Failed"]) == (10, 10)
 
 
-# -- deaths --------------------------------------------------------------------------------------------------------
+# -- crashes -------------------------------------------------------------------------------------------------------
 
 
-def test_a_worker_that_dies_after_storing_leaves_a_silent_success(pipeline: Pipeline, processor: Processor) -> None:
+def test_an_event_whose_worker_crashes_after_storing_it_counts_as_stored(
+    pipeline: Pipeline, controls: Controls
+) -> None:
     killed: list[int] = []
 
-    def die_once(forward: Callable[[], bytes], _statements: list[dict[str, Any]]) -> bytes | None:
+    def crash_once(forward: Callable[[], bytes], _statements: list[dict[str, Any]]) -> bytes | None:
         answer = forward()
         if not killed:
-            killed.append(processor.kill())
+            killed.append(controls.kill())
             return None
         return answer
 
-    processor.set_visibility_timeout(5)
-    processor.tap(die_once)
+    controls.set_queue(VisibilityTimeout="5")
+    controls.intercept_stores(crash_once)
     event = genesys_event()
     (event_id,) = pipeline.enqueue(event)
     pipeline.stored([event_id])
     first = pipeline.item(event_id)
-    assert not processor.quiet()
-    pipeline.eventually(processor.quiet, "the redelivery is gone")
+    assert not controls.idle()
+    eventually(controls.idle, "the second receive has ended")
     assert killed[0]
     assert pipeline.item(event_id) == first
-    assert lines(pipeline, event_id) == [(2, "stored")]
+    assert attempts(pipeline, event_id) == [(2, "stored")]
     assert not pipeline.executions(event_id)
 
 
-def test_a_timeout_in_the_middle_of_a_batch_redoes_nothing_and_loses_nothing(
-    pipeline: Pipeline, processor: Processor, consumer: Consumer
+def test_a_time_out_in_the_middle_of_a_batch_repeats_nothing_and_loses_nothing(
+    pipeline: Pipeline, controls: Controls, consumer: Consumer
 ) -> None:
     over = threading.Event()
     requests = count(1)
 
     def stop_halfway(forward: Callable[[], bytes], statements: list[dict[str, Any]]) -> bytes | None:
         match next(requests):
-            case 1:  # the direct one, which gives up first
-                pipeline.client("dynamodb").batch_execute_statement(Statements=_readable(statements[:5]))
-            case 2:  # the client's, in which the function's time ends
+            case 1:  # the direct request, which times out first
+                pipeline.client("dynamodb").batch_execute_statement(Statements=_decoded(statements[:5]))
+            case 2:  # boto3's request, during which the function times out
                 pass
             case _:
                 return forward()
         over.wait(60)
         return None
 
-    processor.set_visibility_timeout(8)
-    processor.tap(stop_halfway)
-    processor.configure(timeout=6)
-    with processor.paused():
-        letters = pipeline.enqueue(*[genesys_event() for _ in range(10)])
-    finished = pipeline.eventually(lambda: [one for one in letters if pipeline.item(one)], "some of them are stored")
-    pipeline.stored(finished)
-    before = {letter: pipeline.item(letter) for letter in letters[:5]}
-    assert all(before.values())
-    assert not any(pipeline.item(letter) for letter in letters[5:])
-    pipeline.stored(letters)
+    controls.set_queue(VisibilityTimeout="8")
+    controls.intercept_stores(stop_halfway)
+    controls.configure(timeout=6)
+    with controls.paused():
+        event_ids = pipeline.enqueue(*[genesys_event() for _ in range(10)])
+    pipeline.stored(event_ids[:5])
+    before = {event_id: pipeline.item(event_id) for event_id in event_ids[:5]}
+    assert not any(map(pipeline.item, event_ids[5:]))
+    pipeline.stored(event_ids)
     over.set()
-    pipeline.eventually(processor.quiet, "all have left the queue")
-    assert {letter: pipeline.item(letter) for letter in letters[:5]} == before
-    assert [lines(pipeline, letter) for letter in letters] == [[(2, "stored")]] * 10
-    pipeline.eventually(lambda: all(consumer.of(letter) for letter in letters), "all are published")
-    assert [len(consumer.of(letter)) for letter in letters] == [1] * 10
-    assert not [one for letter in letters for one in pipeline.executions(letter)]
+    eventually(controls.idle, "the queue is empty")
+    assert {event_id: pipeline.item(event_id) for event_id in event_ids[:5]} == before
+    assert [attempts(pipeline, event_id) for event_id in event_ids] == [[(2, "stored")]] * 10
+    eventually(lambda: all(consumer.of(event_id) for event_id in event_ids), "all are published")
+    assert [len(consumer.of(event_id)) for event_id in event_ids] == [1] * 10
+    assert not [one for event_id in event_ids for one in pipeline.executions(event_id)]
 
 
-def _readable(statements: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Statements off the wire as boto3 takes them: there binary values are base64 text."""
+def _decoded(statements: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Statements of a request as boto3 takes them; in a request, binary values are base64 text."""
 
-    def bare(value: dict[str, Any]) -> dict[str, Any]:
+    def decoded(value: dict[str, Any]) -> dict[str, Any]:
         return {"B": base64.b64decode(value["B"])} if "B" in value else value
 
-    return [{**one, "Parameters": [bare(value) for value in one["Parameters"]]} for one in statements]
+    return [{**one, "Parameters": [decoded(value) for value in one["Parameters"]]} for one in statements]
 
 
-def test_a_record_that_kills_its_worker_takes_nobody_with_it(
-    pipeline: Pipeline, processor: Processor, monkeypatch: pytest.MonkeyPatch
+def test_a_poison_message_is_archived_as_crashed_and_its_batch_records_are_stored(
+    pipeline: Pipeline, controls: Controls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison = with_user()
-    deaths: list[int] = []
+    killed: list[int] = []
 
     def kill(request: Request) -> None:
         if poison["detail"]["eventBody"]["userId"] in request.query["id"][0]:
-            deaths.append(processor.kill())
+            killed.append(controls.kill())
 
-    lookups(pipeline, monkeypatch, kill)
-    processor.run_alone()
-    processor.set_visibility_timeout(2)
-    with processor.paused():
-        deadly, *mates = pipeline.enqueue(poison, *[with_user() for _ in range(9)])
-    pipeline.stored(mates)
-    document = pipeline.archived(deadly, seconds=240)
+    on_lookup(pipeline, monkeypatch, kill)
+    controls.use_one_environment()
+    controls.set_queue(VisibilityTimeout="2")
+    with controls.paused():
+        poison_id, *others = pipeline.enqueue(poison, *[with_user() for _ in range(9)])
+    pipeline.stored(others)
+    document = pipeline.archived(poison_id, seconds=240)
     assert document["verdict"]["category"] == "CRASHED"
     assert document["verdict"]["rule"] == "worker-crashes-repeatedly"
-    assert all(deaths)
-    pipeline.eventually(processor.quiet, "nothing is left")
-    assert [one.output for mate in mates for one in pipeline.executions(mate)] == []
-    assert not pipeline.item(deadly)
+    assert all(killed)
+    eventually(controls.idle, "nothing is in flight")
+    assert [one for ones in pipeline.executions_of(others).values() for one in ones] == []
+    assert not pipeline.item(poison_id)
 
 
-# -- odd envelopes -------------------------------------------------------------------------------------------------
+# -- unusual envelopes-----------------------------------------------------------------------------------------------
 
 
 def test_an_envelope_without_a_detail_is_archived_with_the_exact_reason(pipeline: Pipeline) -> None:
@@ -277,28 +248,24 @@ def test_an_envelope_without_a_detail_is_archived_with_the_exact_reason(pipeline
     (event_id,) = pipeline.enqueue(event)
     document = pipeline.archived(event_id)
     assert document["verdict"]["category"] == "INVALID"
-    assert {line["errorMessage"] for line in document["attempts"]} == {"the envelope has no detail object"}
+    assert {record["errorMessage"] for record in document["attempts"]} == {"the envelope has no detail object"}
 
 
-@pytest.mark.parametrize(
-    ("given", "read"),
-    [
-        (1795435200456, "2026-11-23T12:00:00.456Z"),
-        ("2026-11-23T14:00:00.456+02:00", "2026-11-23T12:00:00.456Z"),
-        ("no time at all", "2026-11-23T12:00:00.123Z"),
-    ],
-)
-def test_any_form_of_event_time_is_processed(pipeline: Pipeline, given: float | str, read: str) -> None:
-    (event_id,) = pipeline.put(genesys_event(eventTime=given))
-    pipeline.stored([event_id])
-    item = pipeline.item(event_id)
-    assert item
-    assert item["eventTime"]["S"] == read
-    assert pipeline.event(event_id)["detail"]["eventBody"]["eventTime"] == given
+def test_every_form_of_event_time_is_processed(pipeline: Pipeline) -> None:
+    forms = {
+        1795435200456: "2026-11-23T12:00:00.456Z",
+        "2026-11-23T14:00:00.456+02:00": "2026-11-23T12:00:00.456Z",
+        "no time at all": "2026-11-23T12:00:00.123Z",
+    }
+    event_ids = pipeline.put(*[genesys_event(eventTime=form) for form in forms])
+    pipeline.stored(event_ids)
+    assert [(pipeline.item(event_id) or {})["eventTime"] for event_id in event_ids] == list(forms.values())
+    kept = [pipeline.event(event_id)["detail"]["eventBody"]["eventTime"] for event_id in event_ids]
+    assert kept == list(forms)
 
 
-def test_an_unknown_detail_type_and_any_text_are_processed_as_they_are(pipeline: Pipeline) -> None:
-    event = genesys_event(note="Zoë 東京 🎧 \u202e \x00", Ключ="значение") | {"detail-type": "v9.nobody.knows.это"}
+def test_an_unknown_detail_type_and_any_text_are_stored_unchanged(pipeline: Pipeline) -> None:
+    event = genesys_event(note="Zoë 東京 🎧 \u202e \x00", Ключ="значение") | {"detail-type": "v9.not.known.это"}
     (event_id,) = pipeline.enqueue(event)
     pipeline.stored([event_id])
     assert pipeline.event(event_id) == event
@@ -307,179 +274,146 @@ def test_an_unknown_detail_type_and_any_text_are_processed_as_they_are(pipeline:
 # -- the Genesys API -----------------------------------------------------------------------------------------------
 
 
-def test_an_outage_is_waited_out_with_growing_jittered_waits(pipeline: Pipeline) -> None:
+def test_events_survive_an_outage_with_growing_jittered_waits_between_redrives(
+    pipeline: Pipeline, controls: Controls
+) -> None:
+    controls.set_receives(1)
     pipeline.genesys.set_faults({"status": 503})
-    letters = pipeline.enqueue(with_user(), with_user())
+    event_ids = pipeline.enqueue(with_user(), with_user())
 
-    def both_wait_again() -> bool:
-        return all(one.path.count("Redrive") == 2 for letter in letters for one in pipeline.executions(letter))
+    def redriven_twice() -> bool:
+        found = pipeline.executions_of(event_ids).values()
+        return all(ones and ones[0].path.count("Redrive") == 2 for ones in found)
 
-    pipeline.eventually(lambda: all(pipeline.executions(letter) for letter in letters), "both are dead letters")
-    pipeline.eventually(both_wait_again, "both have been sent back twice")
+    eventually(redriven_twice, "both have been redriven twice")
     pipeline.genesys.set_faults(None)
-    executions = [pipeline.settled(letter) for letter in letters]
-    assert [one.output["outcome"] for one in executions if one.output] == ["RECOVERED", "RECOVERED"]
+    executions = [pipeline.settled(event_id) for event_id in event_ids]
+    assert [one.result["outcome"] for one in executions] == ["RECOVERED", "RECOVERED"]
     delays = [one.delays for one in executions]
     for first, second, *_ in delays:
         assert 60 <= first <= 120
         assert 240 <= second <= 480
     assert delays[0] != delays[1]
-    assert not Processor(pipeline).messages("DeadLetterQueueUrl")
+    assert not controls.messages("DeadLetterQueueUrl")
     assert not [key for key in pipeline.objects("archive/") if any(one.name in key for one in executions)]
 
 
-def test_a_retry_after_is_heeded_by_the_environment_and_by_the_event(pipeline: Pipeline, processor: Processor) -> None:
-    processor.run_alone()
-    processor.empty_the_queue_at_the_end()
-    before = asked(pipeline, USERS)
+def test_a_retry_after_is_respected_by_the_environment_and_for_the_event(
+    pipeline: Pipeline, controls: Controls
+) -> None:
+    controls.use_one_environment()
+    controls.purge_at_the_end()
+    before = requests_to(pipeline, USERS)
     pipeline.genesys.set_faults({"status": 429, "retryAfter": 120, "path": USERS})
-    (told,) = pipeline.enqueue(with_user())
-    (line,) = pipeline.eventually(lambda: pipeline.attempts(told), "the failure is noted")
-    assert line["category"]["S"] == "THROTTLED_UPSTREAM"
-    assert float(line["retryAfter"]["N"]) == 120
+    (first,) = pipeline.enqueue(with_user())
+    (record,) = eventually(lambda: pipeline.attempts(first), "the failure has an attempt record")
+    assert record["category"] == "THROTTLED_UPSTREAM"
+    assert record["retryAfter"] == 120
     pipeline.genesys.set_faults(None)
     (other,) = pipeline.enqueue(with_user())
-    (line,) = pipeline.eventually(lambda: pipeline.attempts(other), "the other event fails at once")
-    assert line["category"]["S"] == "THROTTLED_UPSTREAM"
-    assert 0 < float(line["retryAfter"]["N"]) < 120
-    assert asked(pipeline, USERS) == before + 1
-    (waiting,) = [message for message in processor.messages() if told in message["Body"]]
+    (record,) = eventually(lambda: pipeline.attempts(other), "the other event fails at once")
+    assert record["category"] == "THROTTLED_UPSTREAM"
+    assert 0 < record["retryAfter"] < 120
+    assert requests_to(pipeline, USERS) == before + 1
+    (waiting,) = [message for message in controls.messages() if first in message["Body"]]
     assert waiting["ReceiveCount"] == 1
-    assert waiting["VisibleAt"] - waiting["FirstReceiveTimestamp"] >= 119  # both are cut to whole seconds
+    assert waiting["VisibleAt"] - waiting["FirstReceiveTimestamp"] >= 119  # both times are whole seconds
 
 
-def test_a_token_that_ends_early_is_renewed_once_and_no_event_fails(pipeline: Pipeline, processor: Processor) -> None:
-    processor.run_alone()
+def test_a_token_that_expires_early_is_renewed_once_and_no_event_fails(pipeline: Pipeline, controls: Controls) -> None:
+    controls.use_one_environment()
     pipeline.stored(pipeline.enqueue(with_user()))
     issued = pipeline.genesys.stats()["tokensIssued"]
     pipeline.genesys.revoke()
-    with processor.paused():
-        letters = pipeline.enqueue(*[with_user() for _ in range(10)])
-    pipeline.stored(letters)
+    with controls.paused():
+        event_ids = pipeline.enqueue(*[with_user() for _ in range(10)])
+    pipeline.stored(event_ids)
     pipeline.stored(pipeline.enqueue(with_user()))
     assert pipeline.genesys.stats()["tokensIssued"] == issued + 1
-    assert not [letter for letter in letters if pipeline.attempts(letter)]
+    assert not [event_id for event_id in event_ids if pipeline.attempts(event_id)]
 
 
-def test_wrong_credentials_wait_on_the_slow_schedule_and_storm_nobody(pipeline: Pipeline, processor: Processor) -> None:
-    processor.run_alone()
-    processor.scale_waits(0.0005, usual=WAIT_SCALE)
-    before = asked(pipeline, TOKEN), asked(pipeline, USERS)
+def test_events_with_wrong_credentials_wait_on_the_slow_schedule(pipeline: Pipeline, controls: Controls) -> None:
+    controls.use_one_environment()
+    controls.hurry()
+    before = requests_to(pipeline, TOKEN)
     pipeline.genesys.set_faults({"rejectCredentials": True})
-    with processor.paused():
-        letters = pipeline.enqueue(*[with_user() for _ in range(5)])
-    pipeline.eventually(lambda: all(pipeline.executions(letter) for letter in letters), "all are dead letters")
-    refused = asked(pipeline, TOKEN) - before[0]
-    batches = processor.batches()
+    with controls.paused():
+        event_ids = pipeline.enqueue(*[with_user() for _ in range(5)])
+    eventually(lambda: all(pipeline.executions_of(event_ids).values()), "all are dead letters")
+    refused = requests_to(pipeline, TOKEN) - before
+    batches = controls.batches()
     pipeline.genesys.set_faults(None)
-    executions = [pipeline.settled(letter) for letter in letters]
+    executions = [pipeline.settled(event_id) for event_id in event_ids]
     assert 1 <= refused <= len(batches)
     assert sum(batch["FailedMisconfigured"] for batch in batches) >= 25
     assert {one.verdicts[0]["category"] for one in executions} == {"MISCONFIGURED"}
     assert {one.verdicts[0]["schedule"] for one in executions} == {"slow"}
     assert all(one.delays[0] >= 10_800 for one in executions)
-    assert {one.output["outcome"] for one in executions if one.output} == {"RECOVERED"}
+    assert {one.result["outcome"] for one in executions} == {"RECOVERED"}
 
 
-def test_wrong_credentials_are_tried_once_and_not_by_every_batch(pipeline: Pipeline, processor: Processor) -> None:
-    processor.run_alone()
-    processor.empty_the_queue_at_the_end()
-    processor.set_batch_size(1)
-    processor.configure(BACKOFF_BASE_SECONDS="300", BACKOFF_CAP_SECONDS="300")
-    before = asked(pipeline, TOKEN)
+def test_wrong_credentials_cause_one_login_and_not_one_for_every_batch(pipeline: Pipeline, controls: Controls) -> None:
+    controls.use_one_environment()
+    controls.purge_at_the_end()
+    controls.set_batch_size(1)
+    controls.configure(BACKOFF_BASE_SECONDS="300", BACKOFF_CAP_SECONDS="300")
+    before = requests_to(pipeline, TOKEN)
     pipeline.genesys.set_faults({"rejectCredentials": True})
-    letters = pipeline.enqueue(*[with_user() for _ in range(5)])
-    pipeline.eventually(lambda: all(pipeline.attempts(letter) for letter in letters), "each failure is noted")
-    found = [line for letter in letters for line in pipeline.attempts(letter)]
-    assert [line["category"]["S"] for line in found] == ["MISCONFIGURED"] * 5
-    assert len(processor.batches()) == 5
-    assert asked(pipeline, TOKEN) == before + 1
+    event_ids = pipeline.enqueue(*[with_user() for _ in range(5)])
+    eventually(lambda: all(pipeline.attempts(event_id) for event_id in event_ids), "each failure has an attempt record")
+    found = [record for event_id in event_ids for record in pipeline.attempts(event_id)]
+    assert [record["category"] for record in found] == ["MISCONFIGURED"] * 5
+    assert len(controls.batches()) == 5
+    assert requests_to(pipeline, TOKEN) == before + 1
 
 
 @pytest.mark.parametrize("faults", [{"down": True}, {"status": 503}, {"rejectCredentials": True}])
-def test_best_effort_lets_every_event_go_on_after_one_try_for_the_batch(
-    pipeline: Pipeline, processor: Processor, faults: dict[str, Any]
+def test_best_effort_stores_every_event_after_one_lookup_for_the_batch(
+    pipeline: Pipeline, controls: Controls, faults: dict[str, Any]
 ) -> None:
-    processor.configure(ENRICHMENT_POLICY="best-effort")
+    controls.configure(ENRICHMENT_POLICY="best-effort")
     before = sum(pipeline.genesys.stats()["requests"].values())
     pipeline.genesys.set_faults(faults)
-    with processor.paused():
-        letters = pipeline.enqueue(*[with_user() for _ in range(10)])
-    pipeline.stored(letters)
+    with controls.paused():
+        event_ids = pipeline.enqueue(*[with_user() for _ in range(10)])
+    pipeline.stored(event_ids)
     category = "MISCONFIGURED" if "rejectCredentials" in faults else "UNAVAILABLE"
-    assert {pipeline.event(letter)["detail"]["enrichmentError"] for letter in letters} == {category}
+    assert {pipeline.event(event_id)["detail"]["enrichmentError"] for event_id in event_ids} == {category}
     assert 1 <= sum(pipeline.genesys.stats()["requests"].values()) - before <= 3
-    assert not [letter for letter in letters if pipeline.attempts(letter)]
+    assert not [event_id for event_id in event_ids if pipeline.attempts(event_id)]
 
 
-# -- large, and without an attempt log -----------------------------------------------------------------------------------
-
-
-def ten_attributes() -> dict[str, dict[str, Any]]:
-    """As many as SQS takes, of each type."""
-    texts = {f"text-{number}": {"DataType": "String", "StringValue": "Zoë"} for number in range(4)}
-    numbers = {f"number-{number}": {"DataType": "Number.float", "StringValue": "1.50"} for number in range(3)}
-    binaries = {f"binary-{number}": {"DataType": "Binary", "BinaryValue": b"\x00\xff\x10"} for number in range(3)}
-    return texts | numbers | binaries
-
-
-def attribute_bytes(attributes: dict[str, dict[str, Any]]) -> int:
-    return sum(
-        len(name) + len(one["DataType"]) + len(one.get("BinaryValue") or one["StringValue"].encode())
-        for name, one in attributes.items()
-    )
+# -- large, and without an attempt log -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [300 * 1024, 1_048_576])
-def test_a_large_event_with_ten_attributes_is_stored_whole(pipeline: Pipeline, processor: Processor, size: int) -> None:
-    attributes = ten_attributes()
-    event = with_user(transcript="")
-    room = size - len(json.dumps(event)) - attribute_bytes(attributes)
-    event["detail"]["eventBody"]["transcript"] = secrets.token_hex(room)[:room]
-    (event_id,) = pipeline.enqueue(event, MessageAttributes=attributes)
+def test_a_large_event_with_ten_attributes_is_stored_whole(pipeline: Pipeline, controls: Controls, size: int) -> None:
+    text = padded(with_user(), TEN_ATTRIBUTES, size)
+    (event_id,) = pipeline.enqueue(text, MessageAttributes=TEN_ATTRIBUTES)
     pipeline.stored([event_id])
-    item = pipeline.item(event_id)
-    assert item
-    beside = "eventPointer" in item
     stored = pipeline.event(event_id)
     body = stored["detail"]["eventBody"]
     assert body.pop("userName")
     assert body.pop("userEmail")
-    assert stored == event
-    assert beside == (size > 409_600)
-    pipeline.eventually(processor.quiet, "it has left the queue")
+    assert stored == json.loads(text)
+    assert ("eventPointer" in (pipeline.item(event_id) or {})) == (size > 409_600)
+    eventually(controls.idle, "the message has left the queue")
     assert not pipeline.attempts(event_id)
 
 
-def test_a_large_dead_letter_with_ten_attributes_is_archived_byte_for_byte(pipeline: Pipeline) -> None:
-    attributes = ten_attributes()
-    head = f"no JSON, {uuid.uuid4()} "
-    body = head + secrets.token_hex(600_000)[: 1_048_576 - len(head) - attribute_bytes(attributes)]
-    (event_id,) = pipeline.enqueue(body, MessageAttributes=attributes)
-    message = pipeline.archived(event_id)["message"]
-    assert message["body"] == body
-    kept = {
-        name: (one["dataType"], base64.b64decode(one["binaryValue"]) if "binaryValue" in one else one["stringValue"])
-        for name, one in message["messageAttributes"].items()
-    }
-    assert kept == {
-        name: (one["DataType"], one.get("BinaryValue", one.get("StringValue"))) for name, one in attributes.items()
-    }
-
-
-def test_without_the_ledger_events_still_die_and_are_still_triaged(pipeline: Pipeline, processor: Processor) -> None:
+def test_without_the_attempt_log_failing_events_still_go_to_triage(pipeline: Pipeline, controls: Controls) -> None:
+    controls.set_receives(1)
     attempt_log = f"arn:aws:dynamodb:*:*:table/{pipeline.outputs['AttemptsTableName']}"
     for role in ("ProcessorRole", "ClassifyRole", "ArchiveRole"):
-        processor.deny(role, "dynamodb:*", attempt_log)
+        controls.deny(role, "dynamodb:*", attempt_log)
     pipeline.genesys.set_faults({"status": 503})
-    failing, broken, fine = pipeline.enqueue(with_user(), f"no event {uuid.uuid4()}", genesys_event())
-    pipeline.stored([fine])
-    pipeline.eventually(lambda: pipeline.executions(failing), "the outage makes a dead letter")
+    failing, malformed, valid = pipeline.enqueue(with_user(), f"no event {uuid.uuid4()}", genesys_event())
+    pipeline.stored([valid])
+    pipeline.dead(failing)
     pipeline.genesys.set_faults(None)
-    execution = pipeline.settled(failing)
-    assert execution.output
-    assert execution.output["outcome"] == "RECOVERED"
+    assert pipeline.settled(failing).result["outcome"] == "RECOVERED"
     assert pipeline.item(failing)
-    assert pipeline.archived(broken)["verdict"]["category"] == "MALFORMED"
+    assert pipeline.archived(malformed)["verdict"]["category"] == "MALFORMED"
     assert not pipeline.attempts(failing)
-    assert any("bookkeeping failed" in str(line.get("message")) for line in processor.logged())
+    assert any("bookkeeping failed" in str(line.get("message")) for line in controls.logged())
