@@ -29,7 +29,7 @@ def test_every_permission_that_only_aws_enforces_exists_and_has_a_source() -> No
 
 def test_only_the_processor_may_read_the_secret_and_only_if_there_is_one() -> None:
     (grant,) = [grant for grant in grants() if grant.action.startswith("secretsmanager:")]
-    assert (grant.who, grant.action, grant.resource) == (
+    assert (grant.grantee, grant.action, grant.resource) == (
         "ProcessorFunction",
         READ_SECRET,
         "GenesysCredentialsSecretArn",

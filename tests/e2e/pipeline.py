@@ -7,7 +7,8 @@ import uuid
 import zlib
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cached_property
+from datetime import UTC, datetime
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeDeserializer
@@ -15,6 +16,8 @@ from boto3.dynamodb.types import TypeDeserializer
 from holdfast.domain.letters import DeadLetter, Message
 from local.environment import SHORT_WAITS
 from local.eventually import eventually
+from local.traffic import envelope
+from ops.deployed import executions, history, keys
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -41,23 +44,14 @@ UNDELIVERED = {"ERROR_CODE": {"DataType": "String", "StringValue": "NO_PERMISSIO
 def genesys_event(**body: Any) -> dict[str, Any]:
     """An envelope in Genesys Cloud's shape, with new ids."""
     conversation = str(uuid.uuid4())
-    return {
-        "version": "0",
-        "id": str(uuid.uuid4()),
-        "detail-type": TOPIC,
-        "source": "genesys.cloud",
-        "account": "000000000000",
-        "time": "2026-11-23T12:00:00Z",
-        "region": "us-east-1",
-        "resources": [],
-        "detail": {
-            "topicName": TOPIC.replace("{id}", conversation),
-            "version": "2",
-            "timestamp": "2026-11-23T12:00:00.123Z",
-            "eventBody": {"eventTime": 1795435200123, "conversationId": conversation, **body},
-            "metadata": {"CorrelationId": str(uuid.uuid4())},
-        },
+    detail = {
+        "topicName": TOPIC.replace("{id}", conversation),
+        "version": "2",
+        "timestamp": "2026-11-23T12:00:00.123Z",
+        "eventBody": {"eventTime": 1795435200123, "conversationId": conversation, **body},
+        "metadata": {"CorrelationId": str(uuid.uuid4())},
     }
+    return envelope(str(uuid.uuid4()), TOPIC, detail, datetime(2026, 11, 23, 12, tzinfo=UTC))
 
 
 def with_user(**body: Any) -> dict[str, Any]:
@@ -87,7 +81,7 @@ class Execution:
     status: str
     input: dict[str, Any]
     output: dict[str, Any] | None
-    workflows: Any
+    stack: Stack
 
     @property
     def ended(self) -> bool:
@@ -102,8 +96,7 @@ class Execution:
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
-        pages = self.workflows.get_paginator("get_execution_history").paginate(executionArn=self.arn)
-        return [event for page in pages for event in page["events"]]
+        return history(self.stack, self.arn)
 
     @property
     def path(self) -> list[str]:
@@ -182,10 +175,10 @@ class Pipeline:
         """Sweep all snapshots, whatever their age."""
         return self.invoke("EvidenceSweepFunction", {"olderThanHours": 0})
 
-    def start(self, machine: str, asked: dict[str, Any]) -> str:
+    def start(self, machine: str, asked: dict[str, Any], **optional: str) -> str:
         """Start ``Triage`` or ``Replay``. Returns the execution's ARN."""
         arn = self.outputs[f"{machine}StateMachineArn"]
-        started = self.client("stepfunctions").start_execution(stateMachineArn=arn, input=json.dumps(asked))
+        started = self.client("stepfunctions").start_execution(stateMachineArn=arn, input=json.dumps(asked), **optional)
         return str(started["executionArn"])
 
     def end_of(self, arn: str) -> dict[str, Any]:
@@ -236,9 +229,7 @@ class Pipeline:
 
     def objects(self, prefix: str) -> list[str]:
         """Keys in the archive bucket."""
-        pages = self.client("s3").get_paginator("list_objects_v2")
-        found = pages.paginate(Bucket=self.outputs["ArchiveBucketName"], Prefix=prefix)
-        return [entry["Key"] for page in found for entry in page.get("Contents", [])]
+        return keys(self.stack, prefix)
 
     def snapshots(self, event_id: str) -> list[str]:
         return self.objects(f"dead-letters/{event_id}/")
@@ -249,15 +240,9 @@ class Pipeline:
         document: dict[str, Any] = json.loads(body)
         return document
 
-    def execution_arns(self) -> list[str]:
-        """The triage executions; unlike ``executions`` it takes no request for each of them."""
-        pages = self.client("stepfunctions").get_paginator("list_executions")
-        found = pages.paginate(stateMachineArn=self.outputs["TriageStateMachineArn"])
-        return [entry["executionArn"] for page in found for entry in page["executions"]]
-
     def executions(self, event_id: str | None = None) -> list[Execution]:
         """The triage executions of an event, or all."""
-        every = map(self._execution, self.execution_arns())
+        every = [self._execution(entry["executionArn"]) for entry in executions(self.stack)]
         return [one for one in every if event_id is None or one.input.get("eventId") == event_id]
 
     def executions_of(self, event_ids: Iterable[str]) -> dict[str, list[Execution]]:
@@ -270,15 +255,14 @@ class Pipeline:
     def _execution(self, arn: str) -> Execution:
         if arn in self._ended:
             return self._ended[arn]
-        workflows = self.client("stepfunctions")
-        described = workflows.describe_execution(executionArn=arn)
+        described = self.client("stepfunctions").describe_execution(executionArn=arn)
         execution = Execution(
             arn=arn,
             name=described["name"],
             status=described["status"],
             input=json.loads(described["input"]),
             output=json.loads(described["output"]) if described.get("output") else None,
-            workflows=workflows,
+            stack=self.stack,
         )
         if execution.ended:
             self._ended[arn] = execution
@@ -289,7 +273,7 @@ class Pipeline:
     def stored(self, event_ids: Iterable[str]) -> None:
         """Wait until the table holds these events."""
         for event_id in event_ids:
-            eventually(lambda one=event_id: self.item(one), f"{event_id} is stored", SECONDS)
+            eventually(partial(self.item, event_id), f"{event_id} is stored", SECONDS)
 
     def dead(self, event_id: str) -> Execution:
         """Wait until the event has a triage execution."""

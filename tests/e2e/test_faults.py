@@ -12,44 +12,28 @@ import pytest
 from proof.faults import Cell, Scenarios, cells, deployed_scenarios
 
 CELLS = {(cell.function, cell.operation, cell.fault): cell for cell in cells()}
-CRASH_POINTS = {
-    "the event is stored and its message not deleted": (
-        "ProcessorFunction", "BatchExecuteStatement", "stored",
-    ),
-    "the execution has its outcome and the redriven message is not deleted": (
-        "ProcessorFunction", "SendTaskSuccess", "stored, 1 execution",
-    ),
-    "the finished batch records are deleted and the suspect is not processed": (
-        "ProcessorFunction", "DeleteMessageBatch", "3 stored",
-    ),
-    "the item is published and its stream record not finished": (
-        "FanOutFunction", "PutEvents", "stored",
-    ),
-    "the snapshot is written and no execution started": (
-        "DeadLetterIntakeFunction", "PutObject", "archived as MALFORMED, 1 execution",
-    ),
-    "the execution is started and the dead letter not deleted": (
-        "DeadLetterIntakeFunction", "StartExecution", "archived as MALFORMED, 1 execution",
-    ),
-    "the waiting execution has its outcome and the dead letter is not deleted": (
-        "DeadLetterIntakeFunction", "SendTaskFailure", "stored, 1 execution",
-    ),
-    "the event is redriven and the task has no answer": (
-        "RedriveFunction", "SendMessage", "stored, 1 execution",
-    ),
-    "the dead letter is archived and its snapshot not deleted": (
-        "ArchiveFunction", "PutObject", "archived as MALFORMED, 1 execution",
-    ),
-    "the snapshot is deleted and nothing published": (
-        "SettleFunction", "DeleteObjects", "stored, 1 execution",
-    ),
-    "the outcome is published and the execution not ended": (
-        "SettleFunction", "PutEvents", "archived as MALFORMED, 1 execution",
-    ),
-    "the snapshot is adopted and the sweep not finished": (
-        "EvidenceSweepFunction", "StartExecution", "archived as MALFORMED, 2 executions, 1 of them failed, after a sweep",
-    ),
-}  # fmt: skip
+REDRIVEN = "stored, 1 execution"
+ARCHIVED = "archived as MALFORMED, 1 execution"
+SWEPT = "archived as MALFORMED, 2 executions, 1 of them failed, after a sweep"
+#: The worker crashes right after this call. The comments say what has not been done then.
+CRASH_POINTS = [
+    ("ProcessorFunction", "BatchExecuteStatement", "stored"),  # the message is not deleted
+    ("ProcessorFunction", "SendTaskSuccess", REDRIVEN),  # the redriven message is not deleted
+    (
+        "ProcessorFunction",
+        "DeleteMessageBatch",
+        "3 stored",
+    ),  # the batch records are deleted, the suspect is not started
+    ("FanOutFunction", "PutEvents", "stored"),  # the stream record is not finished
+    ("DeadLetterIntakeFunction", "PutObject", ARCHIVED),  # the execution is not started
+    ("DeadLetterIntakeFunction", "StartExecution", ARCHIVED),  # the dead letter is not deleted
+    ("DeadLetterIntakeFunction", "SendTaskFailure", REDRIVEN),  # the dead letter is not deleted
+    ("RedriveFunction", "SendMessage", REDRIVEN),  # the task has not returned
+    ("ArchiveFunction", "PutObject", ARCHIVED),  # the snapshot is not deleted
+    ("SettleFunction", "DeleteObjects", REDRIVEN),  # the outcome is not published
+    ("SettleFunction", "PutEvents", ARCHIVED),  # the execution has not ended
+    ("EvidenceSweepFunction", "StartExecution", SWEPT),  # the sweep has not ended
+]
 SAMPLE = [
     ("ProcessorFunction", "BatchExecuteStatement", "lost"),
     ("ProcessorFunction", "BatchWriteItem", "throttled"),
@@ -66,7 +50,7 @@ def scenarios() -> Iterator[Scenarios]:
         yield made
 
 
-@pytest.mark.parametrize(("function", "call", "outcome"), CRASH_POINTS.values(), ids=list(CRASH_POINTS))
+@pytest.mark.parametrize(("function", "call", "outcome"), CRASH_POINTS)
 def test_a_worker_that_crashes_at_a_crash_point_loses_and_duplicates_nothing(
     scenarios: Scenarios, function: str, call: str, outcome: str
 ) -> None:

@@ -6,10 +6,12 @@ import json
 import secrets
 import uuid
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from local.eventually import eventually
 from local.genesys import user
+from ops.deployed import history
 from tests.e2e.pipeline import UNDELIVERED, genesys_event, with_user
 from tests.e2e.subscribers import AlarmSubscriber, Consumer
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from tests.e2e.pipeline import Pipeline
 
 #: Personal data in fields that the product reads and in others.
-PERSON = {
+PERSON: dict[str, Any] = {
     "ani": "tel:+15550100042",
     "note": "Zoë says the card number is 4111-2222-3333",
     "mail": "zoe.mark@example.com",
@@ -31,7 +33,7 @@ def test_personal_data_is_in_no_log_history_metric_or_notification(pipeline: Pip
     with closing(AlarmSubscriber(pipeline)) as alarms, closing(Consumer(pipeline, "holdfast.triage")) as triage_events:
         event_ids, known = drive_every_path(pipeline, controls)
         for event_id in event_ids:
-            eventually(lambda one=event_id: triage_events.of(one), "the outcome is published")
+            eventually(partial(triage_events.of, event_id), "the outcome is published")
         eventually(alarms.received, "an alarm is notified")
         written = {
             "logs": every_log(pipeline),
@@ -99,10 +101,8 @@ def every_history(pipeline: Pipeline) -> str:
     found: list[Any] = []
     for output in ("TriageStateMachineArn", "ReplayStateMachineArn"):
         for page in workflows.get_paginator("list_executions").paginate(stateMachineArn=pipeline.outputs[output]):
-            for execution in page["executions"]:
-                arn = execution["executionArn"]
-                found.append(workflows.describe_execution(executionArn=arn))
-                found += workflows.get_paginator("get_execution_history").paginate(executionArn=arn)
+            for arn in (execution["executionArn"] for execution in page["executions"]):
+                found += [workflows.describe_execution(executionArn=arn), *history(pipeline.stack, arn)]
     return as_text(found)
 
 

@@ -1,4 +1,4 @@
-"""The stack on which permissions are taken away, and how many of them."""
+"""The stack from which permissions are removed, and which of them."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ import pytest
 from local.environment import LocalStack
 from local.genesys import GenesysStandIn
 from tests.iam.grants import grants
-from tests.iam.world import SEEN, World
+from tests.iam.world import FAILURES, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Long enough for a function's first answer; what a probe waits for comes at once.
+#: The grantee whose permissions ``-m fast`` checks.
+FAST = "RedriveFunction"
+#: Long enough for a function's cold start.
 CALLBACK_SECONDS = 5
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--every", type=int, default=1, help="take away only every n-th permission")
+    parser.addoption("--every", type=int, default=1, help="check only every n-th permission")
 
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
-    """The stack, with every condition of the template met and all mappings at rest."""
+    """The stack with every condition of the template met and all mappings disabled."""
     parameters = {"EnrichmentPolicy": "required", "MaxRetries": "1"}
     with LocalStack(
         parameters=parameters,
@@ -39,19 +41,23 @@ def world() -> Iterator[World]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test per permission, and one for whom any was taken from; what is denied is not: it would only widen."""
+    """One test per permission, and one per grantee afterwards. Denials are left out: removing one only widens."""
     allowed = [grant for grant in grants() if not grant.action.startswith("Deny ")]
-    asked = allowed[:: metafunc.config.getoption("--every")]
+    chosen = allowed[:: metafunc.config.getoption("--every")]
     if "grant" in metafunc.fixturenames:
-        metafunc.parametrize("grant", asked, ids=lambda grant: " ".join(grant.row))
-    if "robbed" in metafunc.fixturenames:
-        metafunc.parametrize("robbed", dict.fromkeys(grant.who for grant in asked))
+        marks = [pytest.mark.fast if grant.grantee == FAST else () for grant in chosen]
+        cases = [
+            pytest.param(grant, id=" ".join(grant.row), marks=mark) for grant, mark in zip(chosen, marks, strict=True)
+        ]
+        metafunc.parametrize("grant", cases)
+    if "restored" in metafunc.fixturenames:
+        metafunc.parametrize("restored", dict.fromkeys(grant.grantee for grant in chosen))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Tell what was seen without each permission."""
-    seen = config.stash.get(SEEN, {})
-    if seen:
-        terminalreporter.section("without this permission, this does not hold any more")
-        for grant, what in seen.items():
-            terminalreporter.write_line(f"{grant}: {what}")
+    """Print what failed without each permission."""
+    failures = config.stash.get(FAILURES, {})
+    if failures:
+        terminalreporter.section("without this permission, this fails")
+        for grant, failure in failures.items():
+            terminalreporter.write_line(f"{grant}: {failure}")

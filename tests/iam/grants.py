@@ -1,4 +1,4 @@
-"""What the template allows whom: one grant for each action on each resource, and the tables that explain them."""
+"""The permissions in the template, one grant for each action on each resource, and the tables that explain them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from tests.contract.project import ROOT, resources, template, values
 
 PAGE = ROOT / "docs" / "security.md"
-#: The heading on that page below which stands what the local engine does not notice.
+#: The heading of the permissions that the local engine does not need.
 UNNOTICED = "What only AWS notices"
 RESOURCE_POLICIES = ("AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy", "AWS::S3::BucketPolicy")
 
-#: Who, action, resource, as a row of the page names them.
+#: Grantee, action and resource, as in a row of the page.
 Row = tuple[str, str, str]
 
 
@@ -23,15 +23,15 @@ class Grant:
     """One action on one resource.
 
     Attributes:
-        who: The logical id of the function or the state machine; of the policy, if a resource has it.
-        action: ``Deny`` stands before what is denied.
+        grantee: The logical id of the function or the state machine; for a resource's policy, that of the policy.
+        action: ``Deny`` precedes a denied action.
         resource: Logical ids instead of ARNs.
         holder: The logical id of the role or the resource that has the policy.
-        policy: The policy's name in its role; empty for a resource's own.
-        place: The statement's place in the policy, the action's and the resource's in the statement.
+        policy: The name of the role's policy; empty for a resource's policy.
+        place: The index of the statement, of its action and of its resource.
     """
 
-    who: str
+    grantee: str
     action: str
     resource: str
     holder: str
@@ -40,7 +40,7 @@ class Grant:
 
     @property
     def row(self) -> Row:
-        return self.who, self.action, self.resource
+        return self.grantee, self.action, self.resource
 
 
 def grants() -> list[Grant]:
@@ -83,7 +83,7 @@ def _granted(who: str, holder: str, policy: str, document: dict[str, Any]) -> It
 
 
 def chosen(statement: dict[str, Any]) -> dict[str, Any]:
-    """The statement that an ``!If`` brings or leaves out."""
+    """The statement inside an ``!If``."""
     branches: list[dict[str, Any]] = statement.get("Fn::If", ["", statement])[1:]
     (one,) = [branch for branch in branches if "Effect" in branch]
     return one
@@ -107,13 +107,13 @@ def shown(resource: Any) -> str:
 
 
 def explained() -> list[tuple[str, str, str, str]]:
-    """The rows of the tables: the heading says who, a row says action, resource and why."""
+    """The rows of the tables: grantee, action, resource and reason."""
     tables = [(heading, _rows(text)) for heading, text in _sections() if heading != UNNOTICED]
     return [(who, action, resource, why) for who, rows in tables for action, resource, why in rows]
 
 
 def unnoticed() -> dict[Row, str]:
-    """What the local engine does not notice: the row, and the source that says that AWS does."""
+    """The permissions that the local engine does not need, with the source that says that AWS does."""
     (text,) = [text for heading, text in _sections() if heading == UNNOTICED]
     return {(who, action, resource): source for who, action, resource, source in _rows(text)}
 
@@ -129,7 +129,7 @@ def _rows(text: str) -> list[tuple[str, ...]]:
 
 
 def chosen_conditions(action: str) -> list[str]:
-    """The condition under which each statement with this action is there; empty for one that always is."""
+    """The condition of each statement with this action; empty for an unconditional one."""
     policies = resources("AWS::IAM::Role") | resources("AWS::IAM::Policy")
     documents = [found for policy in policies.values() for found in values(policy["Properties"], "PolicyDocument")]
     statements = [statement for document in documents for statement in document["Statement"]]

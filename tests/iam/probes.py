@@ -1,7 +1,6 @@
-"""For everyone who is granted something: what they do with it, asked for directly and seen from outside.
+"""One probe for each grantee: it makes the grantee use every permission and checks the effects from outside.
 
-A probe raises :class:`~tests.iam.world.Broken` at the first promise that does not hold. It needs no waiting for time to
-pass, and a promise that is checked here is one that somebody would miss.
+A probe raises :class:`~tests.iam.world.BrokenPromise` at the first promise that does not hold.
 """
 
 from __future__ import annotations
@@ -9,13 +8,16 @@ from __future__ import annotations
 import json
 import random
 import uuid
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from holdfast.domain.identity import execution_name
 from holdfast.domain.intake import Carried, execution_input
+from local.eventually import NotReachedError, eventually
 from tests.contract.project import EVENTS
 from tests.e2e.pipeline import genesys_event, with_user
-from tests.iam.world import Broken, accepted, dead_letter, eventually, letter_of, promise, stamped
+from tests.e2e.subscribers import AlarmSubscriber
+from tests.iam.world import BrokenPromise, accepted, dead_letter, letter_of, promise, stamped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,24 +26,23 @@ if TYPE_CHECKING:
     from tests.iam.world import World
 
 DAY = {"from": "2026-01-01T00:00:00Z", "to": "2099-01-01T00:00:00Z"}
-NOBODYS = "arn:aws:states:us-east-1:000000000000:execution:none:none"
+NO_EXECUTION = "arn:aws:states:us-east-1:000000000000:execution:none:none"
 
 
 def processor(world: World) -> None:
-    """One batch with an event of every kind: new, large, redriven, unreadable, and one that may kill its worker."""
+    """One batch with an event of every kind: new, large, redriven, malformed, and a suspect."""
     _start_anew(world, "ProcessorFunction")
     world.drain("BufferQueue")
-    new, large = dead_letter(json.dumps(with_user())), dead_letter(json.dumps(genesys_event(text=_incompressible())))
-    redriven = stamped(dead_letter(json.dumps(genesys_event())), NOBODYS)
-    unreadable, suspect = dead_letter(), dead_letter(json.dumps(genesys_event()))
+    new, large = dead_letter(with_user()), dead_letter(genesys_event(text=_incompressible()))
+    redriven = stamped(dead_letter(genesys_event()), NO_EXECUTION)
+    malformed, suspect = dead_letter(), dead_letter(genesys_event())
     world.attempted(suspect)
     suspect["attributes"]["ApproximateReceiveCount"] = "2"
-    for record in (new, unreadable):
+    for record in (new, malformed):
         world.client("sqs").send_message(QueueUrl=world.name("BufferQueue"), MessageBody=record["body"])
     receipts = {message["Body"]: message["ReceiptHandle"] for message in world.received("BufferQueue")}
     records = [
-        one | {"receiptHandle": receipts.get(one["body"], "none")}
-        for one in (new, large, redriven, unreadable, suspect)
+        one | {"receiptHandle": receipts.get(one["body"], "none")} for one in (new, large, redriven, malformed, suspect)
     ]
 
     answer = world.done("ProcessorFunction", {"Records": records}, "a batch is answered")
@@ -49,12 +50,14 @@ def processor(world: World) -> None:
     failed = [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
     item = world.item(letter_of(new).event_id)
     promise(item and "userName" in json.dumps(item), "an event is stored with its user's name")
-    promise(redriven["messageId"] not in failed, "a redriven event's execution is answered")
+    promise(redriven["messageId"] not in failed, "the execution of a redriven event gets its outcome")
     promise(large["messageId"] not in failed, "an event too large for the table is stored")
-    promise(failed == [unreadable["messageId"]], "what fails is what cannot be read")
-    promise(world.attempts(letter_of(unreadable).event_id), "a failure is noted")
-    promise(world.held("BufferQueue") == 1, "finished messages are deleted before a suspect is worked on")
-    promise(world.received("BufferQueue"), "a message that no retry can help comes back at once")
+    promise(failed == [malformed["messageId"]], "only the malformed event fails")
+    promise(world.attempts(letter_of(malformed).event_id), "a failure has an attempt record")
+    counts = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+    left = sum(int(world.queue_attribute("BufferQueue", count)) for count in counts)
+    promise(left == 1, "finished messages are deleted before a suspect is processed")
+    promise(world.received("BufferQueue"), "a malformed message is visible again at once")
     world.map_again("ProcessorFunction")
     world.logs("ProcessorFunction")
 
@@ -63,12 +66,12 @@ def fan_out(world: World) -> None:
     name, batch = "FanOutFunction", json.loads((EVENTS / "fan_out" / "stream-batch.json").read_text())
     published = world.done(name, batch, "new events are published")
     promise(not published["batchItemFailures"], "new events are published")
-    given_up = world.put(f"aws/lambda/{uuid.uuid4()}", json.dumps({"payload": json.dumps(batch)}))
-    world.done(name, {"republish": {"failure": given_up}}, "what the stream gave up is published again")
+    failed = world.write(f"aws/lambda/{uuid.uuid4()}", json.dumps({"payload": json.dumps(batch)}))
+    world.done(name, {"republish": {"failure": failed}}, "failed stream records are published again")
     world.store(str(uuid.uuid4()))
     again = world.done(name, {"republish": DAY}, "a range of the table is published again")
     promise(again["published"], "a range of the table is published again")
-    _told_of_missing(world, name, {"republish": {"failure": "aws/lambda/none"}})
+    _finds_no_snapshot(world, name, {"republish": {"failure": "aws/lambda/none"}})
     world.map_again(name)
     world.logs(name)
 
@@ -82,31 +85,31 @@ def intake(world: World) -> None:
         answer = world.done(name, {"Records": [record]}, what)
         promise(not answer["batchItemFailures"], what)
 
-    take_in(settled, "a letter that was settled is taken in")
-    promise(world.get(letter_of(settled).key) is None, "the evidence of a settled letter is released")
-    world.evidence(letter_of(settled))
-    take_in(settled, "a letter whose evidence stands is taken in")
-    take_in(stamped(settled, NOBODYS), "a redriven letter is taken in whose execution does not wait")
-    take_in(aborted, "a letter whose execution was aborted starts its next one")
+    take_in(settled, "a settled dead letter is taken in")
+    promise(not world.objects(letter_of(settled).key), "the snapshot of a settled dead letter is deleted")
+    world.snapshot(letter_of(settled))
+    take_in(settled, "a dead letter with a snapshot is taken in")
+    take_in(stamped(settled, NO_EXECUTION), "a redriven dead letter whose execution does not wait is taken in")
+    take_in(aborted, "a dead letter whose execution was aborted is taken in")
     world.map_again(name)
     world.logs(name)
 
 
 def classify(world: World) -> None:
-    name, letter = "ClassifyFunction", letter_of(dead_letter(json.dumps(genesys_event())))
-    for key in (world.evidence(letter), world.archived(letter, str(uuid.uuid4()))):
-        verdict = world.done(name, _case(letter, key), f"a letter in {key.partition('/')[0]} is judged")
-        promise(verdict["evidence"]["attemptLog"] == "read", "a letter's attempts are known")
-    _told_of_missing(world, name, _case(letter, "dead-letters/none"))
+    name, letter = "ClassifyFunction", letter_of(dead_letter(genesys_event()))
+    for key in (world.snapshot(letter), world.archive(letter, str(uuid.uuid4()))):
+        verdict = world.done(name, _case(letter, key), f"a dead letter in {key.partition('/')[0]} is classified")
+        promise(verdict["evidence"]["attemptLog"] == "read", "the attempt log is read")
+    _finds_no_snapshot(world, name, _case(letter, "dead-letters/none"))
     world.logs(name)
 
 
 def redrive(world: World) -> None:
-    name, letter = "RedriveFunction", letter_of(dead_letter(json.dumps(genesys_event())))
-    more = {"execution": NOBODYS, "taskToken": "t"}
-    for key in (world.evidence(letter), world.archived(letter, str(uuid.uuid4()))):
-        world.done(name, _case(letter, key) | more, f"a letter in {key.partition('/')[0]} is sent back")
-    _told_of_missing(world, name, _case(letter, "dead-letters/none") | more)
+    name, letter = "RedriveFunction", letter_of(dead_letter(genesys_event()))
+    more = {"execution": NO_EXECUTION, "taskToken": "t"}
+    for key in (world.snapshot(letter), world.archive(letter, str(uuid.uuid4()))):
+        world.done(name, _case(letter, key) | more, f"a dead letter in {key.partition('/')[0]} is redriven")
+    _finds_no_snapshot(world, name, _case(letter, "dead-letters/none") | more)
     world.drain("BufferQueue")
     world.logs(name)
 
@@ -116,127 +119,114 @@ def archive(world: World) -> None:
     letter = letter_of(record)
     world.attempted(record)
     verdict = json.loads((EVENTS / "archive" / "exhausted.json").read_text())["verdict"]
-    for key in (world.evidence(letter), world.archived(letter, str(uuid.uuid4()))):
+    for key in (world.snapshot(letter), world.archive(letter, str(uuid.uuid4()))):
         more = {"verdict": verdict, "execution": f"arn:{uuid.uuid4()}", "archivedAt": "2026-11-24T00:00:00.000Z"}
-        place = world.done(name, _case(letter, key) | more, f"a letter in {key.partition('/')[0]} is archived")
-        promise(json.loads(world.get(place["key"]) or "{}")["attempts"], "the archive tells of the attempts")
-    _told_of_missing(world, name, _case(letter, "dead-letters/none") | more)
+        place = world.done(name, _case(letter, key) | more, f"a dead letter in {key.partition('/')[0]} is archived")
+        promise(world.document(place["key"])["attempts"], "the archive object has the attempt records")
+    _finds_no_snapshot(world, name, _case(letter, "dead-letters/none") | more)
     world.logs(name)
 
 
 def settle(world: World) -> None:
     name, letter = "SettleFunction", letter_of(dead_letter())
-    key, archived = world.evidence(letter), world.archived(letter, str(uuid.uuid4()))
+    key, archived = world.snapshot(letter), world.archive(letter, str(uuid.uuid4()))
     verdict = {"category": "ALREADY_STORED", "rule": "already-stored"}
     recovered = {"outcome": "RECOVERED", "verdict": verdict, "replayOf": {"key": archived}}
-    told = _case(letter, archived, key) | recovered
-    world.done(name, told, "the end of a letter is announced")
-    promise(world.get(key) is None, "the evidence of a settled letter is released")
+    world.done(name, _case(letter, archived, key) | recovered, "the outcome is published")
+    promise(not world.objects(key), "the snapshot of a settled dead letter is deleted")
     tags = world.client("s3").get_object_tagging(**world.bucket, Key=archived)["TagSet"]
-    promise(tags, "a replayed letter is marked as stored")
+    promise(tags, "a replayed archive object is tagged")
     world.logs(name)
 
 
 def evidence_sweep(world: World) -> None:
-    """Evidence of three letters: one is stored, one is archived, the execution of one was aborted."""
-    for key in world.keys("dead-letters/"):
+    """Three snapshots: one event is stored, one is archived, and the execution of one was aborted."""
+    for key in world.objects("dead-letters/"):
         world.client("s3").delete_object(**world.bucket, Key=key)
-    stored, archived, aborted = (
-        letter_of(dead_letter(json.dumps(genesys_event()))),
-        letter_of(dead_letter()),
-        letter_of(dead_letter()),
-    )
+    stored, archived, aborted = map(letter_of, (dead_letter(genesys_event()), dead_letter(), dead_letter()))
     world.store(stored.event_id)
-    world.archived(archived, execution_name(archived.detail_type, archived.event_id, archived.message.message_id))
+    world.archive(archived, _name(archived))
     _ended_unsettled(world, aborted)
     for letter in (stored, archived, aborted):
-        world.evidence(letter)
-    report = world.done("EvidenceSweepFunction", {"olderThanHours": 0}, "evidence is looked at")
+        world.snapshot(letter)
+    report = world.done("EvidenceSweepFunction", {"olderThanHours": 0}, "the snapshots are swept")
     counts = {name: report[name] for name in ("released", "adopted", "failed")}
-    promise(counts == {"released": 2, "adopted": 1, "failed": 0}, f"two letters are released and one adopted: {counts}")
+    promise(
+        counts == {"released": 2, "adopted": 1, "failed": 0}, f"two snapshots are deleted and one is adopted: {counts}"
+    )
     world.logs("EvidenceSweepFunction")
 
 
 def replay(world: World) -> None:
     name, letter = "ReplayFunction", letter_of(dead_letter())
-    key = world.archived(letter, str(uuid.uuid4()))
+    key = world.archive(letter, str(uuid.uuid4()))
     asked = {"prefix": key, "dryRun": True}
     times = {"run": str(uuid.uuid4()), "startedAt": "2099-01-01T00:00:00.000Z"}
     plan = world.done(name, {"step": "plan", "input": asked, **times}, "a dry run counts")
     promise(plan.pop("counts") == {"UNKNOWN": 1}, "a dry run counts")
-    world.done(name, {"step": "prepare", "plan": plan, "key": key}, "a letter's replay is prepared")
+    world.done(name, {"step": "prepare", "plan": plan, "key": key}, "the replay of an archive object is prepared")
     noted = {"step": "note", "plan": plan, "key": key, "result": {"outcome": "RECOVERED"}}
-    world.done(name, noted, "what came of a letter is noted")
-    report = world.done(name, {"step": "report", "plan": plan}, "a replay is reported on")
-    promise(report["counts"] == {"UNKNOWN RECOVERED": 1}, "a replay is reported on")
+    world.done(name, noted, "the result of a replay is noted")
+    report = world.done(name, {"step": "report", "plan": plan}, "the report of a replay is written")
+    promise(report["counts"] == {"UNKNOWN RECOVERED": 1}, "the report of a replay is written")
     world.logs(name)
 
 
 def triage_machine(world: World) -> None:
-    """A replayed letter goes through every task: judged, sent back, judged again when it fails, archived, settled."""
+    """A replayed dead letter goes through every task: classified, redriven, classified again, archived, settled."""
     world.drain("BufferQueue")
-    letter = letter_of(dead_letter(json.dumps(genesys_event())))
-    key = world.archived(letter, str(uuid.uuid4()))
-    execution = world.start("TriageStateMachine", str(uuid.uuid4()), _case(letter, key) | {"replayOf": {"key": key}})
-    sent = eventually(lambda: world.received("BufferQueue") or world.ended(execution), "a letter is sent back")
-    promise(isinstance(sent, list), "a letter is sent back")
-    token = json.loads(sent[0]["MessageAttributes"]["Triage"]["StringValue"])["taskToken"]
+    letter = letter_of(dead_letter(genesys_event()))
+    key = world.archive(letter, str(uuid.uuid4()))
+    execution = world.start("Triage", _case(letter, key) | {"replayOf": {"key": key}})
+
+    def sent() -> list[dict[str, Any]]:
+        status = world.client("stepfunctions").describe_execution(executionArn=execution)["status"]
+        promise(status == "RUNNING", f"a dead letter is redriven ({status})")
+        return world.received("BufferQueue")
+
+    (message,) = eventually(sent, "a dead letter is redriven")
+    token = json.loads(message["MessageAttributes"]["Triage"]["StringValue"])["taskToken"]
     world.client("stepfunctions").send_task_failure(taskToken=token, error="DeadLetteredAgain", cause="{}")
-    output = world.output(execution, "a letter that fails again is archived")
-    promise(output["outcome"] == "ARCHIVED", "a letter that fails again is archived")
+    result = world.result(execution, "a dead letter that fails again is archived")
+    promise(result["outcome"] == "ARCHIVED", "a dead letter that fails again is archived")
 
 
 def replay_machine(world: World) -> None:
-    key = world.archived(letter_of(dead_letter()), str(uuid.uuid4()))
-    execution = world.start("ReplayStateMachine", str(uuid.uuid4()), {"prefix": key})
-    output = world.output(execution, "a replay ends")
-    promise(output["counts"] == {"UNKNOWN ARCHIVED": 1}, f"a replayed letter goes through triage: {output['counts']}")
+    key = world.archive(letter_of(dead_letter()), str(uuid.uuid4()))
+    execution = world.start("Replay", {"prefix": key})
+    counts = world.result(execution, "a replay ends")["counts"]
+    promise(counts == {"UNKNOWN ARCHIVED": 1}, f"a replayed event goes through triage: {counts}")
     machine = {"stateMachineArn": world.name("ReplayStateMachine")}
     definition = world.client("stepfunctions").describe_state_machine(**machine)["definition"]
-    with accepted("Step Functions takes a machine that waits for executions"):
+    with accepted("Step Functions accepts a state machine that waits for executions"):
         world.client("stepfunctions").update_state_machine(**machine, definition=definition)
 
 
 def buffer_queue_policy(world: World) -> None:
     world.drain("BufferQueue")
-    _publish(world)
+    world.put(genesys_event())
     promise(world.received("BufferQueue"), "EventBridge delivers to the buffer")
 
 
 def dead_letter_queue_policy(world: World) -> None:
-    """Without the buffer, EventBridge has to be able to put the event aside."""
+    """Without access to the buffer, EventBridge sends the event to the dead-letter queue."""
     world.drain("DeadLetterQueue")
-    buffer = {"QueueUrl": world.name("BufferQueue")}
-    policy = world.arn("BufferQueue", "Policy")
+    buffer, policy = {"QueueUrl": world.name("BufferQueue")}, world.queue_attribute("BufferQueue", "Policy")
     world.client("sqs").set_queue_attributes(**buffer, Attributes={"Policy": ""})
     try:
-        _publish(world)
+        world.put(genesys_event())
     finally:
         world.client("sqs").set_queue_attributes(**buffer, Attributes={"Policy": policy})
-    promise(world.received("DeadLetterQueue"), "EventBridge puts aside what it cannot deliver")
+    promise(world.received("DeadLetterQueue"), "EventBridge delivers to the dead-letter queue")
 
 
 def alarm_topic_policy(world: World) -> None:
-    topic, sqs = world.name("AlarmTopic"), world.client("sqs")
-    url = sqs.create_queue(QueueName=f"told-{uuid.uuid4()}")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    told = {
-        "Effect": "Allow",
-        "Principal": {"Service": "sns.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": arn,
-    }
-    sqs.set_queue_attributes(
-        QueueUrl=url, Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [told]})}
-    )
-    subscription = world.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)["SubscriptionArn"]
-    alarm = {"AlarmName": world.name("ProcessorErrorsAlarm"), "StateReason": "asked for"}
-    for state in ("OK", "ALARM"):
-        world.client("cloudwatch").set_alarm_state(**alarm, StateValue=state)
-    told = sqs.receive_message(QueueUrl=url).get("Messages")
-    world.client("sns").unsubscribe(SubscriptionArn=subscription)
-    sqs.delete_queue(QueueUrl=url)
-    promise(told, "an alarm tells somebody")
+    with closing(AlarmSubscriber(world)) as alarms:
+        for state in ("OK", "ALARM"):
+            world.client("cloudwatch").set_alarm_state(
+                AlarmName=world.name("ProcessorErrorsAlarm"), StateReason="a probe", StateValue=state
+            )
+        promise(alarms.received(), "an alarm is notified")
 
 
 PROBES: dict[str, Callable[[World], None]] = {
@@ -257,11 +247,11 @@ PROBES: dict[str, Callable[[World], None]] = {
 }
 
 
-def broken(world: World, who: str) -> str | None:
+def broken(world: World, grantee: str) -> str | None:
     """The first promise of this probe that does not hold."""
     try:
-        PROBES[who](world)
-    except Broken as error:
+        PROBES[grantee](world)
+    except (BrokenPromise, NotReachedError) as error:
         return str(error)
     return None
 
@@ -269,19 +259,19 @@ def broken(world: World, who: str) -> str | None:
 # -- helpers ---------------------------------------------------------------------------------------------------------
 
 
-def _case(letter: DeadLetter, *evidence: str) -> dict[str, Any]:
-    """The input of an execution, and of every function behind it."""
-    return execution_input(letter, Carried(evidence))
+def _case(letter: DeadLetter, *keys: str) -> dict[str, Any]:
+    """The input of a triage execution and of its functions."""
+    return execution_input(letter, Carried(keys))
 
 
-def _told_of_missing(world: World, function: str, payload: dict[str, Any]) -> None:
-    """Without the permission to list, S3 does not say that an object is missing, and the story would be a wrong one."""
+def _finds_no_snapshot(world: World, function: str, payload: dict[str, Any]) -> None:
+    """Without ``s3:ListBucket``, S3 answers AccessDenied for a missing object, which would give a wrong verdict."""
     error = world.invoke(function, payload).get("errorType")
-    promise(error == "SnapshotMissing", f"an object that is gone is told from one that may not be read ({error})")
+    promise(error == "SnapshotMissing", f"a missing object is told apart from a denied one ({error})")
 
 
 def _start_anew(world: World, function: str) -> None:
-    """Let the function forget what it has cached, such as the secret."""
+    """Replace the execution environments, and with them the cached secret."""
     asked = {"FunctionName": world.name(function)}
     client = world.client("lambda")
     client.update_function_configuration(**asked, Timeout=client.get_function_configuration(**asked)["Timeout"])
@@ -291,26 +281,21 @@ def _settled(world: World) -> dict[str, Any]:
     """A dead letter whose execution has archived and settled it."""
     record = dead_letter()
     letter = letter_of(record)
-    given = _case(letter, world.evidence(letter))
-    name = execution_name(letter.detail_type, letter.event_id, letter.message.message_id)
-    world.output(world.start("TriageStateMachine", name, given), "a dead letter is settled")
+    given = _case(letter, world.snapshot(letter))
+    world.result(world.start("Triage", given, name=_name(letter)), "a dead letter is settled")
     return record
 
 
 def _ended_unsettled(world: World, letter: DeadLetter) -> None:
-    """The letter's execution, aborted before it did anything."""
-    name = execution_name(letter.detail_type, letter.event_id, letter.message.message_id)
-    execution = world.start("TriageStateMachine", name, {})
+    """Start and abort the execution of a dead letter."""
+    execution = world.start("Triage", {}, name=_name(letter))
     world.client("stepfunctions").stop_execution(executionArn=execution)
 
 
+def _name(letter: DeadLetter) -> str:
+    return execution_name(letter.detail_type, letter.event_id, letter.message.message_id)
+
+
 def _incompressible() -> str:
-    """More text than a table item holds, however it is packed."""
+    """A text that is too large for an item even when it is packed."""
     return random.Random(0).randbytes(450_000).hex()  # noqa: S311 - no secret
-
-
-def _publish(world: World) -> None:
-    event = genesys_event()
-    entry = {"Source": event["source"], "DetailType": event["detail-type"], "Detail": json.dumps(event["detail"])}
-    bus = world.stack.outputs["EventBusName"]
-    world.client("events").put_events(Entries=[{"EventBusName": bus, **entry}])

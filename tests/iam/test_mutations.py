@@ -1,4 +1,4 @@
-"""Least privilege, proved both ways on the enforcing engine: all permissions suffice, and each of them is needed."""
+"""Least privilege in both directions on the enforcing engine: the permissions suffice, and each of them is needed."""
 
 from __future__ import annotations
 
@@ -8,32 +8,30 @@ import pytest
 
 from tests.iam.grants import Grant, grants, unnoticed
 from tests.iam.probes import PROBES, broken
-from tests.iam.world import SEEN
+from tests.iam.world import FAILURES
 
 if TYPE_CHECKING:
     from tests.iam.world import World
 
 
-def test_everybody_who_is_allowed_something_is_watched() -> None:
-    assert PROBES.keys() == {grant.who for grant in grants() if not grant.action.startswith("Deny ")}
+def test_every_grantee_has_a_probe() -> None:
+    assert PROBES.keys() == {grant.grantee for grant in grants() if not grant.action.startswith("Deny ")}
 
 
-@pytest.mark.parametrize("who", PROBES)
-def test_with_all_permissions_everything_works(world: World, who: str) -> None:
-    assert broken(world, who) is None
+@pytest.mark.parametrize("grantee", PROBES)
+def test_with_all_permissions_everything_works(world: World, grantee: str) -> None:
+    assert broken(world, grantee) is None
 
 
-def test_without_a_permission_something_is_missed(world: World, grant: Grant, pytestconfig: pytest.Config) -> None:
+def test_without_a_permission_something_fails(world: World, grant: Grant, pytestconfig: pytest.Config) -> None:
     with world.without(grant):
-        missed = broken(world, grant.who)
+        failure = broken(world, grant.grantee)
     if grant.row in unnoticed():
-        assert missed is None, (
-            f"the engine notices it by itself: take it off the list of what only AWS notices ({missed})"
-        )
+        assert failure is None, f"the engine needs it: remove it from the list of what only AWS notices ({failure})"
     else:
-        assert missed, "nothing depends on it: take it out of the template, or watch what does"
-        pytestconfig.stash.setdefault(SEEN, {})[" ".join(grant.row)] = missed
+        assert failure, "nothing needs it: remove it from the template, or add a probe for what needs it"
+        pytestconfig.stash.setdefault(FAILURES, {})[" ".join(grant.row)] = failure
 
 
-def test_with_all_permissions_given_back_everything_works_again(world: World, robbed: str) -> None:
-    assert broken(world, robbed) is None
+def test_with_all_permissions_restored_everything_works_again(world: World, restored: str) -> None:
+    assert broken(world, restored) is None
