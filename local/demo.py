@@ -224,7 +224,7 @@ class Demo:
         rows = (
             ("sent", str(result.sent), f"different events, in {self._sender.deliveries} deliveries"),
             ("stored", str(result.stored), f"{self._count().recovered} of them recovered by triage from the DLQ"),
-            ("archived", str(result.archived), "invalid bodies, which a redrive cannot help"),
+            ("archived", str(result.archived), "invalid bodies; a redrive cannot help"),
             ("in progress", str(result.in_progress), "in a queue or in triage"),
             ("lost", lost, "sent, but in no queue and in no store"),
             ("audited", str(len(audit.events)), "the same result with AWS's APIs only (make audit)"),

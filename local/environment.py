@@ -86,7 +86,7 @@ class LocalStack:
             built = self.built or self._step("build", "Building with sam build", self._build)
             self.stack = self._step("deploy", "Deploying with sam deploy", lambda: self._deploy(built))
             for name, reason in self.stack.left_out.items():
-                self._say(f"  left out here, deployed on AWS: {name} ({reason})")
+                self._say(f"  left out locally: {name} ({reason})")
             self._exit = starting.pop_all()
         return self
 

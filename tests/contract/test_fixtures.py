@@ -133,7 +133,7 @@ def test_the_transcription_is_packed_and_contains_more_than_ascii() -> None:
 def test_the_operational_event_has_only_the_timestamp_of_genesys() -> None:
     (record,) = records("processor/genesys-operational-event")
     assert isinstance(record.event, Event)
-    assert "eventTime" not in record.event.payload
+    assert "eventTime" not in record.event.envelope["detail"]["eventBody"]
     assert record.event.time == record.event.envelope["detail"]["timestamp"]
 
 
