@@ -1,7 +1,6 @@
 """The stack that runs in the background between ``make up`` and ``make down``.
 
-Its state file is its lease: whoever removes the file ends the stack. So nothing is ever stopped by a process id that
-may belong to somebody else by now.
+Removing its state file ends the stack. No process is stopped by its id, which another process may have by then.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ POLL_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What another process needs to know about the running stack; ``endpoint`` is empty while it starts."""
+    """What another process needs to use the running stack. ``endpoint`` is empty while it starts."""
 
     pid: int
     endpoint: str = ""
@@ -35,47 +34,47 @@ class State:
 
     @property
     def alive(self) -> bool:
-        """Whether the stack is there, or is still being started."""
+        """Whether the stack runs or is starting."""
         return is_up(self.endpoint) if self.endpoint else exists(self.pid)
 
 
 def read_state() -> State | None:
-    """The state of the stack in the background, None where there is none."""
+    """The state of the stack in the background, or None."""
     try:
         return State(**json.loads(STATE_FILE.read_text()))
-    except (FileNotFoundError, json.JSONDecodeError, TypeError):  # the last: an older version wrote it
+    except (FileNotFoundError, json.JSONDecodeError, TypeError):  # TypeError: an older version wrote the file
         return None
 
 
 def write_state(state: State) -> None:
-    """Write the state file as a whole: a reader never sees half of it."""
+    """Write the state file atomically."""
     FOLDER.mkdir(exist_ok=True)
-    half = STATE_FILE.with_suffix(".half")
-    half.write_text(json.dumps(asdict(state), indent=2) + "\n")
-    half.replace(STATE_FILE)
+    temporary = STATE_FILE.with_suffix(".new")
+    temporary.write_text(json.dumps(asdict(state), indent=2) + "\n")
+    temporary.replace(STATE_FILE)
 
 
 def hold_while_leased(pid: int) -> None:
-    """Return when the state file is gone, or another stack's."""
+    """Return when the state file is removed or names another process."""
     while (state := read_state()) and state.pid == pid:
         time.sleep(POLL_SECONDS)
 
 
 def running() -> State | None:
-    """The state of a stack that answers, None where there is none."""
+    """The state of a running stack, or None."""
     state = read_state()
     return state if state and state.endpoint and state.alive else None
 
 
 def demand() -> State:
-    """The state of a stack that answers.
+    """The state of a running stack.
 
     Raises:
-        LocalError: There is none.
+        LocalError: No stack runs.
     """
     if state := running():
         return state
-    raise LocalError("Nothing is up here that could stand for AWS. Start it with make up, then do this again.")
+    raise LocalError("No local stack is running. Start it with make up, then run this again.")
 
 
 def exists(pid: int) -> bool:

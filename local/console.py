@@ -1,8 +1,8 @@
-"""``make console``: a web console over the stack of ``make up``: executions, queues, tables, bucket, logs and metrics.
+"""``make console``: a web console for the stack of ``make up``: executions, queues, tables, bucket, logs and metrics.
 
-It is stackport. Its own command would listen on every network interface, keep a file in the home directory and fall
-back to real AWS; so its application is served from here: on the loopback interface, reading only, with this one
-endpoint, no profile of this machine, and its files below ``.local``. It ends with ``make down`` or Ctrl-C.
+The console is stackport. Its own command listens on every network interface, writes to the home directory and can
+connect to real AWS. So this module serves its application: read-only, on the loopback interface, with only the local
+endpoint, without AWS profiles, and with its files below ``.local``. It ends with ``make down`` or Ctrl-C.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import os
 import shutil
 import sys
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import uvicorn
 
-from local.background import FOLDER, POLL_SECONDS, hold_while_leased, running
+from local.background import FOLDER, hold_while_leased, running
 from local.engine import HOST, client_environment, free_port
 from local.errors import LocalError
+from local.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     state = running()
     if state is None:
-        print("Nothing is up that could be looked at. Start it with make up, then do this again.", file=sys.stderr)
+        print("No local stack is running. Start it with make up, then run this again.", file=sys.stderr)
         return 1
     try:
         with console(state.endpoint, FOLDER / "console", options.port) as url:
@@ -57,18 +57,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def console(endpoint: str, directory: Path, port: int | None = None) -> Iterator[str]:
-    """Serve the console for the time of a ``with`` block, once per process: stackport reads its settings at import.
+    """Serve the console for the length of a ``with`` block, once per process: stackport reads its settings at import.
 
     Args:
-        endpoint: The engine to look at.
-        directory: Where stackport keeps its files; what is there is removed before and after.
+        endpoint: The engine's endpoint.
+        directory: Where stackport keeps its files. It is deleted before and after.
         port: The port to listen on; by default a free one.
 
     Yields:
         The console's URL.
 
     Raises:
-        LocalError: The port is taken, or the console did not come up.
+        LocalError: The port is in use, or the console did not start.
     """
     port = free_port(port)
     shutil.rmtree(directory, ignore_errors=True)
@@ -82,26 +82,20 @@ def console(endpoint: str, directory: Path, port: int | None = None) -> Iterator
     }
     from backend.main import app  # type: ignore[import-untyped]  # noqa: PLC0415 - it reads its settings at import
 
-    # An open page holds a connection that never ends by itself.
+    # An open page keeps its connection open.
     config = uvicorn.Config(app, host=HOST, port=port, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        _wait_until_started(server, thread)
+        eventually(lambda: server.started or not thread.is_alive(), "the console has started", START_SECONDS)
+        if not server.started:
+            raise LocalError("The console did not start. Its error is above.")
         yield f"http://{HOST}:{port}"
     finally:
         server.should_exit = True
         thread.join()
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not server.started:
-        if not thread.is_alive() or time.monotonic() > deadline:
-            raise LocalError("The console did not come up.")
-        time.sleep(POLL_SECONDS)
 
 
 if __name__ == "__main__":

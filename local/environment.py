@@ -27,18 +27,18 @@ SHORT_WAITS = {"BatchWindowSeconds": "1", "BackoffBaseSeconds": "1", "BackoffCap
 
 
 class LocalStack:
-    """The deployed application for the time of a ``with`` block; nothing is left when it ends.
+    """The deployed application, for the length of a ``with`` block. Nothing is left when it ends.
 
     Args:
         parameters: Values of the template's parameters on top of those that point it to the Genesys stand-in.
         wait_scale: Factor on the waits of the state machines.
-        callback_floor_seconds: What a callback's time-out is never scaled below.
+        callback_floor_seconds: A callback's time-out is not scaled below this.
         port: The engine's port; by default a free one.
         root: The folder with ``template.yaml``.
         built: A built template from ``local.stack.build``; by default it is built here.
-        genesys: A stand-in with other settings than the default's; it must not be started yet.
+        genesys: A Genesys stand-in with other settings, not started yet.
         directory: Where logs and build go; by default a temporary directory that is removed.
-        say: Is told what happens, one line each.
+        say: Called with a line of text for each step.
 
     Attributes:
         engine: The running engine.
@@ -136,10 +136,10 @@ class LocalStack:
 
 
 def check_prerequisites(root: Path = ROOT) -> None:
-    """Check what a local run needs.
+    """Check the requirements of a local run.
 
     Raises:
-        LocalError: One line for each thing that is missing, with what to do about it.
+        LocalError: Something is missing. The message has one line for each, with what to do.
     """
     missing = []
     if sys.version_info < OLDEST_PYTHON:
@@ -152,7 +152,7 @@ def check_prerequisites(root: Path = ROOT) -> None:
 
 
 def _end_on_sigterm() -> Callable[[], Any]:
-    """Let SIGTERM unwind the stack like Ctrl-C does; the answer restores what was there before."""
+    """Let SIGTERM raise SystemExit, so that the stack ends in order. Returns a function that undoes this."""
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

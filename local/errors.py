@@ -1,4 +1,4 @@
-"""What ends a local run with one line that says what to do."""
+"""Errors that end a local command with a message for the user."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 class LocalError(Exception):
-    """Something on this machine is missing or in the way; the text says what to do about it."""
+    """A local command cannot continue. The message states what happened and what to do."""
 
 
 def exit_code(main: Callable[[], int]) -> int:
-    """Run a command; what stops it goes to standard error, and the code is 1."""
+    """Run a command. A LocalError is printed to standard error, and the exit code is 1."""
     try:
         return main()
     except LocalError as err:

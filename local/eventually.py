@@ -17,7 +17,7 @@ class NotReachedError(LocalError):
     """What was waited for did not happen in time."""
 
 
-def eventually(probe: Callable[[], T], what: str, seconds: float = 60, *, every: float = 0.1) -> T:
+def eventually(probe: Callable[[], T | None], what: str, seconds: float = 60, *, every: float = 0.1) -> T:
     """Call ``probe`` until it returns something truthy, and return that.
 
     Args:

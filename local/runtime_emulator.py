@@ -1,8 +1,8 @@
-"""Runs a function of the built artifact outside Docker: AWS's runtime interface emulator before AWS's runtime client.
+"""Runs a function of the built artifact without Docker, in AWS's runtime interface emulator (RIE).
 
-Both are what ``sam local invoke`` runs inside its container: the emulator is a part of SAM CLI, the client is
-``awslambdaric``. The function sees Lambda's own protocol: a context with its deadline, its time-out, errors as Lambda
-reports them. It runs with this machine's Python and, as in Lambda, with the credentials of its role.
+``sam local invoke`` runs the same two programs in its container: the RIE, which is part of SAM CLI, and AWS's runtime
+client ``awslambdaric``. The function gets Lambda's context and time-out, and its errors are reported as in Lambda. It
+runs with this machine's Python and the credentials of its role.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from local.engine import HOST, client_environment, free_port
 from local.errors import LocalError
+from local.eventually import NotReachedError, eventually
 from local.stack import code_folder
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class Function:
 
     Attributes:
         name: The deployed function's name.
-        handler: The handler that the template names.
-        code: The folder that ``sam build`` made for it.
+        handler: Its handler in the template.
+        code: The folder of its artifact.
         variables: Its environment, with the credentials of its role.
         timeout: Seconds.
         memory: MB.
@@ -61,10 +61,10 @@ class Function:
 
     @classmethod
     def of(cls, stack: Stack, logical_id: str, built: Path) -> Function:
-        """The function of this logical id, as it is deployed.
+        """The deployed function with this logical id.
 
         Args:
-            stack: Where it is deployed.
+            stack: The stack.
             logical_id: Its name in the template.
             built: The built template with its artifact.
 
@@ -91,12 +91,12 @@ class Function:
 def _physical(stack: Stack, logical_id: str) -> str:
     functions = sorted(name for name in stack.resources if name.endswith("Function"))
     if logical_id not in functions:
-        raise LocalError(f"There is no function '{logical_id}' in this stack. There are: {', '.join(functions)}")
+        raise LocalError(f"The stack has no function '{logical_id}'. Its functions: {', '.join(functions)}")
     return stack.resources[logical_id]
 
 
 class Emulator:
-    """One execution environment of a function for the time of a ``with`` block: cold at the first call, then warm."""
+    """One execution environment of a function, for the length of a ``with`` block. The first call is a cold start."""
 
     def __init__(self, function: Function) -> None:
         self._function = function
@@ -126,7 +126,7 @@ class Emulator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._process:
-            self._process.send_signal(signal.SIGTERM)  # it takes its runtime with it
+            self._process.send_signal(signal.SIGTERM)  # it also ends its runtime
             try:
                 self._process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
@@ -136,32 +136,38 @@ class Emulator:
 
     @property
     def log(self) -> str:
-        """What the function has logged so far, between Lambda's own START and REPORT lines."""
+        """The function's log with Lambda's START and REPORT lines."""
         return self._log.read_text(errors="replace")
 
     def invoke(self, event: bytes) -> Any:
-        """Invoke the function; answers what it returns, or ``{"errorType", "errorMessage", …}`` as Lambda reports it.
+        """Invoke the function and return its result, or ``{"errorType", "errorMessage", …}`` as Lambda reports it.
 
         Raises:
-            LocalError: The emulator did not come up.
+            LocalError: The emulator did not start.
         """
-        deadline = time.monotonic() + START_SECONDS
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        while True:
+
+        def answer() -> bytes | None:
+            if self._process and self._process.poll() is not None:
+                raise NotReachedError
             try:
-                with opener.open(f"http://{HOST}:{self._port}{INVOCATIONS}", data=event) as answer:
-                    return _payload(answer.read())
+                with opener.open(f"http://{HOST}:{self._port}{INVOCATIONS}", data=event) as response:
+                    content: bytes = response.read()
+                    return content
             except urllib.error.URLError:
-                if time.monotonic() > deadline or (self._process and self._process.poll() is not None):
-                    raise LocalError(f"The Lambda emulator did not come up. Its log:\n{self.log}") from None
-                time.sleep(0.02)
+                return None
+
+        try:
+            return _payload(eventually(answer, "the emulator accepts an event", START_SECONDS, every=0.02))
+        except NotReachedError:
+            raise LocalError(f"The Lambda emulator did not start. Its log:\n{self.log}") from None
 
     @property
     def _log(self) -> Path:
         return self._directory / "log"
 
     def _environment(self) -> dict[str, str]:
-        """The function sees its artifact first, and of this machine only what every program needs."""
+        """The function's own variables, and from this machine only what every program needs."""
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "en_US.UTF-8",
@@ -177,7 +183,7 @@ class Emulator:
 
 
 def _payload(answer: bytes) -> Any:
-    """The answer as JSON; the emulator tells a time-out in plain text."""
+    """The response as JSON. The emulator reports a time-out as plain text."""
     try:
         return json.loads(answer)
     except ValueError:
@@ -185,15 +191,15 @@ def _payload(answer: bytes) -> Any:
 
 
 def _program() -> Path:
-    """The emulator inside SAM CLI.
+    """The emulator's program, which is part of SAM CLI.
 
     Raises:
-        LocalError: There is none for this machine.
+        LocalError: SAM CLI has none for this machine.
     """
     architecture = _ARCHITECTURES.get(platform.machine())
     if sys.platform != "linux" or architecture is None:
         raise LocalError(
-            "AWS's Lambda emulator runs on Linux (x86-64 or ARM) only. Here, invoke the function in the local AWS "
+            "AWS's Lambda emulator runs on Linux (x86-64 or ARM) only. Invoke the function on the local stack "
             "instead: . .local/env && sam remote invoke <function> --event-file <event>"
         )
     samcli = find_spec("samcli")

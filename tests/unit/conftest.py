@@ -1,4 +1,4 @@
-"""Unit tests touch nothing outside this process, except a stand-in on the loopback interface."""
+"""Unit tests use nothing outside this process, except a server on the loopback interface."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-#: Examples take what they take: a slow machine is no failure of the product.
+#: Without a deadline: a slow machine must not fail a test.
 settings.register_profile("unit", deadline=None, max_examples=100, derandomize=True)
 settings.load_profile("unit")
 
@@ -17,7 +17,7 @@ _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 @pytest.fixture(autouse=True)
 def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse every connection that would leave this machine."""
+    """Fail a test that connects to another machine."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:
@@ -30,12 +30,12 @@ def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_account_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No profile, credentials, endpoint or proxy of whoever runs the tests may play a part."""
+def no_aws_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the profile, credentials, endpoint and proxies of the person who runs the tests."""
     proxies = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN", *proxies, *map(str.lower, proxies)):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "nobody")
+        monkeypatch.setenv(name, "none")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
