@@ -28,7 +28,7 @@ from local.eventually import NotReachedError, eventually
 from local.genesys import GenesysStandIn
 from local.publications import subscribe
 from local.reconciliation import look, messages
-from local.sending import ENTRIES_PER_CALL, Sender
+from local.sending import Sender
 from local.traffic import OUTAGE_FROM, OUTAGE_TO, Item, burst
 from local.watch import Counts, Watch, count, queue_length
 from ops.audit import Audit, Auditor, Place
@@ -175,14 +175,9 @@ class Demo:
         return passed
 
     def _send(self, start: float, end: float) -> None:
-        """Send this part of the plan at the pace of the burst."""
+        """Send a part of the plan. ``start`` and ``end`` are shares of it."""
         part = self._plan[int(start * len(self._plan)) : int(end * len(self._plan))]
-        due = time.monotonic()
-        for first in range(0, len(part), ENTRIES_PER_CALL):
-            items = part[first : first + ENTRIES_PER_CALL]
-            self._sender.send(items)
-            due += len(items) / EVENTS_PER_SECOND
-            time.sleep(max(0.0, due - time.monotonic()))
+        self._sender.send_at_rate(part, EVENTS_PER_SECOND)
 
     def _until(self, reached: Callable[[], bool], what: str) -> None:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -50,6 +52,17 @@ class Sender:
         if bodies := [self._body(item) for item in items if not isinstance(item, BusEvent)]:
             self._queue(bodies)
         self.deliveries += len(items)
+
+    def send_at_rate(self, items: Sequence[Item], per_second: float, until: float = math.inf) -> None:
+        """Send deliveries at a steady rate, until all are sent or ``time.monotonic()`` reaches ``until``."""
+        due = time.monotonic()
+        for first in range(0, len(items), ENTRIES_PER_CALL):
+            part = items[first : first + ENTRIES_PER_CALL]
+            self.send(part)
+            due += len(part) / per_second
+            time.sleep(max(0.0, due - time.monotonic()))
+            if time.monotonic() > until:
+                return
 
     def _put(self, events: Sequence[BusEvent]) -> None:
         """Send entries, and send the refused ones again."""
