@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from local.eventually import eventually
+from tests.e2e.pipeline import genesys_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +44,7 @@ class Consumer(SubscribedQueue):
 
     def __init__(self, pipeline: Pipeline, source: str) -> None:
         super().__init__(pipeline.client("sqs"), "events.amazonaws.com")
-        self._events = pipeline.client("events")
+        self._pipeline, self._events = pipeline, pipeline.client("events")
         self._rule = {"Rule": f"consumer-{uuid.uuid4().hex[:8]}", "EventBusName": pipeline.outputs["EnrichedBusName"]}
         pattern = json.dumps({"source": [source]})
         self._events.put_rule(Name=self._rule["Rule"], EventBusName=self._rule["EventBusName"], EventPattern=pattern)
@@ -51,6 +55,13 @@ class Consumer(SubscribedQueue):
         """What was published about one event so far."""
         self.seen += self.take()
         return [event for event in self.seen if event["detail"].get("eventId") == event_id]
+
+    def assert_published_once(self, *event_ids: str) -> None:
+        """Wait until these events and one that is sent after them are published, and compare."""
+        (marker,) = self._pipeline.enqueue(genesys_event())
+        for event_id in (*event_ids, marker):
+            eventually(partial(self.of, event_id), f"{event_id} is published")
+        assert [len(self.of(event_id)) for event_id in event_ids] == [1] * len(event_ids)
 
     def close(self) -> None:
         self._events.remove_targets(**self._rule, Ids=["queue"])

@@ -128,9 +128,7 @@ def test_a_redrive_without_an_outcome_is_unconfirmed_and_a_late_success_does_no_
     (again,) = [one for one in pipeline.executions(event_id) if one.arn != execution.arn]
     assert again.path == ["Classify", "Decide", "SettleRecovered", "Recovered"]
     assert pipeline.item(event_id) == stored
-    (marker,) = pipeline.enqueue(genesys_event())
-    eventually(lambda: consumer.of(marker), "a later event is published")
-    assert len(consumer.of(event_id)) == 1
+    consumer.assert_published_once(event_id)
 
 
 def test_an_event_older_than_max_age_is_archived_as_expired_without_a_retry(pipeline: Pipeline) -> None:
@@ -211,9 +209,7 @@ def test_two_dead_letters_of_one_event_at_once_are_stored_and_published_once(
     both = pipeline.all_settled([event_id])[event_id]
     assert [one.result["outcome"] for one in both] == ["RECOVERED"] * 2
     eventually(controls.idle, "both copies are processed")
-    (marker,) = pipeline.enqueue(genesys_event())
-    eventually(lambda: consumer.of(marker) and consumer.of(event_id), "both are published")
-    assert len(consumer.of(event_id)) == 1
+    consumer.assert_published_once(event_id)
     assert len(pipeline.executions(event_id)) == 2
     assert not pipeline.snapshots(event_id)
 
