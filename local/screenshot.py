@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from local.console import console
@@ -71,30 +72,36 @@ def _entered(stack: Stack, state: str) -> int:
 def take(url: str, execution: str) -> None:
     """Picture the execution's path and its timeline."""
     from selenium import webdriver  # type: ignore[import-not-found]  # noqa: PLC0415 - only this tool needs it
-    from selenium.webdriver.common.action_chains import ActionChains  # type: ignore[import-not-found]  # noqa: PLC0415
+    from selenium.webdriver.common.actions.action_builder import (  # type: ignore[import-not-found]  # noqa: PLC0415
+        ActionBuilder,
+    )
     from selenium.webdriver.common.by import By  # type: ignore[import-not-found]  # noqa: PLC0415
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
-    for switch in ("--headless", "--no-sandbox", "--hide-scrollbars", "--disable-background-networking"):
+    for switch in ("--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={WIDTH},1000"):
         options.add_argument(switch)
     with webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver"))) as browser:
         browser.implicitly_wait(WAIT_SECONDS)
 
         def click(text: str) -> None:
-            """Click the innermost, last element with this text."""
-            browser.find_elements(By.XPATH, f"//body//*[contains(., '{text}')]")[-1].click()
+            """Click the innermost, last element with this text, also where another element covers it."""
+            found = browser.find_elements(By.XPATH, f"//body//*[contains(., '{text}')]")[-1]
+            browser.execute_script("arguments[0].click()", found)
 
         def save(name: str, height: int) -> None:
             size = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
             browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-            ActionChains(browser).pause(2).perform()  # the page is drawn again
+            time.sleep(2)  # the page is drawn again
             browser.save_screenshot(str(PICTURES / name))
             print(f"  {PICTURES / name}")
 
         browser.get(f"{url}/resources/stepfunctions")  # no URL leads to an execution
         click("TriageStateMachine")
         click(execution)
+        drag = ActionBuilder(browser)
+        drag.pointer_action.pause(2).move_to_location(650, 800).pointer_down().move_to_location(740, 800).pointer_up()
+        drag.perform()  # otherwise the arrow from Redrive to Classify is cut off
         save("execution-path.png", 1700)
         click("Timeline")
         click("BackOff")  # the last wait: its input has the reason of the failure and the delay
