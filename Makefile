@@ -39,7 +39,7 @@ test: check test-parts ## Run every check and every test
 	pytest -n 2 --dist loadfile tests/e2e tests/iam --every 8
 
 test-fast: check test-parts ## Run what a pull request needs: all checks, and the main paths on the local engine
-	pytest -n 2 -m fast tests/e2e
+	pytest -n 2 --dist loadfile -m fast tests/e2e tests/iam
 
 test-parts: $(SETUP)
 	pytest -n 2 --dist loadgroup tests/unit tests/contract tests/integration
