@@ -58,8 +58,10 @@ def drive_every_path(pipeline: Pipeline, controls: Controls) -> tuple[list[str],
     pipeline.genesys.set_faults({"status": 503})
     event = with_user(**PERSON)
     (failing,) = pipeline.put(event)
-    unreadable, invalid = pipeline.enqueue(
-        f"no JSON at all {uuid.uuid4()} {json.dumps(PERSON)}", json.dumps({"id": str(uuid.uuid4()), "detail": PERSON})
+    aborted, malformed, invalid = pipeline.enqueue(
+        with_user(**PERSON),
+        f"no JSON at all {uuid.uuid4()} {json.dumps(PERSON)}",
+        {"id": str(uuid.uuid4()), "detail": PERSON},
     )
     too_large = genesys_event(**PERSON) | {"source": "genesys.cloud/" + json.dumps(PERSON) + secrets.token_hex(220_000)}
     (rejected,) = pipeline.enqueue(too_large)
@@ -68,11 +70,10 @@ def drive_every_path(pipeline: Pipeline, controls: Controls) -> tuple[list[str],
         UNDELIVERED | {"ERROR_MESSAGE": {"DataType": "String", "StringValue": PERSON["note"]}},
     )
     pipeline.dead(failing)
-    (aborted,) = pipeline.enqueue(with_user(**PERSON))
     pipeline.client("stepfunctions").stop_execution(executionArn=pipeline.dead(aborted).arn)
     pipeline.genesys.set_faults(None)
     pipeline.sweep()
-    archived = pipeline.archived(unreadable)
+    archived = pipeline.archived(malformed)
     event_ids = [failing, invalid, rejected, undelivered]
     for event_id in event_ids:
         pipeline.settled(event_id)
@@ -84,7 +85,7 @@ def drive_every_path(pipeline: Pipeline, controls: Controls) -> tuple[list[str],
     pipeline.stored(pipeline.enqueue(genesys_event(**PERSON)))
     eventually(lambda: "not published" in every_log(pipeline), "a publication has failed")
     user_id = event["detail"]["eventBody"]["userId"]
-    return [*event_ids, unreadable], {"id": user_id, **user(user_id)}
+    return [*event_ids, malformed], {"id": user_id, **user(user_id)}
 
 
 def every_log(pipeline: Pipeline) -> str:

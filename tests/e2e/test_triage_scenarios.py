@@ -294,11 +294,11 @@ def test_a_stopped_replay_that_is_started_again_does_only_the_rest(pipeline: Pip
 
 
 def test_a_replay_with_an_invalid_input_fails_with_the_reason_and_changes_nothing(pipeline: Pipeline) -> None:
-    before = pipeline.objects("")
+    before = pipeline.objects("replays/")
     execution = pipeline.end_of(pipeline.start("Replay", {"prefix": "archive/", "dryrun": True}))
     assert (execution["status"], execution["error"]) == ("FAILED", "InvalidInput")
     assert "unknown fields: dryrun" in execution["cause"]
-    assert pipeline.objects("") == before
+    assert pipeline.objects("replays/") == before
 
 
 # -- byte for byte -------------------------------------------------------------------------------------------------
