@@ -13,7 +13,7 @@ import sys
 from contextlib import ExitStack
 from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 #: The image that sam uses.
 IMAGE = f"{LambdaImage._INVOKE_REPO_PREFIX}/{Runtime.get_image_name_tag('python3.13', 'x86_64')}"
-#: Builds such an image on a machine that cannot reach AWS's registry, if it exists.
-IMAGE_TOOL = ROOT.parent / "shared" / "tools" / "lambda-base-image"
 FIXTURES = [
     "processor/mixed-batch",
     "fan_out/stream-batch",
@@ -72,42 +70,29 @@ def host_address() -> str:
 
 @pytest.fixture(scope="module")
 def image() -> None:
-    """AWS's base image: already here, pulled, or built."""
-    ways = (["docker", "image", "inspect", IMAGE], ["docker", "pull", IMAGE], [str(IMAGE_TOOL)])
-    if not any(succeeds(*way) for way in ways):
-        pytest.skip(f"not run in Docker: {IMAGE} is missing, and its registry cannot be reached")
+    """AWS's base image."""
+    if not (succeeds("docker", "image", "inspect", IMAGE) or succeeds("docker", "pull", IMAGE)):
+        pytest.skip(f"not run in Docker: {IMAGE} is missing and cannot be pulled")
 
 
 class Docker:
     """Invokes functions of an idle stack in containers."""
 
-    def __init__(self, stack: IdleStack, built: Path, host_address: str) -> None:
+    def __init__(self, stack: IdleStack, built: Path, host_address: str, forwarders: ExitStack) -> None:
         self.stack = stack
         self._built = built
         self._host_address = host_address
-        self._forwarders: dict[int, Forwarder] = {}
-        self._exit = ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._exit.close()
+        self._forwarders = forwarders
+        self._ports: dict[int, int] = {}
 
     def invoke(self, logical_id: str, event: Path, setup: Mapping[str, Any]) -> Any:
         """The function's answer."""
         variables = {**self.stack.function(logical_id).variables, **setup.get("environment", {})}
         reachable = {name: self._reachable(value) for name, value in variables.items()}
-        arguments = ["local", "invoke", logical_id, "--template", str(self._template(logical_id, reachable))]
-        done = run(
-            str(Path(sys.executable).parent / "sam"),
-            *arguments,
-            "--event",
-            str(event),
-            "--skip-pull-image",
-            seconds=180,
-            env=os.environ | {name: variables[name] for name in CREDENTIALS} | {"SAM_CLI_TELEMETRY": "0"},
-        )
+        files = ["--template", str(self._template(logical_id, reachable)), "--event", str(event)]
+        command = [str(Path(sys.executable).parent / "sam"), "local", "invoke", logical_id, "--skip-pull-image", *files]
+        environment = os.environ | {name: variables[name] for name in CREDENTIALS} | {"SAM_CLI_TELEMETRY": "0"}
+        done = run(*command, seconds=180, env=environment)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -125,16 +110,16 @@ class Docker:
         url = urlsplit(value) if value.startswith(f"http://{HOST}:") else None
         if url is None or url.port is None:
             return value
-        if url.port not in self._forwarders:
-            self._forwarders[url.port] = self._exit.enter_context(Forwarder(self._host_address, url.port))
-        return value.replace(f"{HOST}:{url.port}", f"{self._host_address}:{self._forwarders[url.port].port}")
+        if url.port not in self._ports:
+            self._ports[url.port] = self._forwarders.enter_context(Forwarder(self._host_address, url.port)).port
+        return value.replace(f"{HOST}:{url.port}", f"{self._host_address}:{self._ports[url.port]}")
 
 
 @pytest.fixture(scope="module")
 def docker(host_address: str, image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:  # noqa: ARG001 - needs the image
     built = build(ROOT, tmp_path_factory.mktemp("built"))
-    with LocalStack(built=built) as local, Docker(IdleStack(local, built), built, host_address) as made:
-        yield made
+    with LocalStack(built=built) as local, ExitStack() as forwarders:
+        yield Docker(IdleStack(local, built), built, host_address, forwarders)
 
 
 @pytest.mark.parametrize("fixture", FIXTURES)
