@@ -22,6 +22,7 @@ VALIDATOR, VERSION = "asl-validator", "4.0.0"
 SCRIPTS = Path(sys.executable).parent
 #: No account and no telemetry. Every connection fails, because no proxy listens on this port.
 OFFLINE = {
+    **{name: value for name, value in os.environ.items() if name.startswith(("UV_", "XDG_"))},  # where uv's cache is
     "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
     "HOME": os.environ.get("HOME", "/"),
     "AWS_DEFAULT_REGION": "us-east-1",
@@ -38,7 +39,7 @@ FALSE_POSITIVE = "States/Redrive/TimeoutSeconds: '{% 21600 %}' is not of type 'n
 
 def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - the project's own tools
-        command, cwd=cwd, env=OFFLINE, capture_output=True, text=True, check=False, timeout=120
+        command, cwd=cwd, env=OFFLINE, capture_output=True, text=True, check=False, timeout=300
     )
 
 
