@@ -97,10 +97,10 @@ class Controls:
         finally:
             self._iam.delete_role_policy(**policy)
 
-    def hurry(self) -> None:
-        """Shorten the waits of the state machines further."""
+    def scale_waits(self, scale: float = HURRIED_SCALE) -> None:
+        """Scale the waits of the state machines by another factor than ``WAIT_SCALE``."""
         self._undo.callback(self._engine, "config", {"stepfunctions._SFN_WAIT_SCALE": WAIT_SCALE})
-        self._engine("config", {"stepfunctions._SFN_WAIT_SCALE": HURRIED_SCALE})
+        self._engine("config", {"stepfunctions._SFN_WAIT_SCALE": scale})
 
     def purge_at_the_end(self) -> None:
         self._undo.callback(self._sqs.purge_queue, QueueUrl=self.pipeline.outputs["BufferQueueUrl"])

@@ -227,6 +227,11 @@ class Pipeline:
         )
         return [plain(item) for item in found["Items"]]
 
+    def attempted(self) -> set[str]:
+        """The events with attempt records."""
+        pages = self.client("dynamodb").get_paginator("scan").paginate(TableName=self.outputs["AttemptsTableName"])
+        return {item["eventId"]["S"] for page in pages for item in page["Items"]}
+
     def objects(self, prefix: str) -> list[str]:
         """Keys in the archive bucket."""
         return keys(self.stack, prefix)

@@ -98,7 +98,7 @@ def test_retries_end_at_max_retries_and_the_archive_has_the_whole_history(
 ) -> None:
     receives, redrives = 2, 3
     controls.set_receives(receives)
-    controls.hurry()
+    controls.scale_waits()
     pipeline.genesys.set_faults({"status": 503})
     (event_id,) = pipeline.put(with_user())
     execution = pipeline.settled(event_id)

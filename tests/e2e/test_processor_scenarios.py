@@ -329,7 +329,7 @@ def test_a_token_that_expires_early_is_renewed_once_and_no_event_fails(pipeline:
 
 def test_events_with_wrong_credentials_wait_on_the_slow_schedule(pipeline: Pipeline, controls: Controls) -> None:
     controls.use_one_environment()
-    controls.hurry()
+    controls.scale_waits()
     before = requests_to(pipeline, TOKEN)
     pipeline.genesys.set_faults({"rejectCredentials": True})
     with controls.paused():
