@@ -82,7 +82,7 @@ def test_console_listens_on_the_loopback_interface_only(url: str) -> None:
         socket.create_connection(("127.0.0.2", port), timeout=5)
 
 
-def test_console_ends_with_the_stack_and_leaves_nothing_behind(patched: Cloud, tmp_path: Path) -> None:
+def test_console_ends_with_the_stack_and_removes_its_files(patched: Cloud, tmp_path: Path) -> None:
     file = state_file(tmp_path, patched)
     with start(tmp_path) as process:
         assert process.stdout

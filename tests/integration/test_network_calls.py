@@ -1,4 +1,4 @@
-"""How many requests a batch costs, counted where they arrive: at the HTTP servers."""
+"""How many HTTP requests a batch costs, counted by the servers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class CountingAws(ThreadingHTTPServer):
-    """Answers what the processor asks of AWS, and counts it by operation."""
+    """A server for the processor's calls to AWS. It counts them by operation."""
 
     def __init__(self, secret: str) -> None:
         super().__init__(("127.0.0.1", 0), _Answers)
@@ -55,11 +55,11 @@ class _Answers(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Keep the test's output clean."""
+        """Write no log."""
 
 
 class Processor:
-    """The real handler with its real clients, and the two servers that it talks to."""
+    """The real handler with its real clients, and the two servers that it calls."""
 
     def __init__(self, handle: Callable[..., Any], aws: CountingAws, genesys: GenesysStandIn) -> None:
         self._handle = handle
@@ -67,7 +67,7 @@ class Processor:
         self._genesys = genesys
 
     def calls_of(self, events: list[dict[str, Any]]) -> dict[str, int]:
-        """Process one batch; answers the requests that arrived for it."""
+        """Process one batch and return the requests that it caused."""
         before = self._counted()
         context = SimpleNamespace(aws_request_id="r", get_remaining_time_in_millis=lambda: 30_000)
         records = [
@@ -106,7 +106,7 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Processor]:
         thread.join()
 
 
-def test_a_batch_costs_one_request_when_its_users_are_known_and_two_when_not(processor: Processor) -> None:
+def test_a_batch_costs_one_request_if_its_users_are_cached_and_two_if_not(processor: Processor) -> None:
     users = [{"userId": str(uuid.uuid4())} for _ in range(10)]
     first = processor.calls_of([genesys_event(**user) for user in users])
     unknown = processor.calls_of([with_user() for _ in range(10)])
@@ -121,7 +121,7 @@ def test_a_batch_costs_one_request_when_its_users_are_known_and_two_when_not(pro
     assert known == {"BatchExecuteStatement": 1}
 
 
-def test_a_batch_of_a_hundred_costs_one_lookup_and_a_write_for_every_twenty_five(processor: Processor) -> None:
+def test_a_batch_of_a_hundred_costs_one_lookup_and_one_write_per_twenty_five_events(processor: Processor) -> None:
     processor.calls_of([with_user()])
     calls = processor.calls_of([with_user() for _ in range(100)])
     assert calls == {"GET /api/v2/users 200": 1, "BatchExecuteStatement": 4}
