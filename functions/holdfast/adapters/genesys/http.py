@@ -106,9 +106,9 @@ class _Session(requests.Session):
         super().__init__()
         self.headers["Accept-Encoding"] = "gzip"
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._adapter = _Adapter()
-        self.mount("https://", self._adapter)
-        self.mount("http://", self._adapter)
+        self._sockets = _Sockets()
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, _Adapter(self._sockets))
 
     def exchange(self, method: str, url: str, seconds: float, auth: AuthBase, data: Mapping[str, str] | None) -> Answer:
         """Send a request and read at most one piece more than the limit of its answer."""
@@ -133,59 +133,66 @@ class _Session(requests.Session):
 
     def give_up(self) -> None:
         """End the running request, so that its thread ends too. The session cannot be used again."""
-        self._adapter.give_up()
+        self._sockets.shut_down()
         self.close()
 
 
+class _Sockets:
+    """The open sockets of a session."""
+
+    def __init__(self) -> None:
+        self.connecting: HTTPConnection | None = None
+        self.connected: list[socket.socket] = []
+        self.given_up = False
+
+    def shut_down(self) -> None:
+        """Wake the thread that reads from one of them. Closing a socket would not wake it."""
+        self.given_up = True
+        connecting = self.connecting
+        for sock in [connecting.sock if connecting else None, *self.connected]:
+            if sock:
+                # By the descriptor: the object can be a TLS socket, which another thread must not change.
+                with suppress(OSError), socket.fromfd(sock.fileno(), socket.AF_INET, socket.SOCK_STREAM) as twin:
+                    twin.shutdown(socket.SHUT_RDWR)
+
+
 class _Adapter(HTTPAdapter):
-    """Knows its open sockets, so that another thread can end the running request.
+    """Makes connections that register their sockets.
 
     It makes no retries: urllib3's ``Retry`` sleeps for as long as ``Retry-After`` says, beyond the caller's deadline.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sockets: _Sockets) -> None:
         super().__init__(max_retries=0)
-        self.connecting: HTTPConnection | None = None
-        self.sockets: list[socket.socket] = []
-        self.given_up = False
+        self._sockets = sockets
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> HTTPConnectionPool:
         pool = cast(HTTPConnectionPool, super().get_connection_with_tls_context(*args, **kwargs))
         kind = _HttpsConnection if pool.scheme == "https" else _HttpConnection
-        pool.ConnectionCls = partial(kind, self)  # type: ignore[assignment]  # urllib3 only calls it
+        pool.ConnectionCls = partial(kind, self._sockets)  # type: ignore[assignment]  # urllib3 only calls it
         return pool
 
-    def give_up(self) -> None:
-        """Shut the sockets down. A thread that reads from one wakes up; closing the socket would not wake it."""
-        self.given_up = True
-        half_open = self.connecting and self.connecting.sock
-        for sock in filter(None, [half_open, *self.sockets]):
-            # By the descriptor: the object can be a TLS socket, which another thread must not take apart.
-            with suppress(OSError), socket.fromfd(sock.fileno(), socket.AF_INET, socket.SOCK_STREAM) as twin:
-                twin.shutdown(socket.SHUT_RDWR)
 
-
-class _Tracked(HTTPConnection):
-    """A connection that reports its socket to its adapter."""
-
-    def __init__(self, adapter: _Adapter, *args: Any, **kwargs: Any) -> None:
+class _RegisteringConnection(HTTPConnection):
+    def __init__(self, sockets: _Sockets, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._adapter = adapter
+        self._sockets = sockets
 
     def connect(self) -> None:
-        self._adapter.connecting = self  # a proxy's answer to CONNECT can be endless too
+        sockets = self._sockets
+        sockets.connecting = self  # a proxy's answer to CONNECT can be endless too
         super().connect()
-        # The socket and not the connection: http.client drops it once it has read the headers of a last answer.
-        open_ones = [sock for sock in self._adapter.sockets if sock.fileno() >= 0]
-        self._adapter.sockets = [*open_ones, self.sock]
-        if self._adapter.given_up:  # during the look-up of the host name or the TLS handshake
+        # The socket and not the connection: http.client drops the socket while the body of a last answer is read.
+        sockets.connected = [*(sock for sock in sockets.connected if sock.fileno() >= 0), self.sock]
+        sockets.connecting = None
+        if sockets.given_up:  # during the look-up of the host name or the TLS handshake
             self.close()
             raise ConnectionAbortedError
 
 
-class _HttpConnection(_Tracked):
+class _HttpConnection(_RegisteringConnection):
     pass
 
 
-class _HttpsConnection(_Tracked, HTTPSConnection):
+class _HttpsConnection(_RegisteringConnection, HTTPSConnection):
     pass
