@@ -16,7 +16,7 @@ EVENTS = 400
 LIMIT = int(PARAMETERS["MaxConcurrency"])
 
 
-def test_a_burst_uses_the_whole_concurrency_and_no_more_and_loses_nothing(pipeline: Pipeline) -> None:
+def test_a_burst_uses_the_allowed_concurrency_and_loses_nothing(pipeline: Pipeline) -> None:
     stack, bodies = pipeline.stack, mixed_events(EVENTS)
 
     burst = drain(stack, processor(stack), bodies)

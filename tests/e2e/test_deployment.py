@@ -38,17 +38,13 @@ def own_key(deployed: LocalStack) -> str:
     return arn
 
 
-def test_a_stack_deployed_without_parameters_processes_events_and_reserves_no_concurrency(
-    first: Stack, deployed: LocalStack
-) -> None:
+def test_a_stack_without_parameters_processes_events(first: Stack, deployed: LocalStack) -> None:
     pipeline = Pipeline(deployed, first)
     pipeline.stored(pipeline.put(genesys_event()))
     assert reserved(first) is None
 
 
-def test_an_update_with_other_parameters_replaces_no_resource_with_data_and_keeps_every_event(
-    first: Stack, deployed: LocalStack
-) -> None:
+def test_an_update_of_the_parameters_keeps_all_data(first: Stack, deployed: LocalStack) -> None:
     pipeline = Pipeline(deployed, first)
     (event_id,) = pipeline.put(genesys_event())
     pipeline.stored([event_id])
@@ -81,7 +77,7 @@ def replaced(stack: Stack, changes: dict[str, str]) -> list[str]:
     return [name for name in DATA if changed[name] == "True"]
 
 
-def test_a_stack_on_a_partner_bus_with_its_own_key_processes_events_and_keeps_all_data_when_deleted(
+def test_a_stack_on_a_partner_bus_with_its_own_key_keeps_all_data_when_deleted(
     deployed: LocalStack,
 ) -> None:
     bus, key = f"partner/genesys-{uuid.uuid4().hex[:8]}", own_key(deployed)

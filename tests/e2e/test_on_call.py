@@ -32,7 +32,7 @@ def alarms(pipeline: Pipeline) -> Iterator[AlarmSubscriber]:
         yield made
 
 
-def test_the_first_dead_letter_raises_one_alarm_that_names_its_runbook_and_clears(
+def test_the_first_dead_letter_raises_one_alarm_and_the_alarm_clears(
     pipeline: Pipeline, alarms: AlarmSubscriber
 ) -> None:
     event_ids = pipeline.enqueue(f"no JSON {uuid.uuid4()}", f"nor this {uuid.uuid4()}")

@@ -54,9 +54,7 @@ def attempts(pipeline: Pipeline, event_id: str) -> list[tuple[int, str]]:
 # -- once ----------------------------------------------------------------------------------------------------------
 
 
-def test_copies_of_an_event_in_one_batch_are_stored_once_without_a_failure(
-    pipeline: Pipeline, controls: Controls
-) -> None:
+def test_copies_of_an_event_in_one_batch_are_stored_once(pipeline: Pipeline, controls: Controls) -> None:
     event = with_user()
     with controls.paused():
         event_id, *_ = pipeline.enqueue(event, event, event)
@@ -68,7 +66,7 @@ def test_copies_of_an_event_in_one_batch_are_stored_once_without_a_failure(
     assert not pipeline.attempts(event_id)
 
 
-def test_copies_of_an_event_in_two_batches_at_once_are_stored_once_without_a_failure(
+def test_copies_of_an_event_in_two_batches_at_once_are_stored_once(
     pipeline: Pipeline, controls: Controls, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event = with_user()
@@ -110,9 +108,7 @@ def test_a_late_copy_of_a_stored_event_changes_nothing(pipeline: Pipeline, contr
 # -- batches -------------------------------------------------------------------------------------------------------
 
 
-def test_of_ten_records_with_a_malformed_one_only_that_one_is_received_again(
-    pipeline: Pipeline, controls: Controls
-) -> None:
+def test_only_the_malformed_one_of_ten_records_is_received_again(pipeline: Pipeline, controls: Controls) -> None:
     with controls.paused():
         bad, *good = pipeline.enqueue(f"no event {uuid.uuid4()}", *[genesys_event() for _ in range(9)])
     pipeline.stored(good)
@@ -208,7 +204,7 @@ def _decoded(statements: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**one, "Parameters": [decoded(value) for value in one["Parameters"]]} for one in statements]
 
 
-def test_a_poison_message_is_archived_as_crashed_and_its_batch_records_are_stored(
+def test_a_poison_message_ends_as_crashed_and_its_batch_records_are_stored(
     pipeline: Pipeline, controls: Controls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison = with_user()
@@ -268,9 +264,7 @@ def test_an_unknown_detail_type_and_any_text_are_stored_unchanged(pipeline: Pipe
 # -- the Genesys API -----------------------------------------------------------------------------------------------
 
 
-def test_events_survive_an_outage_with_growing_jittered_waits_between_redrives(
-    pipeline: Pipeline, controls: Controls
-) -> None:
+def test_events_survive_an_outage_with_growing_jittered_waits(pipeline: Pipeline, controls: Controls) -> None:
     controls.set_receives(1)
     pipeline.genesys.set_faults({"status": 503})
     event_ids = pipeline.enqueue(with_user(), with_user())

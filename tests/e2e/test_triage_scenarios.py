@@ -81,9 +81,7 @@ def test_an_item_that_dynamodb_rejects_is_archived_without_a_retry(pipeline: Pip
     assert not pipeline.item(event_id)
 
 
-def test_a_different_error_after_a_redrive_gives_a_different_verdict_and_earlier_redrives_still_count(
-    pipeline: Pipeline, controls: Controls
-) -> None:
+def test_a_different_error_after_a_redrive_gives_a_different_verdict(pipeline: Pipeline, controls: Controls) -> None:
     controls.set_receives(1)
     controls.scale_waits()
     controls.configure()  # a new execution environment has no token
@@ -144,9 +142,7 @@ def test_an_event_older_than_max_age_is_archived_as_expired_without_a_retry(pipe
     assert not pipeline.snapshots(letter.event_id)
 
 
-def test_an_event_that_eventbridge_cannot_deliver_to_the_buffer_is_redriven(
-    pipeline: Pipeline, controls: Controls
-) -> None:
+def test_an_event_that_eventbridge_cannot_deliver_is_redriven(pipeline: Pipeline, controls: Controls) -> None:
     controls.set_queue(Policy="")
     (event_id,) = pipeline.put(genesys_event())
     execution = pipeline.settled(event_id)
@@ -159,9 +155,7 @@ def test_an_event_that_eventbridge_cannot_deliver_to_the_buffer_is_redriven(
 # -- triage itself cannot work -------------------------------------------------------------------------------------
 
 
-def test_dead_letters_stay_in_their_queue_until_their_executions_can_be_started(
-    pipeline: Pipeline, controls: Controls
-) -> None:
+def test_dead_letters_stay_in_their_queue_until_executions_can_start(pipeline: Pipeline, controls: Controls) -> None:
     controls.set_queue("DeadLetterQueueUrl", VisibilityTimeout="3")
     before = [pipeline.bury(genesys_event(), UNDELIVERED) for _ in range(4)]
     pipeline.all_settled(before)
@@ -176,9 +170,7 @@ def test_dead_letters_stay_in_their_queue_until_their_executions_can_be_started(
     assert all(map(pipeline.item, [*before, *waiting]))
 
 
-def test_a_dead_letter_that_cannot_be_archived_keeps_its_snapshot_until_the_sweep_adopts_it(
-    pipeline: Pipeline, controls: Controls
-) -> None:
+def test_a_dead_letter_that_cannot_be_archived_is_adopted_by_the_sweep(pipeline: Pipeline, controls: Controls) -> None:
     body = f"not an event {uuid.uuid4()}"
     bucket = f"arn:aws:s3:::{pipeline.outputs['ArchiveBucketName']}"
     with controls.denied("ArchiveRole", "s3:PutObject", f"{bucket}/archive/*"):
@@ -213,9 +205,7 @@ def test_two_dead_letters_of_one_event_at_once_are_stored_and_published_once(
     assert not pipeline.snapshots(event_id)
 
 
-def test_a_thousand_dead_letters_have_one_execution_each_at_a_bounded_concurrency_beside_new_events(
-    pipeline: Pipeline, controls: Controls
-) -> None:
+def test_a_thousand_dead_letters_do_not_hold_up_new_events(pipeline: Pipeline, controls: Controls) -> None:
     controls.set_receives(1)
     controls.scale_waits(0.05)  # on a slow machine the outage must not outlast MaxRetries
     engine = pipeline.local.engine
@@ -241,9 +231,7 @@ def test_a_thousand_dead_letters_have_one_execution_each_at_a_bounded_concurrenc
 # -- replay --------------------------------------------------------------------------------------------------------
 
 
-def test_the_report_of_a_replay_that_fails_in_part_agrees_with_the_archive(
-    pipeline: Pipeline, controls: Controls
-) -> None:
+def test_the_report_of_a_partly_failed_replay_agrees_with_the_archive(pipeline: Pipeline, controls: Controls) -> None:
     events = [*(genesys_event() for _ in range(7)), *(rejected_event() for _ in range(3))]
     keys = archived_as_unknown(pipeline, controls, [with_topic(event, "failing.part") for event in events])
     good, bad = list(keys)[:7], list(keys)[7:]
@@ -324,7 +312,7 @@ def as_sent(message: dict[str, Any]) -> Sent:
     return message["Body"], attributes, message["Attributes"].get("MessageGroupId")
 
 
-def test_redriven_and_replayed_messages_are_the_sent_ones_byte_for_byte(pipeline: Pipeline, controls: Controls) -> None:
+def test_redriven_and_replayed_messages_are_unchanged_byte_for_byte(pipeline: Pipeline, controls: Controls) -> None:
     controls.scale_waits()
 
     def event(**body: Any) -> dict[str, Any]:
@@ -364,7 +352,7 @@ def test_redriven_and_replayed_messages_are_the_sent_ones_byte_for_byte(pipeline
         assert not RULE_ATTRIBUTES & {name for one in replayed.values() for name in one.get("MessageAttributes", {})}
 
 
-def test_archived_messages_are_the_sent_ones_byte_for_byte(pipeline: Pipeline) -> None:
+def test_archived_messages_are_unchanged_byte_for_byte(pipeline: Pipeline) -> None:
     salt = uuid.uuid4().hex
     sent: dict[str, dict[str, Any]] = {
         f"\t{salt}": {},
