@@ -20,15 +20,21 @@ DATA = [name for kind in ("SQS::Queue", "DynamoDB::Table", "S3::Bucket") for nam
 CHANGES = {"MaxReceiveCount": "7", "ArchiveRetentionDays": "90", "ReserveConcurrency": "true", "MaxConcurrency": "3"}
 
 
+def deploy_beside(deployed: LocalStack, name: str, parameters: dict[str, str] | None = None) -> Pipeline:
+    """Deploy another stack to the session's engine, or update it."""
+    assert deployed.built
+    return Pipeline(deployed, deploy(deployed.engine, deployed.built, name, parameters))
+
+
 @pytest.fixture(scope="module")
-def first(deployed: LocalStack) -> Stack:
-    """A stack deployed with no parameter at all."""
-    return deploy(deployed.engine, deployed.built, "first")
+def first(deployed: LocalStack) -> Pipeline:
+    """A stack that is deployed without parameters."""
+    return deploy_beside(deployed, "first")
 
 
-def reserved(stack: Stack) -> int | None:
-    function = stack.outputs["ProcessorFunctionName"]
-    answer = stack.client("lambda").get_function_concurrency(FunctionName=function)
+def reserved(pipeline: Pipeline) -> int | None:
+    function = pipeline.outputs["ProcessorFunctionName"]
+    answer = pipeline.client("lambda").get_function_concurrency(FunctionName=function)
     found: int | None = answer.get("ReservedConcurrentExecutions")
     return found
 
@@ -38,21 +44,20 @@ def own_key(deployed: LocalStack) -> str:
     return arn
 
 
-def test_a_stack_without_parameters_processes_events(first: Stack, deployed: LocalStack) -> None:
-    pipeline = Pipeline(deployed, first)
-    pipeline.stored(pipeline.put(genesys_event()))
+def test_a_stack_without_parameters_processes_events(first: Pipeline) -> None:
+    first.stored(first.put(genesys_event()))
     assert reserved(first) is None
 
 
-def test_an_update_of_the_parameters_keeps_all_data(first: Stack, deployed: LocalStack) -> None:
-    pipeline = Pipeline(deployed, first)
-    (event_id,) = pipeline.put(genesys_event())
-    pipeline.stored([event_id])
+def test_an_update_of_the_parameters_keeps_all_data(first: Pipeline, deployed: LocalStack) -> None:
+    (event_id,) = first.put(genesys_event())
+    first.stored([event_id])
     changes = CHANGES | {"KmsKeyArn": own_key(deployed)}
-    assert replaced(first, changes) == []
-    updated = deploy(deployed.engine, deployed.built, "first", changes)
-    assert {name: updated.resources[name] for name in DATA} == {name: first.resources[name] for name in DATA}
-    assert pipeline.item(event_id)
+    assert replaced(first.stack, changes) == []
+    updated = deploy_beside(deployed, "first", changes)
+    before, after = first.stack.resources, updated.stack.resources
+    assert [after[name] for name in DATA] == [before[name] for name in DATA]
+    assert updated.item(event_id)
     assert reserved(updated) == 3
 
 
@@ -77,19 +82,18 @@ def replaced(stack: Stack, changes: dict[str, str]) -> list[str]:
     return [name for name in DATA if changed[name] == "True"]
 
 
-def test_a_stack_on_a_partner_bus_with_its_own_key_keeps_all_data_when_deleted(
-    deployed: LocalStack,
-) -> None:
+def test_a_stack_on_a_partner_bus_with_its_own_key_keeps_all_data_when_deleted(deployed: LocalStack) -> None:
     bus, key = f"partner/genesys-{uuid.uuid4().hex[:8]}", own_key(deployed)
     deployed.client("events").create_event_bus(Name=bus)
-    stack = deploy(deployed.engine, deployed.built, "second", {"EventBusName": bus, "KmsKeyArn": key})
-    pipeline = Pipeline(deployed, stack)
+    pipeline = deploy_beside(deployed, "second", {"EventBusName": bus, "KmsKeyArn": key})
+    stack = pipeline.stack
     assert stack.outputs["EventBusName"] == bus
     (stored,) = pipeline.put(genesys_event())
     pipeline.stored([stored])
     (refused,) = pipeline.enqueue(f"no JSON {uuid.uuid4()}")
     archived = pipeline.archived(refused)
-    assert encrypted_with(stack, "BufferQueueUrl") == encrypted_with(stack, "DeadLetterQueueUrl") == key
+    for queue in ("BufferQueueUrl", "DeadLetterQueueUrl"):  # the engine keeps no key of tables and buckets
+        assert attributes(stack, queue, "KmsMasterKeyId") == [key]
 
     function = stack.outputs["ProcessorFunctionName"]
     stack.client("lambda").put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=0)
@@ -99,22 +103,16 @@ def test_a_stack_on_a_partner_bus_with_its_own_key_keeps_all_data_when_deleted(
     assert pipeline.item(stored)
     assert archived["eventId"] == refused
     assert [key for key in pipeline.objects("archive/") if pipeline.document(key) == archived]
-    assert waiting(stack, "BufferQueueUrl") == 1
-    assert waiting(stack, "DeadLetterQueueUrl") == 0
+    messages = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+    assert sum(map(int, attributes(stack, "BufferQueueUrl", *messages))) == 1
+    assert sum(map(int, attributes(stack, "DeadLetterQueueUrl", *messages))) == 0
     assert deployed.client("events").describe_event_bus(Name=bus)["Name"] == bus
     assert deployed.client("events").list_rules(EventBusName=bus)["Rules"] == []
     with contextlib.suppress(stack.client("lambda").exceptions.ResourceNotFoundException):
         pytest.fail(f"the function still exists: {stack.client('lambda').get_function(FunctionName=function)}")
 
 
-def encrypted_with(stack: Stack, output: str) -> str:
-    """A queue's key. The engine keeps no key of tables and buckets."""
-    asked = {"QueueUrl": stack.outputs[output], "AttributeNames": ["KmsMasterKeyId"]}
-    key: str = stack.client("sqs").get_queue_attributes(**asked)["Attributes"]["KmsMasterKeyId"]
-    return key
-
-
-def waiting(stack: Stack, output: str) -> int:
-    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    asked = {"QueueUrl": stack.outputs[output], "AttributeNames": names}
-    return sum(map(int, stack.client("sqs").get_queue_attributes(**asked)["Attributes"].values()))
+def attributes(stack: Stack, queue: str, *names: str) -> list[str]:
+    asked = {"QueueUrl": stack.outputs[queue], "AttributeNames": names}
+    found = stack.client("sqs").get_queue_attributes(**asked)["Attributes"]
+    return [found[name] for name in names]

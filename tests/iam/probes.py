@@ -36,7 +36,7 @@ def processor(world: World) -> None:
     new, large = dead_letter(with_user()), dead_letter(genesys_event(text=_incompressible()))
     redriven = stamped(dead_letter(genesys_event()), NO_EXECUTION)
     malformed, suspect = dead_letter(), dead_letter(genesys_event())
-    world.attempted(suspect)
+    world.put_attempt(suspect)
     suspect["attributes"]["ApproximateReceiveCount"] = "2"
     for record in (new, malformed):
         world.client("sqs").send_message(QueueUrl=world.name("BufferQueue"), MessageBody=record["body"])
@@ -117,7 +117,7 @@ def redrive(world: World) -> None:
 def archive(world: World) -> None:
     name, record = "ArchiveFunction", dead_letter()
     letter = letter_of(record)
-    world.attempted(record)
+    world.put_attempt(record)
     verdict = json.loads((EVENTS / "archive" / "exhausted.json").read_text())["verdict"]
     for key in (world.snapshot(letter), world.archive(letter, str(uuid.uuid4()))):
         more = {"verdict": verdict, "execution": f"arn:{uuid.uuid4()}", "archivedAt": "2026-11-24T00:00:00.000Z"}

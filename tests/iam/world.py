@@ -130,7 +130,7 @@ class World(Pipeline):
         received = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
         self._put_item("EventsTable", eventId=event_id, detailType="t", source="s", receivedAt=received, event="{}")
 
-    def attempted(self, record: dict[str, Any]) -> None:
+    def put_attempt(self, record: dict[str, Any]) -> None:
         """Put an attempt record: a worker started this record's first receive and did not finish it."""
         self._put_item(
             "AttemptsTable",
