@@ -1,21 +1,28 @@
-"""What each library costs at a cold start: ``python -m benchmarks.imports``.
+"""Cold start costs of libraries and of the processor: ``python -m benchmarks.imports``.
 
-Each import runs in fresh processes, after boto3 (which the runtime loads in any case) and in an order that is shuffled
-from round to round; the median of the differences to an empty run is told, with an A/A control.
+Every program runs in fresh processes, in an order that is shuffled from round to round, with bytecode on both sides.
+The table shows medians as multiples of the floor, which is boto3 and one client. Libraries are imported after the
+floor, so their rows show what they add. The rows of the processor last until its first request could be sent.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import statistics
 import subprocess
 import sys
+from dataclasses import fields
+from functools import partial
+
+from local.engine import ROOT
+from processor.app import ProcessorSettings
 
 ROUNDS = 15
-FLOOR = "import boto3; boto3.client('sqs', region_name='us-east-1', aws_access_key_id='x', aws_secret_access_key='x')"
+FLOOR = "import boto3; boto3.client('dynamodb')"
 LOGGER = "from aws_lambda_powertools import Logger; Logger()"
 METRICS = "from aws_lambda_powertools import Metrics; Metrics(namespace='x')"
-CANDIDATES = {
+LIBRARIES = {
     "nothing (A/A control)": "pass",
     "requests": "import requests",
     "cachetools": "import cachetools",
@@ -25,36 +32,49 @@ CANDIDATES = {
     "Powertools Parameters": "from aws_lambda_powertools.utilities import parameters",
     "Powertools BatchProcessor": "from aws_lambda_powertools.utilities.batch import BatchProcessor",
     "Powertools Tracer": "from aws_lambda_powertools import Tracer",
-    "the processor": "import sys; sys.path.insert(0, 'functions'); import processor.app",
 }
-PROGRAM = "import time\n{floor}\nbegan = time.perf_counter()\n{code}\nprint((time.perf_counter() - began) * 1000)"
+PROCESSOR = "from processor import app; app.production().store.client.meta"
+#: Row → the program and the secret's ARN.
+STARTS = {
+    "floor": (FLOOR, ""),
+    "floor, again (A/A control)": (FLOOR, ""),
+    "processor without enrichment": (PROCESSOR, ""),
+    "processor with enrichment": (PROCESSOR, "arn:secret"),
+}
+#: A native signer and another TLS library, which a development machine may have and Lambda's runtime has not, stay out.
+PROGRAM = """
+import sys, time
+sys.modules.update(awscrt=None, OpenSSL=None)
+{before}
+began = time.perf_counter()
+{code}
+print((time.perf_counter() - began) * 1000)
+"""
 
 
-def milliseconds(code: str) -> float:
-    """One import in a fresh process."""
-    program = PROGRAM.format(floor=FLOOR, code=code)
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    return float(answer.stdout) if answer.returncode == 0 else float("nan")
-
-
-def floor_milliseconds() -> float:
-    """boto3 and one client in a fresh process."""
-    program = f"import time; began = time.perf_counter(); {FLOOR}; print((time.perf_counter() - began) * 1000)"
-    return float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+def milliseconds(code: str, *, before: str = "", arn: str = "") -> float:
+    """The time of a program in a fresh process."""
+    variables = {field.name.upper(): "1" for field in fields(ProcessorSettings)}
+    variables |= {"ENRICHMENT_POLICY": "best-effort", "GENESYS_CREDENTIALS_SECRET_ARN": arn, "AWS_REGION": "us-east-1"}
+    variables |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    variables |= {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "functions")}
+    command = [sys.executable, "-c", PROGRAM.format(before=before, code=code)]
+    return float(subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout)
 
 
 def main() -> None:
     """Print the table."""
-    times: dict[str, list[float]] = {name: [] for name in CANDIDATES}
-    floors = []
-    for _ in range(ROUNDS):
-        floors.append(floor_milliseconds())
-        for name in random.sample(sorted(CANDIDATES), len(CANDIDATES)):
-            times[name].append(milliseconds(CANDIDATES[name]))
-    floor = statistics.median(floors)
-    print(f"{'floor: boto3 and one client':<32} 1.00")
-    for name, values in times.items():
-        print(f"{name:<32} +{statistics.median(values) / floor:.2f}")
+    programs = {name: partial(milliseconds, code, before=FLOOR) for name, code in LIBRARIES.items()}
+    programs |= {name: partial(milliseconds, code, arn=arn) for name, (code, arn) in STARTS.items()}
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(ROUNDS + 1):
+        for name in random.sample(list(programs), len(programs)):
+            times[name].append(programs[name]())
+    # The first round writes the bytecode and is not counted.
+    medians = {name: statistics.median(values[1:]) for name, values in times.items()}
+    for name, median in medians.items():
+        print(f"{name:<32} {'+' if name in LIBRARIES else ' '}{median / medians['floor']:.2f}")
+    print(f"The floor took {medians['floor']:.0f} ms.")
 
 
 if __name__ == "__main__":

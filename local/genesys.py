@@ -1,17 +1,17 @@
 """A stand-in for the Genesys Cloud platform API: the token endpoint and the users, with faults on demand.
 
-It checks what the real one checks (client credentials, bearer tokens, page sizes, the rate limit), answers in its
-shapes and counts what it was asked. Users are made up from their id, so it needs no data. Faults are switched at run
-time, also from another process:
+It checks client credentials, bearer tokens, page sizes and the rate limit, answers in the same format as Genesys Cloud
+and counts its requests. It derives users from their ids, so it needs no data. Faults are set at run time, also from
+another process:
 
     python -m local.genesys --port 8080
     curl -X PUT  localhost:8080/_faults -d '{"status": 429, "retryAfter": 120}'      every answer is a 429
-    curl -X PUT  localhost:8080/_faults -d '{"status": 401, "times": 1}'             the next one only
-    curl -X PUT  localhost:8080/_faults -d '{"latencySeconds": 0.5, "rate": 0.3}'    a third of them are slow
-    curl -X PUT  localhost:8080/_faults -d '{"down": true, "path": "/oauth/token"}'  closed without an answer
-    curl -X PUT  localhost:8080/_faults -d '{"rejectCredentials": true}'             the client was disabled
-    curl -X PUT  localhost:8080/_faults -d '{}'                                      healed
-    curl -X POST localhost:8080/_revoke                                              all tokens so far are invalid
+    curl -X PUT  localhost:8080/_faults -d '{"status": 401, "times": 1}'             only the next answer is a 401
+    curl -X PUT  localhost:8080/_faults -d '{"latencySeconds": 0.5, "rate": 0.3}'    30% of the answers are slow
+    curl -X PUT  localhost:8080/_faults -d '{"down": true, "path": "/oauth/token"}'  the login closes connections
+    curl -X PUT  localhost:8080/_faults -d '{"rejectCredentials": true}'             the login refuses the client
+    curl -X PUT  localhost:8080/_faults -d '{}'                                      no faults
+    curl -X POST localhost:8080/_revoke                                              all tokens become invalid
     curl         localhost:8080/_stats
 """
 
@@ -67,11 +67,14 @@ Answer = tuple[int, dict[str, Any], dict[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What goes wrong; the names are those of the JSON sent to ``/_faults``. The default is: nothing."""
+    """The faults, by their names in the JSON of ``/_faults``. The default is no fault.
+
+    ``rate`` is the share of requests that the fault affects, ``times`` the number of requests, and ``path`` a prefix.
+    """
 
     status: int | None = None
-    retryAfter: int | None = None  # noqa: N815 - a name of the JSON
-    latencySeconds: float = 0.0  # noqa: N815 - the name in the request
+    retryAfter: int | None = None  # noqa: N815 - the name in the JSON
+    latencySeconds: float = 0.0  # noqa: N815 - as above
     down: bool = False
     rejectCredentials: bool = False  # noqa: N815 - as above
     rate: float = 1.0
@@ -83,7 +86,7 @@ class Faults:
         """Read the JSON form.
 
         Raises:
-            ValueError: A name is not known; a fault that is silently none would make a test lie.
+            ValueError: A name is unknown. A test with an ignored fault would prove nothing.
         """
         unknown = data.keys() - {entry.name for entry in fields(cls)}
         if unknown:
@@ -93,7 +96,7 @@ class Faults:
 
 @dataclass(slots=True)
 class _Counts:
-    """What the stand-in was asked."""
+    """The requests so far."""
 
     answers: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
@@ -103,22 +106,22 @@ class _Counts:
 
 
 class GenesysStandIn:
-    """The stand-in on a port of this machine for the time of a ``with`` block.
+    """The stand-in on a local port, for the duration of a ``with`` block.
 
     Args:
-        client_id: The OAuth client it accepts.
+        client_id: The id of the OAuth client that may log in.
         client_secret: The client's secret.
         port: The port to listen on; 0 picks a free one.
-        token_seconds: How long a token lives.
-        requests_per_minute: How many requests of the API each token is good for.
-        missing: Ids that no user has; they are missing from answers, as inactive users are.
+        token_seconds: The lifetime of a token.
+        requests_per_minute: The rate limit of the API for each token.
+        missing: Ids that answers leave out, as Genesys leaves out inactive users.
     """
 
     def __init__(
         self,
         *,
         client_id: str = "local-client",
-        client_secret: str = "local-secret",  # noqa: S107 - guards nothing
+        client_secret: str = "local-secret",  # noqa: S107 - protects nothing
         port: int = 0,
         token_seconds: int = 86_400,
         requests_per_minute: int = REQUESTS_PER_MINUTE,
@@ -159,18 +162,18 @@ class GenesysStandIn:
         return json.dumps({"clientId": self.client_id, "clientSecret": self.client_secret})
 
     def serve(self) -> None:
-        """Serve in this thread until it is interrupted."""
+        """Serve in this thread until an interrupt."""
         with self._server:
             self._server.serve_forever()
 
     def set_faults(self, faults: dict[str, Any] | None = None) -> None:
-        """Switch to these faults; none heals."""
+        """Replace the faults; without an argument there are none."""
         parsed = Faults.parse(faults or {})
         with self._lock:
             self._faults = parsed
 
     def stats(self) -> dict[str, Any]:
-        """What it was asked: requests by path and status, tokens issued, users looked up, the most requests at once."""
+        """Requests by path and status, tokens issued, users looked up, and the most concurrent requests."""
         with self._lock:
             counts = self._counts
             return {
@@ -181,7 +184,7 @@ class GenesysStandIn:
             }
 
     def revoke(self) -> None:
-        """Make all tokens issued so far invalid."""
+        """Invalidate all tokens."""
         with self._lock:
             self._tokens.clear()
 
@@ -202,7 +205,7 @@ class GenesysStandIn:
         return answer
 
     def _take_faults(self, path: str) -> Faults:
-        """The faults that hit this request; one that is limited to a number of times is used up."""
+        """The faults for this request. A limit on the number of times is reduced."""
         faults = self._faults
         if not path.startswith(faults.path) or random.random() >= faults.rate or faults.times == 0:
             return Faults()
@@ -214,7 +217,7 @@ class GenesysStandIn:
     def _answer(self, request: Request, faults: Faults) -> Answer:
         if faults.status is not None:
             headers = {} if faults.retryAfter is None else {"Retry-After": str(faults.retryAfter)}
-            return _error(faults.status, "a fault that was asked for", headers)
+            return _error(faults.status, "an injected fault", headers)
         if (request.method, request.path) == ("POST", TOKEN_PATH):
             return self._token(request, faults)
         if request.method == "GET" and (request.path + "/").startswith(USERS_PATH + "/"):
@@ -290,7 +293,7 @@ class GenesysStandIn:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, as far as the stand-in looks at it."""
+    """The parts of a request that the stand-in uses."""
 
     method: str
     path: str
@@ -300,14 +303,14 @@ class Request:
 
     @property
     def kind(self) -> str:
-        """Method and path, all single users as one."""
+        """Method and path; requests of single users have one kind."""
         one_user = self.path.startswith(USERS_PATH + "/")
         return f"{self.method} {USERS_PATH + '/{id}' if one_user else self.path}"
 
 
 @contextlib.contextmanager
 def faults(url: str, wanted: dict[str, Any]) -> Iterator[None]:
-    """Switch the stand-in at this URL to these faults for the time of a ``with`` block; without any, do nothing."""
+    """Set faults of the stand-in at this URL for the duration of a ``with`` block; without faults, do nothing."""
     if not wanted:
         yield
         return
@@ -324,7 +327,7 @@ def _put(url: str, body: dict[str, Any]) -> None:
 
 
 def user(user_id: str) -> dict[str, Any]:
-    """The made-up user of this id: always the same, so that a test can compute what it expects."""
+    """The user with this id: always the same, so that a test can compute its expectation."""
     digest = hashlib.sha256(user_id.encode()).digest()
     first, last = _FIRST_NAMES[digest[0] % 10], _LAST_NAMES[digest[1] % 10]
     return {
@@ -351,14 +354,14 @@ def _error(status: int, message: str, headers: dict[str, str] | None = None) -> 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    # A burst of functions connects at once; the default of 5 would refuse some of them.
+    # Many functions connect at the same time. The default of 5 would refuse some of them.
     request_queue_size = 128
     stand_in: GenesysStandIn
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Headers and body are two writes; Nagle's algorithm would hold the second one for 40 ms.
+    # Headers and body are two writes. Nagle's algorithm would delay the second one by 40 ms.
     disable_nagle_algorithm = True
     server: _Server
 
@@ -372,7 +375,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._handle()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Say nothing; the counts are in ``/_stats``."""
+        """Log nothing; ``/_stats`` has the counts."""
 
     def _handle(self) -> None:
         url = urlsplit(self.path)
@@ -409,7 +412,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def main() -> int:
-    """Serve until it is interrupted."""
+    """Serve until an interrupt."""
     parser = argparse.ArgumentParser(description="A stand-in for the Genesys Cloud platform API.")
     parser.add_argument("--port", type=int, default=0, help="the port to listen on; by default a free one")
     parser.add_argument("--client-id", default="local-client")
@@ -418,7 +421,10 @@ def main() -> int:
     try:
         stand_in = GenesysStandIn(client_id=options.client_id, client_secret=options.client_secret, port=options.port)
     except OSError:
-        print(f"Port {options.port} is taken: stop what listens there, or name another.", file=sys.stderr)
+        print(
+            f"Port {options.port} is in use: stop the process that listens there, or choose another port.",
+            file=sys.stderr,
+        )
         return 1
     print(f"Genesys stand-in: {stand_in.url} (credentials: {stand_in.credentials})", flush=True)
     with contextlib.suppress(KeyboardInterrupt):

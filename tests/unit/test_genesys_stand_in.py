@@ -1,18 +1,15 @@
-"""The Genesys stand-in answers as Genesys Cloud does, and fails when it is told to."""
+"""The Genesys stand-in: answers in the format of Genesys Cloud, and faults."""
 
 from __future__ import annotations
 
 import threading
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 import requests
 
 from local.genesys import GenesysStandIn, user
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ANNA, BEN, GONE = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
 
@@ -44,7 +41,7 @@ def fault(genesys: GenesysStandIn, faults: dict[str, object]) -> requests.Respon
     return requests.put(f"{genesys.url}/_faults", json=faults, timeout=5)
 
 
-def test_a_token_is_given_for_the_client_s_credentials_only(genesys: GenesysStandIn) -> None:
+def test_the_login_issues_tokens_only_for_the_client_s_credentials_and_grant(genesys: GenesysStandIn) -> None:
     answer = token(genesys)
     assert answer.status_code == 200
     assert answer.json().keys() == {"access_token", "token_type", "expires_in"}
@@ -52,13 +49,11 @@ def test_a_token_is_given_for_the_client_s_credentials_only(genesys: GenesysStan
     wrong = requests.post(f"{genesys.url}/oauth/token", auth=("local-client", "guess"), timeout=5)
     assert (wrong.status_code, wrong.json()["error"]) == (401, "invalid_client")
 
-
-def test_a_token_needs_the_client_credentials_grant(genesys: GenesysStandIn) -> None:
-    answer = requests.post(f"{genesys.url}/oauth/token", auth=(genesys.client_id, genesys.client_secret), timeout=5)
-    assert answer.status_code == 400
+    grantless = requests.post(f"{genesys.url}/oauth/token", auth=(genesys.client_id, genesys.client_secret), timeout=5)
+    assert grantless.status_code == 400
 
 
-def test_users_that_are_missing_are_left_out_and_not_an_error(genesys: GenesysStandIn) -> None:
+def test_missing_users_are_left_out_of_the_answer(genesys: GenesysStandIn) -> None:
     answer = users(genesys, signed(genesys), id=f"{ANNA},{GONE},{BEN},no-uuid", pageSize="100")
     body = answer.json()
     assert [entity["id"] for entity in body["entities"]] == [ANNA, BEN]
@@ -72,14 +67,14 @@ def test_the_same_id_is_always_the_same_user(genesys: GenesysStandIn) -> None:
     assert entity["email"].endswith("@example.com")
 
 
-def test_a_page_holds_25_users_unless_asked_for_more(genesys: GenesysStandIn) -> None:
+def test_a_page_holds_25_users_by_default_and_500_at_most(genesys: GenesysStandIn) -> None:
     ids = ",".join(str(uuid.UUID(int=number)) for number in range(100, 140))
     assert len(users(genesys, signed(genesys), id=ids).json()["entities"]) == 25
     assert len(users(genesys, signed(genesys), id=ids, pageNumber="2").json()["entities"]) == 15
     assert users(genesys, signed(genesys), id=ids, pageSize="501").status_code == 400
 
 
-def test_one_user_can_be_asked_for(genesys: GenesysStandIn) -> None:
+def test_a_single_user_has_a_url(genesys: GenesysStandIn) -> None:
     headers = signed(genesys)
     assert requests.get(f"{genesys.url}/api/v2/users/{BEN}", headers=headers, timeout=5).json() == user(BEN)
     gone = requests.get(f"{genesys.url}/api/v2/users/{GONE}", headers=headers, timeout=5)
@@ -87,12 +82,12 @@ def test_one_user_can_be_asked_for(genesys: GenesysStandIn) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer guess"}, {"Authorization": "Basic x"}])
-def test_users_need_a_token(genesys: GenesysStandIn, headers: dict[str, str]) -> None:
+def test_the_users_api_requires_a_token(genesys: GenesysStandIn, headers: dict[str, str]) -> None:
     answer = users(genesys, headers, id=ANNA)
     assert (answer.status_code, answer.json()["code"]) == (401, "bad.credentials")
 
 
-def test_a_token_ends_when_it_expires_and_when_it_is_revoked(genesys: GenesysStandIn) -> None:
+def test_an_expired_or_revoked_token_is_refused(genesys: GenesysStandIn) -> None:
     with GenesysStandIn(token_seconds=0) as short:
         assert users(short, signed(short), id=ANNA).status_code == 401
     headers = signed(genesys)
@@ -101,7 +96,7 @@ def test_a_token_ends_when_it_expires_and_when_it_is_revoked(genesys: GenesysSta
     assert users(genesys, signed(genesys), id=ANNA).status_code == 200
 
 
-def test_the_rate_limit_counts_per_token() -> None:
+def test_every_token_has_its_own_rate_limit() -> None:
     with GenesysStandIn(requests_per_minute=2) as genesys:
         headers = signed(genesys)
         statuses = [users(genesys, headers, id=ANNA).status_code for _ in range(3)]
@@ -112,7 +107,7 @@ def test_the_rate_limit_counts_per_token() -> None:
         assert users(genesys, signed(genesys), id=ANNA).status_code == 200
 
 
-def test_a_fault_lasts_until_it_is_healed(genesys: GenesysStandIn) -> None:
+def test_a_fault_lasts_until_it_is_replaced(genesys: GenesysStandIn) -> None:
     headers = signed(genesys)
     fault(genesys, {"status": 429, "retryAfter": 120})
     answer = users(genesys, headers, id=ANNA)
@@ -121,39 +116,39 @@ def test_a_fault_lasts_until_it_is_healed(genesys: GenesysStandIn) -> None:
     assert users(genesys, headers, id=ANNA).status_code == 200
 
 
-def test_a_fault_can_hit_a_number_of_requests_and_one_path(genesys: GenesysStandIn) -> None:
+def test_a_fault_can_affect_a_number_of_requests_to_one_path(genesys: GenesysStandIn) -> None:
     headers = signed(genesys)
     fault(genesys, {"status": 401, "times": 1, "path": "/api"})
     assert token(genesys).status_code == 200
     assert [users(genesys, headers, id=ANNA).status_code for _ in range(2)] == [401, 200]
 
 
-def test_a_fault_can_hit_a_share_of_the_requests(genesys: GenesysStandIn) -> None:
+def test_a_fault_can_affect_a_share_of_the_requests(genesys: GenesysStandIn) -> None:
     headers = signed(genesys)
     fault(genesys, {"status": 503, "rate": 0.5, "path": "/api"})
     statuses = {users(genesys, headers, id=ANNA).status_code for _ in range(40)}
     assert statuses == {200, 503}
 
 
-def test_when_it_is_down_connections_close_without_an_answer(genesys: GenesysStandIn) -> None:
+def test_the_fault_down_closes_connections_without_an_answer(genesys: GenesysStandIn) -> None:
     fault(genesys, {"down": True})
     with pytest.raises(requests.ConnectionError):
         token(genesys)
 
 
-def test_credentials_can_be_rejected_and_answers_delayed(genesys: GenesysStandIn) -> None:
+def test_faults_can_reject_credentials_and_delay_answers(genesys: GenesysStandIn) -> None:
     fault(genesys, {"rejectCredentials": True})
     assert token(genesys).status_code == 401
     fault(genesys, {"latencySeconds": 0.2})
     assert token(genesys).elapsed.total_seconds() > 0.2
 
 
-def test_an_unknown_fault_is_refused_and_not_ignored(genesys: GenesysStandIn) -> None:
+def test_an_unknown_fault_is_refused(genesys: GenesysStandIn) -> None:
     answer = fault(genesys, {"latency": 1})
     assert (answer.status_code, "no such fault: latency" in answer.text) == (400, True)
 
 
-def test_it_counts_what_it_was_asked(genesys: GenesysStandIn) -> None:
+def test_requests_tokens_users_and_concurrency_are_counted(genesys: GenesysStandIn) -> None:
     headers = signed(genesys)
     genesys.set_faults({"latencySeconds": 0.2})
     calls = [threading.Thread(target=users, args=(genesys, headers), kwargs={"id": f"{ANNA},{BEN}"}) for _ in range(3)]
