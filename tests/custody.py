@@ -19,8 +19,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from holdfast.domain.envelope import examine
-from holdfast.domain.errors import Failure, Misconfigured, PermanentError, Rejected, Throttled, Unavailable
-from holdfast.domain.letters import RULE_ATTRIBUTES, SNAPSHOT_PREFIX, TRIAGE_ATTRIBUTE, DeadLetter, Message, TriageStamp
+from holdfast.domain.errors import Failure, Misconfigured, Rejected, Throttled, Unavailable
+from holdfast.domain.letters import (
+    RULE_ATTRIBUTES,
+    SNAPSHOT_PREFIX,
+    TRIAGE_ATTRIBUTE,
+    DeadLetter,
+    Message,
+    TriageStamp,
+    parse_document,
+)
 from holdfast.domain.policy import Limits
 from holdfast.domain.ports import Execution
 from holdfast.domain.replay import ARCHIVE_PREFIX, Plan, Replayer
@@ -183,7 +191,7 @@ class Running:
 
 @cache
 def letter_of(text: str) -> DeadLetter:
-    return DeadLetter.of_json(text)
+    return DeadLetter.of_document(parse_document(text))
 
 
 def own_attributes(message: Message) -> dict[str, dict[str, str]]:
@@ -490,11 +498,7 @@ def received_again(queue: dict[str, Raw], message_id: str) -> Raw:
 
 @cache
 def is_event(text: str) -> bool:
-    try:
-        examine(text)
-    except PermanentError:
-        return False
-    return True
+    return examine(text).kind == "EVENT"
 
 
 def without_stamp(attributes: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:

@@ -17,17 +17,22 @@ from holdfast.domain.attempts import Attempt, AttemptKey
 from holdfast.domain.errors import Failure
 from holdfast.domain.letters import Outgoing
 from holdfast.domain.ports import (
+    ArchiveStore,
+    AttemptHistory,
     AttemptLog,
+    DeadLetterStore,
     Deadline,
     EventStore,
     Execution,
     ExecutionReport,
     Executions,
-    Objects,
-    Queue,
+    QueueConsumer,
+    QueueSender,
     StorableEvent,
     Stored,
+    StoredEvents,
     StoredObject,
+    TaskTokens,
     TriageEvents,
     UserDirectory,
 )
@@ -273,6 +278,7 @@ class FakeExecutions(Fake):
 class FakeObjects(Fake):
     """The archive bucket. New objects have the age ``age``."""
 
+    name: str = "archive-bucket"
     texts: dict[str, str] = field(default_factory=dict)
     modified: dict[str, datetime] = field(default_factory=dict)
     tagged: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -320,14 +326,14 @@ class FakeTriageEvents(Fake):
         self.published.append((detail_type, detail))
 
 
-def conforming() -> tuple[EventStore, AttemptLog, UserDirectory, Queue, Executions, Objects, TriageEvents]:
-    """For the type checker: every fake conforms to its port."""
+def conforming() -> tuple[
+    tuple[EventStore, StoredEvents, AttemptLog, AttemptHistory, UserDirectory, QueueConsumer, QueueSender],
+    tuple[Executions, TaskTokens, DeadLetterStore, ArchiveStore, TriageEvents],
+]:
+    """For the type checker: the fakes implement the ports."""
+    events, attempts, queue = FakeEventStore(), FakeAttemptLog(), FakeQueue()
+    executions, objects = FakeExecutions(), FakeObjects()
     return (
-        FakeEventStore(),
-        FakeAttemptLog(),
-        FakeUserDirectory(),
-        FakeQueue(),
-        FakeExecutions(),
-        FakeObjects(),
-        FakeTriageEvents(),
+        (events, events, attempts, attempts, FakeUserDirectory(), queue, queue),
+        (executions, executions, objects, objects, FakeTriageEvents()),
     )

@@ -21,15 +21,15 @@ from hypothesis import strategies as st
 import evidence_sweep.app
 import fan_out.app
 import replay.app
-from holdfast.adapters.dynamodb import EventsTable
+from holdfast.adapters.dynamodb import EventsTable, EventsTableWriter
 from holdfast.adapters.eventbridge import EnrichedBus
 from holdfast.adapters.genesys import GenesysUserDirectory, Urls
 from holdfast.adapters.secrets import CredentialsSecret
-from holdfast.domain.envelope import decode, identify
+from holdfast.domain.envelope import Event, examine
 from holdfast.domain.errors import HoldfastError, InvalidInput, PermanentError
-from holdfast.domain.fan_out import MAX_REQUEST_BYTES, failed_records, publication
-from holdfast.domain.intake import Intake
-from holdfast.domain.letters import DeadLetter, Message, TriageStamp
+from holdfast.domain.fan_out import MAX_REQUEST_BYTES, Publisher, failed_records, publication
+from holdfast.domain.intake import Generations
+from holdfast.domain.letters import DeadLetter, Message, TriageStamp, parse_document
 from holdfast.domain.policy import Evidence, Limits, Policy, PolicyError
 from holdfast.domain.ports import StorableEvent
 from holdfast.domain.replay import Replayer
@@ -170,8 +170,9 @@ def _archived(world: World, letter: DeadLetter) -> None:
     verdict = Classifier(world.store, world.attempt_log, world.objects, POLICY, Limits(5, 96)).classify(case, NOW)
     assert verdict.action == "archive", "a permanent failure is archived by the first verdict"
     arn = f"arn:aws:states:eu-central-1:123456789012:execution:triage:{letter.message.message_id}"
-    key = Archiver(world.objects, world.attempt_log).archive(case, verdict.as_json(), arn, "2026-11-24T00:00:00.000Z")
-    assert DeadLetter.of_json(world.objects.texts[key]) == letter
+    archiver = Archiver(world.objects, world.attempt_log, "archive-bucket")
+    key = archiver.archive(case, verdict.as_json(), arn, "2026-11-24T00:00:00.000Z")["key"]
+    assert DeadLetter.of_document(parse_document(world.objects.texts[key])) == letter
     if not _can_be_sent(letter.message):
         return
     Redriver(world.objects, world.queue).redrive(case, arn, "token")
@@ -195,17 +196,15 @@ def stamps(text: str) -> str:
 
 def identities(text: str) -> str:
     """An event id is safe in a key for any body, and a readable event can be serialised."""
-    event_id, _ = identify(text)
+    examined = examine(text)
+    event_id = examined.event_id
     assert event_id.replace("-", "").replace("_", "").isalnum()
     assert event_id.isascii()
     assert len(event_id) <= 71
-    try:
-        event = decode(text)
-        serialise(event.envelope)
-    except PermanentError as error:
-        return error.category
-    assert event.event_id == event_id
-    return "an event"
+    if isinstance(examined.content, Event):
+        assert examined.content.event_id == event_id
+        assert serialise(examined.content.envelope)
+    return examined.kind
 
 
 # -- triage ----------------------------------------------------------------------------------------------------------
@@ -240,8 +239,10 @@ def states(data: Any) -> str:
         case = TriageInput.read(data)
         Classifier(store, attempt_log, objects, POLICY, Limits(5, 96)).classify(case, NOW)
         Redriver(objects, FakeQueue()).redrive(case, "arn:execution", "token")
-        Archiver(objects, attempt_log).archive(case, VERDICT, "arn:x:execution", "2026-11-24T00:00:00.000Z")
-        Settler(objects, FakeTriageEvents()).settle(case, {"outcome": "ARCHIVED"})
+        Archiver(objects, attempt_log, "archive-bucket").archive(
+            case, VERDICT, "arn:x:execution", "2026-11-24T00:00:00.000Z"
+        )
+        Settler(objects, objects, FakeTriageEvents()).settle(case, "ARCHIVED", VERDICT, None)
     except HoldfastError as error:
         return type(error).__name__
     return "done"
@@ -257,7 +258,7 @@ def snapshots(text: str) -> str:
     for key, content in ((KEY, text), (sound.key, sound.as_json())):
         objects.create(key, content)
     executions = FakeExecutions()
-    report = Sweeper(Intake(objects, executions), FakeEventStore()).sweep(NOW, NOW - NOW, FakeDeadline())
+    report = Sweeper(Generations(objects, executions), FakeEventStore()).sweep(NOW, NOW - NOW, FakeDeadline())
     assert sound.event_id in {given["eventId"] for given in executions.inputs.values()}
     return f"{report.failed} failed, {report.adopted} adopted"
 
@@ -291,7 +292,7 @@ def replays(data: Any) -> str:
 
 def sweeps(data: dict[str, Any]) -> str:
     """A manual sweep runs or is refused."""
-    services = Sweeper(Intake(FakeObjects(), FakeExecutions()), FakeEventStore())
+    services = Sweeper(Generations(FakeObjects(), FakeExecutions()), FakeEventStore())
     return _by_hand(lambda: evidence_sweep.app.lambda_handler(data, Context(), services=services))
 
 
@@ -309,8 +310,7 @@ class NoClient:
 
 def republications(data: dict[str, Any]) -> str:
     """A manual republication publishes or is refused."""
-    table = EventsTable(NoClient(), "events", 1, FakeObjects(), "bucket")
-    services = fan_out.app.FanOut(EnrichedBus(NoClient(), "bus"), table, FakeObjects())  # type: ignore[arg-type]  # a bucket
+    services = Publisher(EnrichedBus(NoClient(), "bus"), EventsTable(NoClient(), "events"), FakeObjects())
     return _by_hand(lambda: fan_out.app.lambda_handler(data, Context(), services=services))
 
 
@@ -330,7 +330,7 @@ def stored_events(draw: st.DrawFn) -> dict[str, Any]:
         NOW,
         json.dumps([text] * (size // len(text) + 1)) if size > 1 else text,
     )
-    table = EventsTable(None, "events", 1, FakeObjects(), "bucket")
+    table = EventsTableWriter(None, "events", 1, FakeObjects())
     return table._item(event) if _is_utf8(event) else {}
 
 

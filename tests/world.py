@@ -10,13 +10,13 @@ from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import Any
 
-from holdfast.domain.intake import Intake, as_response, take_in
+from holdfast.domain.intake import Generations, Intake, as_response, take_in
 from holdfast.domain.letters import SNAPSHOT_PREFIX, Outgoing
 from holdfast.domain.policy import Limits, Policy
 from holdfast.domain.ports import Execution
 from holdfast.domain.processing import Processing, process_batch
 from holdfast.domain.sweep import Sweeper, SweepReport
-from holdfast.domain.triage import Archiver, Classifier, Redriver, Settler, TriageInput, message_ids
+from holdfast.domain.triage import Archiver, Classifier, Redriver, Settler, TriageInput
 from tests.contract.asl import TaskFailed, Walk
 from tests.contract.project import machine
 from tests.fakes import (
@@ -66,8 +66,8 @@ class World:
     def process(self, *records: Raw) -> list[str]:
         """Process a batch. Returns the ids of the messages that were reported as failed."""
         services = Processing(
-            store=self.store, attempt_log=self.attempt_log, queue=self.queue, executions=self.executions, user_directory=None,
-            enrichment_required=False, backoff_base_seconds=1, backoff_cap_seconds=1,
+            store=self.store, attempt_log=self.attempt_log, queue=self.queue, task_tokens=self.executions, enrichment=None,
+            backoff_base_seconds=1, backoff_cap_seconds=1,
             clock=lambda: NOW, rng=lambda: 0.5,
         )  # fmt: skip
         report = process_batch(records, services, FakeDeadline(), "request")
@@ -75,11 +75,11 @@ class World:
 
     def take_in(self, *letters: Raw) -> list[str]:
         """Take in a batch of dead letters. Returns the ids of the messages that stay in their queue."""
-        taken = take_in(letters, Intake(self.objects, self.executions))
+        taken = take_in(letters, Intake(Generations(self.objects, self.executions), self.executions))
         return [one["itemIdentifier"] for one in as_response(taken)["batchItemFailures"]]
 
     def sweep(self, now: datetime = NOW + timedelta(days=2)) -> SweepReport:
-        sweeper = Sweeper(Intake(self.objects, self.executions), self.store)
+        sweeper = Sweeper(Generations(self.objects, self.executions), self.store)
         return sweeper.sweep(now, timedelta(days=1), FakeDeadline())
 
     def sent(self) -> list[Raw]:
@@ -143,16 +143,10 @@ class World:
             classifier = Classifier(self.store, self.attempt_log, self.objects, POLICY, self.limits)
             return classifier.classify(case, now).as_json()
         if state == "Archive":
-            archivist = Archiver(self.objects, self.attempt_log)
-            return {"key": archivist.archive(case, payload["verdict"], MACHINE + name, payload["archivedAt"])}
-        output = {
-            "outcome": payload["outcome"],
-            "eventId": case.event_id,
-            "category": payload["verdict"]["category"],
-            "messageIds": message_ids(case.snapshots),
-            "archive": payload.get("archive"),
-        }
-        Settler(self.objects, self.triage_events).settle(case, output)
+            archivist = Archiver(self.objects, self.attempt_log, "archive-bucket")
+            return archivist.archive(case, payload["verdict"], MACHINE + name, payload["archivedAt"])
+        settler = Settler(self.objects, self.objects, self.triage_events)
+        output, _ = settler.settle(case, payload["outcome"], payload["verdict"], payload.get("archive"))
         return output
 
     def _redriven(self, name: str, case: TriageInput, happens: Meanwhile) -> Any:

@@ -1,4 +1,4 @@
-"""ArchiveFunction: gives a letter that triage cannot save its lasting place."""
+"""ArchiveFunction: writes a dead letter that triage gives up to the archive."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from holdfast.adapters.dynamodb import AttemptsTable
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.settings import Settings
 from holdfast.adapters.telemetry import emit, logger
+from holdfast.domain.categories import REFUSED
 from holdfast.domain.triage import Archiver, TriageInput
-
-#: Categories of events that no retry can fix. Every other archived letter is an event that triage gave up.
-REFUSED = frozenset({"MALFORMED", "INVALID", "REJECTED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +24,29 @@ class ArchiveSettings(Settings):
     archive_bucket_name: str
 
 
-def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Archiver | None = None) -> dict[str, Any]:
-    """Write the archive object; a repeated call meets its own object.
+def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Archiver | None = None) -> dict[str, str]:
+    """Write the archive object. A repeated call finds the object that the first one wrote.
 
     Args:
-        event: As of ClassifyFunction, with ``verdict``, ``execution`` (ARN) and ``archivedAt``.
+        event: As for ClassifyFunction, with ``verdict``, ``execution`` (ARN) and ``archivedAt``.
         _context: Lambda's.
         services: For tests.
 
     Returns:
         ``bucket`` and ``key``.
     """
-    case = TriageInput.read(event)
-    key = (services or production()).archive(case, event["verdict"], event["execution"], event["archivedAt"])
-    logger().info("archived", extra={"eventId": case.event_id, "key": key})
-    category = event["verdict"]["category"]
+    triage_input = TriageInput.read(event)
+    place = (services or production()).archive(triage_input, event["verdict"], event["execution"], event["archivedAt"])
+    report(triage_input.event_id, event["verdict"]["category"], place["key"])
+    return place
+
+
+def report(event_id: str, category: str, key: str) -> None:
+    """Log and count an archived letter."""
+    logger().info("archived", extra={"eventId": event_id, "key": key})
     emit({"LettersArchived": 1}, dimensions={"Category": category})
     # An alarm cannot sum over a dimension, so this count has none.
     emit({"LettersGivenUp": int(category not in REFUSED)})
-    return {"bucket": ArchiveSettings.from_env().archive_bucket_name, "key": key}
 
 
 @cache
@@ -53,5 +55,6 @@ def production() -> Archiver:
     settings = ArchiveSettings.from_env()
     return Archiver(
         ArchiveBucket(client("s3"), settings.archive_bucket_name),
-        AttemptsTable(client("dynamodb"), settings.attempts_table_name, 0),
+        AttemptsTable(client("dynamodb"), settings.attempts_table_name),
+        settings.archive_bucket_name,
     )

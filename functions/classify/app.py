@@ -1,4 +1,4 @@
-"""ClassifyFunction, the first state of every round: says what is to be done with a letter, and why."""
+"""ClassifyFunction, the first state of every round: decides what triage does with a dead letter, and says why."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ClassifySettings(Settings):
 
 
 def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Classifier | None = None) -> dict[str, Any]:
-    """Judge a letter from evidence.
+    """Return the verdict on a dead letter.
 
     Args:
         event: ``eventId``, ``snapshots`` (keys, the newest last), ``redrives``, ``history``, ``redriveOutcome``,
@@ -39,26 +39,30 @@ def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Classif
         services: For tests.
 
     Returns:
-        The verdict: ``category``, ``rule``, ``action``, ``schedule``, ``says``, ``retryAfterSeconds``,
-        ``fingerprint``, ``policy``, ``evidence``.
+        ``category``, ``rule``, ``action``, ``schedule``, ``explanation``, ``retryAfterSeconds``, ``fingerprint``,
+        ``policy``, ``evidence``.
     """
-    case = TriageInput.read(event)
-    verdict = (services or production()).classify(case, now()).as_json()
-    told = {name: verdict[name] for name in ("category", "rule", "action", "fingerprint")}
-    logger().info("verdict", extra={"eventId": case.event_id, "redrives": case.redrives, **told})
-    emit({"Verdicts": 1}, dimensions={"Category": verdict["category"]})
+    triage_input = TriageInput.read(event)
+    verdict = (services or production()).classify(triage_input, now()).as_json()
+    report(triage_input, verdict)
     return verdict
+
+
+def report(triage_input: TriageInput, verdict: Mapping[str, Any]) -> None:
+    """Log and count a verdict."""
+    shown = {name: verdict[name] for name in ("category", "rule", "action", "fingerprint")}
+    logger().info("verdict", extra={"eventId": triage_input.event_id, "redrives": triage_input.redrives, **shown})
+    emit({"Verdicts": 1}, dimensions={"Category": verdict["category"]})
 
 
 @cache
 def production() -> Classifier:
     """The services of this execution environment."""
     settings = ClassifySettings.from_env()
-    bucket = ArchiveBucket(client("s3"), settings.archive_bucket_name)
     return Classifier(
-        store=EventsTable(client("dynamodb"), settings.events_table_name, 0, bucket, bucket.name),
-        attempt_log=AttemptsTable(client("dynamodb"), settings.attempts_table_name, 0),
-        objects=bucket,
+        stored_events=EventsTable(client("dynamodb"), settings.events_table_name),
+        attempts=AttemptsTable(client("dynamodb"), settings.attempts_table_name),
+        store=ArchiveBucket(client("s3"), settings.archive_bucket_name),
         policy=Policy(files("holdfast.domain").joinpath("triage_policy.json").read_text()),
         limits=Limits(settings.max_retries, settings.max_age_hours),
     )

@@ -1,4 +1,4 @@
-"""EvidenceSweepFunction: the daily look at evidence that nobody works on."""
+"""EvidenceSweepFunction: the daily sweep over the snapshots of dead letters."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from holdfast.adapters.settings import Settings
 from holdfast.adapters.stepfunctions import TriageExecutions
 from holdfast.adapters.telemetry import emit, logger
 from holdfast.domain.errors import InvalidInput
-from holdfast.domain.intake import Intake
+from holdfast.domain.intake import Generations
 from holdfast.domain.sweep import Sweeper
 
 REPORT_SECONDS = 5.0
-#: A century: nothing is older.
+DEFAULT_HOURS = 24
+#: A century.
 MAX_HOURS = 876_600
 
 
@@ -34,33 +35,44 @@ class SweepSettings(Settings):
 
 
 def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Sweeper | None = None) -> dict[str, Any]:
-    """Sweep the evidence.
+    """Sweep the snapshots.
 
     Args:
-        event: ``{"olderThanHours": 24}``; the schedule's own event means the default. By hand, ``0`` takes all.
+        event: ``{"olderThanHours": 24}``. The schedule's own event means the default; ``0`` takes all snapshots.
         context: Lambda's.
         services: For tests.
 
     Returns:
-        What was found: ``seen``, ``released``, ``adopted``, ``left``, ``failed``, ``oldest_hours``, ``finished``.
+        ``seen``, ``released``, ``adopted``, ``left``, ``failed``, ``oldest_hours``, ``finished``, ``errors``.
     """
-    hours = event.get("olderThanHours", 24)
-    if isinstance(hours, bool) or not isinstance(hours, int | float) or not 0 <= hours <= MAX_HOURS:
-        raise InvalidInput("olderThanHours has to be a number of hours, 0 or more")
-    deadline = InvocationDeadline(context, REPORT_SECONDS)
-    report = asdict((services or production()).sweep(now(), timedelta(hours=hours), deadline))
+    age = older_than(event)
+    report = asdict((services or production()).sweep(now(), age, InvocationDeadline(context, REPORT_SECONDS)))
     logger().info("swept", extra=report)
     emit({"SnapshotsAdopted": report["adopted"], "SnapshotsFailed": report["failed"]})
     emit({"OldestSnapshotHours": report["oldest_hours"]})
     return report
 
 
+def older_than(event: Mapping[str, Any]) -> timedelta:
+    """Read how old a snapshot must be to be decided on.
+
+    Raises:
+        InvalidInput: It is not a number of hours.
+    """
+    hours = event.get("olderThanHours", DEFAULT_HOURS)
+    if isinstance(hours, bool) or not isinstance(hours, int | float) or not 0 <= hours <= MAX_HOURS:
+        raise InvalidInput("olderThanHours must be a number of hours, 0 or more")
+    return timedelta(hours=hours)
+
+
 @cache
 def production() -> Sweeper:
     """The services of this execution environment."""
     settings = SweepSettings.from_env()
-    bucket = ArchiveBucket(client("s3"), settings.archive_bucket_name)
     return Sweeper(
-        intake=Intake(bucket, TriageExecutions(client("stepfunctions"), settings.triage_state_machine_arn)),
-        store=EventsTable(client("dynamodb"), settings.events_table_name, 0, bucket, bucket.name),
+        Generations(
+            ArchiveBucket(client("s3"), settings.archive_bucket_name),
+            TriageExecutions(client("stepfunctions"), settings.triage_state_machine_arn),
+        ),
+        EventsTable(client("dynamodb"), settings.events_table_name),
     )

@@ -1,8 +1,8 @@
-"""FanOutFunction: from the events table's stream to the enriched bus."""
+"""FanOutFunction: publishes the new items of the events table on the enriched bus."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,9 +14,7 @@ from holdfast.adapters.invocation import InvocationDeadline
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.settings import Settings
 from holdfast.adapters.telemetry import emit, logger
-from holdfast.domain.envelope import iso_time
-from holdfast.domain.errors import InvalidInput, SnapshotMissing
-from holdfast.domain.fan_out import Publication, failed_records, plain, publication, published
+from holdfast.domain.fan_out import Published, Publisher
 
 #: A page of the table is published within this time.
 PAGE_SECONDS = 20.0
@@ -31,83 +29,37 @@ class FanOutSettings(Settings):
     archive_bucket_name: str
 
 
-@dataclass(frozen=True, slots=True)
-class FanOut:
-    """What fan-out needs of the world; table and bucket only to publish again."""
+def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Publisher | None = None) -> dict[str, Any]:
+    """Publish a batch of new items. At least once: the stream comes again from the first item that was refused.
 
-    bus: EnrichedBus
-    table: EventsTable
-    bucket: ArchiveBucket
-
-
-def lambda_handler(event: Mapping[str, Any], context: Any, *, services: FanOut | None = None) -> dict[str, Any]:
-    """Publish a batch of new items. At least once: the stream comes back to the first item that was refused.
-
-    By hand it publishes again: ``{"republish": {"failure": "<key of an on-failure object>"}}``, or a range of the
-    table, ``{"republish": {"from": "<ISO time>", "to": "<ISO time>"}}``; where the answer has a ``startAt``, time was
-    up, and the same call with that ``startAt`` goes on.
+    Invoked by hand, it publishes again: ``{"republish": {"failure": "<key of an on-failure object>"}}``, or a range of
+    the table, ``{"republish": {"from": "<ISO time>", "to": "<ISO time>"}}``. If the answer has a ``startAt``, the time
+    was up: the same call with that ``startAt`` continues.
     """
     services = services or production()
-    if "republish" in event:
-        return _republish(event["republish"], services, InvocationDeadline(context, PAGE_SECONDS))
-    refused = _publish([publication(record) for record in event["Records"]], services.bus)
-    return {"batchItemFailures": [{"itemIdentifier": one.sequence_number} for one in refused]}
+    if "republish" not in event:
+        published = services.publish(event["Records"])
+        report(published)
+        return {"batchItemFailures": [{"itemIdentifier": one.sequence_number} for one in published.refused]}
+    published = services.republish(event["republish"], InvocationDeadline(context, PAGE_SECONDS))
+    report(published)
+    refused = [one.event_id for one in published.refused]
+    return {"published": published.count, "refused": refused, "startAt": published.start_at}
 
 
-def _publish(made: Sequence[Publication | None], bus: EnrichedBus) -> list[Publication]:
-    wanted = [one for one in made if one]
-    refused = bus.publish_all(wanted)
-    for one in refused:
+def report(published: Published) -> None:
+    """Log what the bus refused, and count."""
+    for one in published.refused:
         logger().warning("event not published", extra={"eventId": one.event_id})
-    emit({"Published": len(wanted) - len(refused), "PublicationsRefused": len(refused)})
-    return refused
-
-
-def _republish(asked: Any, services: FanOut, deadline: InvocationDeadline) -> dict[str, Any]:
-    if not isinstance(asked, dict):
-        raise InvalidInput("republish has to name a failure, or a range from and to")
-    if "failure" in asked:
-        return _republish_failure(str(asked["failure"]), services)
-    begin, end = iso_time(asked.get("from")), iso_time(asked.get("to"))
-    if begin is None or end is None:
-        raise InvalidInput("republish has to name a failure, or a range from and to, both as ISO 8601 times")
-    start_at = asked.get("startAt")
-    if not isinstance(start_at, str | None):
-        raise InvalidInput("startAt has to be what an earlier answer said")
-    return _republish_range(begin, end, start_at, services, deadline)
-
-
-def _republish_failure(key: str, services: FanOut) -> dict[str, Any]:
-    document = services.bucket.read(key)
-    if document is None:
-        raise SnapshotMissing("there is no such object in the archive bucket")
-    made = [one for one in map(publication, failed_records(document)) if one]
-    refused = _publish(made, services.bus)
-    return {"published": len(made) - len(refused), "refused": [one.event_id for one in refused]}
-
-
-def _republish_range(
-    begin: str, end: str, start_at: str | None, services: FanOut, deadline: InvocationDeadline
-) -> dict[str, Any]:
-    count = 0
-    refused: list[str] = []
-    for items, next_start in services.table.received_between(begin, end, start_at):
-        made = [published(plain(item), "") for item in items]
-        refused += [one.event_id for one in _publish(made, services.bus)]
-        count += len(made)
-        start_at = next_start
-        if deadline.remaining() <= 0:
-            break
-    return {"published": count - len(refused), "refused": refused, "startAt": start_at}
+    emit({"Published": published.count, "PublicationsRefused": len(published.refused)})
 
 
 @cache
-def production() -> FanOut:
+def production() -> Publisher:
     """The services of this execution environment."""
     settings = FanOutSettings.from_env()
-    bucket = ArchiveBucket(client("s3"), settings.archive_bucket_name)
-    return FanOut(
+    return Publisher(
         bus=EnrichedBus(client("events"), settings.enriched_bus_name),
-        table=EventsTable(client("dynamodb"), settings.events_table_name, 0, bucket, bucket.name),
-        bucket=bucket,
+        table=EventsTable(client("dynamodb"), settings.events_table_name),
+        archive=ArchiveBucket(client("s3"), settings.archive_bucket_name),
     )

@@ -1,4 +1,4 @@
-"""RedriveFunction: sends a dead letter back to the front of the pipeline and leaves the execution waiting."""
+"""RedriveFunction: sends a dead letter's message back to the buffer while the execution waits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from holdfast.adapters.aws import client
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.settings import Settings
-from holdfast.adapters.sqs import BufferQueue
+from holdfast.adapters.sqs import BufferSender
 from holdfast.adapters.telemetry import emit, logger
 from holdfast.domain.triage import Redriver, TriageInput
 
@@ -24,16 +24,19 @@ class RedriveSettings(Settings):
 
 
 def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Redriver | None = None) -> dict[str, Any]:
-    """Send the letter's exact message. The outcome comes by the task token, or not at all: the table proves it.
+    """Send the exact message. The outcome comes through the task token, or not at all; the events table is the proof.
 
     Args:
-        event: As of ClassifyFunction, with ``execution`` (ARN) and ``taskToken``.
+        event: As for ClassifyFunction, with ``execution`` (ARN) and ``taskToken``.
         _context: Lambda's.
         services: For tests.
+
+    Returns:
+        ``messageId`` of the new message, and ``stamped``: whether it carries the token.
     """
-    case = TriageInput.read(event)
-    sent = (services or production()).redrive(case, event["execution"], event["taskToken"])
-    logger().info("redriven", extra={"eventId": case.event_id, "redrives": case.redrives, **sent})
+    triage_input = TriageInput.read(event)
+    sent = (services or production()).redrive(triage_input, event["execution"], event["taskToken"])
+    logger().info("redriven", extra={"eventId": triage_input.event_id, "redrives": triage_input.redrives, **sent})
     emit({"Redriven": 1})
     return sent
 
@@ -44,5 +47,5 @@ def production() -> Redriver:
     settings = RedriveSettings.from_env()
     return Redriver(
         ArchiveBucket(client("s3"), settings.archive_bucket_name),
-        BufferQueue(client("sqs"), settings.buffer_queue_url),
+        BufferSender(client("sqs"), settings.buffer_queue_url),
     )

@@ -1,4 +1,4 @@
-"""ReplayFunction: the steps of a replay, one ``step`` of the event each."""
+"""ReplayFunction: the steps of a replay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from holdfast.adapters.telemetry import logger
 from holdfast.domain.errors import InvalidInput
 from holdfast.domain.replay import Plan, Replayer
 
-#: Within the connection pool of the client.
+#: Not more than the client's pool has connections.
 WORKERS = 10
 
 
@@ -29,7 +29,7 @@ class ReplaySettings(Settings):
 
 
 def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Replayer | None = None) -> dict[str, Any]:
-    """Take one step.
+    """Run the step that the event names.
 
     Args:
         event: ``{"step": "plan", "input", "run", "startedAt"}``, ``{"step": "prepare", "plan", "key"}``,
@@ -38,19 +38,19 @@ def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Replaye
         services: For tests.
 
     Raises:
-        InvalidInput: The replay was asked for in a way that cannot be done.
+        InvalidInput: The input of the replay cannot be used.
     """
     step = _STEPS.get(event.get("step", ""))
     if step is None:
-        raise InvalidInput(f"step has to be one of {', '.join(_STEPS)}")
+        raise InvalidInput(f"step must be one of {', '.join(_STEPS)}")
     return step(event, services or production())
 
 
 def _plan(event: Mapping[str, Any], services: Replayer) -> dict[str, Any]:
-    asked = event["input"]
-    if not isinstance(asked, dict):
-        raise InvalidInput("the input has to be an object with a prefix")
-    plan = Plan.read({**asked, "run": event["run"], "startedAt": event["startedAt"]})
+    requested = event["input"]
+    if not isinstance(requested, dict):
+        raise InvalidInput("the input must be an object with a prefix")
+    plan = Plan.read({**requested, "run": event["run"], "startedAt": event["startedAt"]})
     logger().info("replay", extra={"run": plan.run, "prefix": plan.prefix, "dryRun": plan.dry_run})
     return plan.as_json() | ({"counts": services.count(plan)} if plan.dry_run else {})
 
@@ -81,7 +81,7 @@ def production() -> Replayer:
     """The services of this execution environment."""
     settings = ReplaySettings.from_env()
     return Replayer(
-        objects=ArchiveBucket(client("s3"), settings.archive_bucket_name),
+        archive_store=ArchiveBucket(client("s3"), settings.archive_bucket_name),
         executions=TriageExecutions(client("stepfunctions"), settings.triage_state_machine_arn),
         parallel=_in_parallel,
     )

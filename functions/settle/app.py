@@ -1,4 +1,4 @@
-"""SettleFunction: releases a letter's evidence and announces how it ended."""
+"""SettleFunction: deletes a dead letter's snapshots and publishes how its triage ended."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import cache
 from typing import Any
 
 from holdfast.adapters.aws import client
-from holdfast.adapters.eventbridge import EnrichedBus
+from holdfast.adapters.eventbridge import TriageEventBus
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.settings import Settings
 from holdfast.adapters.telemetry import emit, logger
-from holdfast.domain.triage import Settler, TriageInput, message_ids
+from holdfast.domain.triage import Settler, TriageInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,10 @@ class SettleSettings(Settings):
 
 
 def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Settler | None = None) -> dict[str, Any]:
-    """End a letter.
+    """Settle a dead letter.
 
     Args:
-        event: As of ClassifyFunction, with ``outcome`` (``RECOVERED`` or ``ARCHIVED``), ``verdict`` and ``archive``.
+        event: As for ClassifyFunction, with ``outcome`` (``RECOVERED`` or ``ARCHIVED``), ``verdict`` and ``archive``.
         _context: Lambda's.
         services: For tests.
 
@@ -35,27 +35,23 @@ def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Settler
         The execution's output: ``outcome``, ``eventId``, ``category``, ``rule``, ``redrives``, ``messageIds``,
         ``archive``.
     """
-    case = TriageInput.read(event)
-    output = {
-        "outcome": event["outcome"],
-        "eventId": case.event_id,
-        "category": event["verdict"]["category"],
-        "rule": event["verdict"]["rule"],
-        "redrives": case.redrives,
-        "messageIds": message_ids(case.snapshots),
-        "archive": event.get("archive"),
-    }
-    released = (services or production()).settle(case, output)
-    logger().info("settled", extra={"eventId": case.event_id, "outcome": event["outcome"], **released})
-    emit({"LettersRecovered": event["outcome"] == "RECOVERED", "SnapshotsNotReleased": not released["released"]})
+    triage_input = TriageInput.read(event)
+    output, released = (services or production()).settle(
+        triage_input, event["outcome"], event["verdict"], event.get("archive")
+    )
+    report(output, released)
     return output
+
+
+def report(output: Mapping[str, Any], released: bool) -> None:
+    """Log and count how the triage of a dead letter ended."""
+    logger().info("settled", extra={"eventId": output["eventId"], "outcome": output["outcome"], "released": released})
+    emit({"LettersRecovered": output["outcome"] == "RECOVERED", "SnapshotsNotReleased": not released})
 
 
 @cache
 def production() -> Settler:
     """The services of this execution environment."""
     settings = SettleSettings.from_env()
-    return Settler(
-        ArchiveBucket(client("s3"), settings.archive_bucket_name),
-        EnrichedBus(client("events"), settings.enriched_bus_name),
-    )
+    bucket = ArchiveBucket(client("s3"), settings.archive_bucket_name)
+    return Settler(bucket, bucket, TriageEventBus(client("events"), settings.enriched_bus_name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from holdfast.domain.envelope import Event, examine
 from holdfast.domain.letters import Message, TriageStamp
 
 #: Stands for everything personal in the samples; tests search logs and messages for it.
@@ -56,6 +57,21 @@ def body(event_id: str = "event-1", **changes: Any) -> str:
 def quiet_body(event_id: str = "event-1") -> str:
     """An event that names no user."""
     return body(event_id, detail={"topicName": "v2.x", "eventBody": {"note": PERSONAL}})
+
+
+def event_of(text: str) -> Event:
+    """The event in a body; raises what makes the body none."""
+    content = examine(text).content
+    if isinstance(content, Exception):
+        raise content
+    return content
+
+
+def payload_of(event: Event) -> dict[str, Any]:
+    """The business data of an event, in either shape."""
+    detail = event.envelope["detail"]
+    payload: dict[str, Any] = detail["eventBody"] if isinstance(detail.get("eventBody"), dict) else detail["attributes"]
+    return payload
 
 
 def record(

@@ -24,6 +24,7 @@ import settle.app
 from holdfast.adapters import aws
 from holdfast.adapters.settings import SettingsError
 from holdfast.adapters.telemetry import logger
+from holdfast.domain.enrichment import Enrichment
 from holdfast.domain.errors import (
     Failure,
     InvalidInput,
@@ -33,8 +34,8 @@ from holdfast.domain.errors import (
     Throttled,
     Unavailable,
 )
-from holdfast.domain.fan_out import Publication
-from holdfast.domain.intake import Intake
+from holdfast.domain.fan_out import Publication, Publisher
+from holdfast.domain.intake import Generations, Intake
 from holdfast.domain.letters import DeadLetter
 from holdfast.domain.policy import Limits, Policy
 from holdfast.domain.processing import Processing
@@ -124,9 +125,8 @@ def processing(store: FakeEventStore, user_directory: FakeUserDirectory | None =
         store=store,
         attempt_log=FakeAttemptLog(),
         queue=FakeQueue(),
-        executions=FakeExecutions(),
-        user_directory=user_directory,
-        enrichment_required=False,
+        task_tokens=FakeExecutions(),
+        enrichment=Enrichment(user_directory, required=False) if user_directory else None,
         backoff_base_seconds=2,
         backoff_cap_seconds=60,
         clock=lambda: NOW,
@@ -192,8 +192,10 @@ def test_the_processor_keeps_time_for_its_report(told: Callable[[], str]) -> Non
 
 
 def test_the_intake_answers_what_has_to_stay_and_logs_what_became_of_each(told: Callable[[], str]) -> None:
-    services = Intake(FakeObjects(), FakeExecutions())
-    services.executions.journal.fail("executions.start", None, Throttled("start triage: ThrottlingException"))  # type: ignore[attr-defined]
+    services = Intake(Generations(FakeObjects(), FakeExecutions()), FakeExecutions())
+    services.generations.executions.journal.fail(
+        "executions.start", None, Throttled("start triage: ThrottlingException")
+    )  # type: ignore[attr-defined]
     records = [record(body("event-1"), "m-1"), record(body("event-2"), "m-2")]
     answer = dead_letter_intake.app.lambda_handler({"Records": records}, Context(), services=services)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m-2"}]}
@@ -233,7 +235,9 @@ def test_archive_answers_the_place(told: Callable[[], str], monkeypatch: pytest.
     monkeypatch.setenv("ARCHIVE_BUCKET_NAME", "archive-bucket")
     objects = in_custody()
     event = {**STATE, "verdict": VERDICT, "execution": f"{MACHINE}x", "archivedAt": "2026-11-23T12:00:00.000Z"}
-    answer = archive.app.lambda_handler(event, Context(), services=Archiver(objects, FakeAttemptLog()))
+    answer = archive.app.lambda_handler(
+        event, Context(), services=Archiver(objects, FakeAttemptLog(), "archive-bucket")
+    )
     assert answer == {"bucket": "archive-bucket", "key": "archive/category=UNKNOWN/dt=2026-11-23/x.json"}
     assert answer["key"] in objects.texts
     output = metrics(told())
@@ -248,7 +252,7 @@ def test_an_event_that_no_retry_can_fix_does_not_count_as_given_up(
     monkeypatch.setenv("ARCHIVE_BUCKET_NAME", "archive-bucket")
     event = {**STATE, "verdict": {**VERDICT, "category": category}, "execution": f"{MACHINE}x"}
     event["archivedAt"] = "2026-11-23T12:00:00.000Z"
-    archive.app.lambda_handler(event, Context(), services=Archiver(in_custody(), FakeAttemptLog()))
+    archive.app.lambda_handler(event, Context(), services=Archiver(in_custody(), FakeAttemptLog(), "archive-bucket"))
     assert {"LettersArchived", "LettersGivenUp"} & metrics(told()).keys() == {"LettersArchived"}
 
 
@@ -257,7 +261,7 @@ def test_settle_answers_the_execution_s_output(told: Callable[[], str], place: d
     triage_events = FakeTriageEvents()
     outcome = "ARCHIVED" if place else "RECOVERED"
     event = {**STATE, "outcome": outcome, "verdict": VERDICT, **({"archive": place} if place else {})}
-    answer = settle.app.lambda_handler(event, Context(), services=Settler(in_custody(), triage_events))
+    answer = settle.app.lambda_handler(event, Context(), services=Settler(in_custody(), in_custody(), triage_events))
     assert answer == {
         "outcome": outcome,
         "eventId": "event-1",
@@ -305,7 +309,9 @@ def test_evidence_that_is_gone_is_told_by_its_name(app: Any) -> None:
     services = {classify: classifier(FakeObjects()), redrive: Redriver(FakeObjects(), FakeQueue())}
     event = {**STATE, "verdict": VERDICT, "execution": "x", "taskToken": "t", "archivedAt": "2026-11-23"}
     with pytest.raises(SnapshotMissing):
-        app.app.lambda_handler(event, Context(), services=services.get(app, Archiver(FakeObjects(), FakeAttemptLog())))
+        app.app.lambda_handler(
+            event, Context(), services=services.get(app, Archiver(FakeObjects(), FakeAttemptLog(), "archive-bucket"))
+        )
 
 
 # -- the sweep -----------------------------------------------------------------------------------------------------
@@ -314,7 +320,7 @@ def test_evidence_that_is_gone_is_told_by_its_name(app: Any) -> None:
 def test_the_sweep_takes_all_evidence_by_hand_and_reports(told: Callable[[], str]) -> None:
     executions = FakeExecutions()
     objects = in_custody()
-    services = Sweeper(Intake(objects, executions), FakeEventStore())
+    services = Sweeper(Generations(objects, executions), FakeEventStore())
     report = evidence_sweep.app.lambda_handler({"olderThanHours": 0}, Context(), services=services)
     assert (report["seen"], report["adopted"], report["finished"]) == (1, 1, True)
     assert len(executions.running) == 1
@@ -322,7 +328,7 @@ def test_the_sweep_takes_all_evidence_by_hand_and_reports(told: Callable[[], str
 
 
 def test_the_schedule_s_own_event_means_a_day() -> None:
-    services = Sweeper(Intake(FakeObjects(), FakeExecutions()), FakeEventStore())
+    services = Sweeper(Generations(FakeObjects(), FakeExecutions()), FakeEventStore())
     assert evidence_sweep.app.lambda_handler({"source": "aws.scheduler"}, Context(), services=services)["seen"] == 0
 
 
@@ -368,7 +374,7 @@ def inserted(event_id: str) -> dict[str, Any]:
 
 
 def services(bus: Bus, objects: FakeObjects | None = None) -> Any:
-    return fan_out.app.FanOut(bus=bus, table=Table(), bucket=objects or FakeObjects())  # type: ignore[arg-type]
+    return Publisher(bus=bus, table=Table(), archive=objects or FakeObjects())
 
 
 def test_fan_out_answers_the_sequence_numbers_that_the_bus_refused(told: Callable[[], str]) -> None:
@@ -389,7 +395,7 @@ def test_what_the_stream_gave_up_can_be_published_again(told: Callable[[], str])
     answer = fan_out.app.lambda_handler(
         {"republish": {"failure": "failure"}}, Context(), services=services(bus, objects)
     )
-    assert answer == {"published": 1, "refused": ["event-2"]}
+    assert answer == {"published": 1, "refused": ["event-2"], "startAt": None}
     told()
 
 
@@ -561,7 +567,8 @@ def test_enrichment_is_off_by_its_policy_or_without_a_secret(
     for variable, value in {**VARIABLES, "ENRICHMENT_POLICY": policy, "GENESYS_CREDENTIALS_SECRET_ARN": arn}.items():
         monkeypatch.setenv(variable, value)
     made = fresh("processor").production()
-    assert (made.user_directory is not None, made.enrichment_required) == (enriches, policy == "required")
+    assert (made.enrichment is not None) == enriches
+    assert made.enrichment is None or made.enrichment.required == (policy == "required")
 
 
 def test_an_error_of_a_handler_reaches_lambda_by_its_name() -> None:

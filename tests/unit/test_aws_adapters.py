@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import socket
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,12 +25,20 @@ from botocore.response import StreamingBody
 from botocore.stub import ANY, Stubber
 
 from holdfast.adapters import aws
-from holdfast.adapters.dynamodb import EVENT_BYTES_LIMIT, PACK_FROM_BYTES, AttemptsTable, EventsTable
-from holdfast.adapters.eventbridge import EnrichedBus
+from holdfast.adapters.batches import TRIES
+from holdfast.adapters.dynamodb import (
+    EVENT_BYTES_LIMIT,
+    PACK_FROM_BYTES,
+    AttemptsTable,
+    AttemptsTableWriter,
+    EventsTable,
+    EventsTableWriter,
+)
+from holdfast.adapters.eventbridge import EnrichedBus, TriageEventBus
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.secrets import Credentials, CredentialsSecret
-from holdfast.adapters.sqs import BufferQueue
-from holdfast.adapters.stepfunctions import TriageExecutions
+from holdfast.adapters.sqs import BufferConsumer, BufferSender
+from holdfast.adapters.stepfunctions import CallbackTokens, TriageExecutions
 from holdfast.domain.attempts import Attempt, AttemptKey, Status
 from holdfast.domain.errors import (
     DEFERRED,
@@ -120,7 +129,7 @@ def test_a_service_s_code_becomes_our_error_and_its_text_stays_out(
     dynamodb = service("dynamodb")
     dynamodb.refuses("get_item", code, status)
     with pytest.raises(kind) as caught:
-        table(dynamodb).holds("event-1")
+        reader(dynamodb).holds("event-1")
     assert type(caught.value) is kind
     assert str(caught.value) == f"look up the event: {code}"
     assert isinstance(caught.value.__cause__, ClientError)
@@ -130,7 +139,7 @@ def test_a_code_that_nobody_has_thought_about_passes_untouched(service: Make) ->
     dynamodb = service("dynamodb")
     dynamodb.refuses("get_item", "SomethingNew", 400)
     with pytest.raises(ClientError):
-        table(dynamodb).holds("event-1")
+        reader(dynamodb).holds("event-1")
 
 
 def loopback_client(port: int, **more: Any) -> Any:
@@ -147,14 +156,14 @@ def loopback_client(port: int, **more: Any) -> Any:
 def test_a_refused_connection_is_unavailable() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        queue = BufferQueue(loopback_client(unused.getsockname()[1]), "http://127.0.0.1/queue")
+        queue = BufferConsumer(loopback_client(unused.getsockname()[1]), "http://127.0.0.1/queue")
         with pytest.raises(Unavailable, match="delete_message_batch: EndpointConnectionError"):
             queue.delete(["receipt"])
 
 
 def test_an_answer_that_never_comes_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        queue = BufferQueue(loopback_client(silent.getsockname()[1], read_timeout=0.05), "http://127.0.0.1/queue")
+        queue = BufferConsumer(loopback_client(silent.getsockname()[1], read_timeout=0.05), "http://127.0.0.1/queue")
         with pytest.raises(Unavailable, match="ReadTimeoutError"):
             queue.delete(["receipt"])
 
@@ -166,7 +175,7 @@ def test_a_client_that_cannot_even_ask_is_misconfigured(monkeypatch: pytest.Monk
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     nobody = boto3.session.Session(region_name="eu-central-1").client("sqs", endpoint_url="http://127.0.0.1:9")
     with pytest.raises(Misconfigured, match="NoCredentialsError"):
-        BufferQueue(nobody, "http://127.0.0.1/queue").delete(["receipt"])
+        BufferConsumer(nobody, "http://127.0.0.1/queue").delete(["receipt"])
 
 
 def test_the_tree_of_errors_says_what_a_retry_can_mend() -> None:
@@ -177,9 +186,14 @@ def test_the_tree_of_errors_says_what_a_retry_can_mend() -> None:
     assert set(TransientError.__subclasses__()) == transient
 
 
-def test_a_failure_is_short_and_a_foreign_one_gives_away_its_type_only() -> None:
+def test_a_failure_is_short_and_an_unforeseen_error_shows_type_and_place_only() -> None:
     assert len(Failure.of(Unavailable("x" * 9_000)).message) == 500
-    assert Failure.of(KeyError(PERSONAL)) == Failure("UNKNOWN", "KeyError", "unexpected error")
+    try:
+        {}[PERSONAL]
+    except KeyError as error:
+        failure = Failure.of(error)
+    assert (failure.category, failure.error_type) == ("UNKNOWN", "KeyError")
+    assert re.fullmatch(r"unexpected error at test_aws_adapters.py:\d+", failure.message)
 
 
 def test_clients_are_made_once() -> None:
@@ -198,8 +212,12 @@ def test_chunks_are_full_in_order_and_leave_nothing_out(count: int, sizes: list[
 # -- the events table ----------------------------------------------------------------------------------------------
 
 
-def table(dynamodb: Service, overflow: FakeObjects | None = None) -> EventsTable:
-    return EventsTable(dynamodb.client, "events", 30, overflow or FakeObjects(), "archive-bucket")
+def table(dynamodb: Service, overflow: FakeObjects | None = None) -> EventsTableWriter:
+    return EventsTableWriter(dynamodb.client, "events", 30, overflow or FakeObjects())  # type: ignore[arg-type]
+
+
+def reader(dynamodb: Service) -> EventsTable:
+    return EventsTable(dynamodb.client, "events")
 
 
 def storable(event_id: str = "event-1", text: str = "{}") -> StorableEvent:
@@ -299,8 +317,8 @@ def test_when_no_event_of_a_request_has_a_place_nothing_is_sent(service: Make) -
 
 def test_an_event_is_packed_where_that_pays() -> None:
     text = "é" * (PACK_FROM_BYTES - 1)
-    assert EventsTable(None, "t", 1, FakeObjects(), "b")._content(storable(text=text)) == {"event": {"S": text}}
-    packed = EventsTable(None, "t", 1, FakeObjects(), "b")._content(storable(text=text + "é"))
+    assert EventsTableWriter(None, "t", 1, FakeObjects())._content(storable(text=text)) == {"event": {"S": text}}
+    packed = EventsTableWriter(None, "t", 1, FakeObjects())._content(storable(text=text + "é"))
     assert zlib.decompress(packed["eventPacked"]["B"]).decode() == text + "é"
 
 
@@ -340,7 +358,7 @@ def test_whether_the_table_holds_an_event_is_a_consistent_read(
         "ProjectionExpression": "eventId",
     }
     dynamodb.answers("get_item", answer, expected)
-    assert table(dynamodb).holds("event-1") is holds
+    assert reader(dynamodb).holds("event-1") is holds
 
 
 def test_a_range_of_the_table_is_read_page_by_page_and_can_go_on_where_it_stopped(service: Make) -> None:
@@ -354,19 +372,23 @@ def test_a_range_of_the_table_is_read_page_by_page_and_can_go_on_where_it_stoppe
     place = {"eventId": {"S": "event-1"}}
     dynamodb.answers("scan", {"Items": items[:1], "LastEvaluatedKey": place}, request)
     dynamodb.answers("scan", {"Items": items[1:]}, {**request, "ExclusiveStartKey": place})
-    assert list(table(dynamodb).received_between("a", "b", None)) == [(items[:1], "event-1"), (items[1:], None)]
+    assert list(reader(dynamodb).received_between("a", "b", None)) == [(items[:1], "event-1"), (items[1:], None)]
     dynamodb.answers("scan", {"Items": items[1:]}, {**request, "ExclusiveStartKey": place})
-    assert list(table(dynamodb).received_between("a", "b", "event-1")) == [(items[1:], None)]
+    assert list(reader(dynamodb).received_between("a", "b", "event-1")) == [(items[1:], None)]
     dynamodb.refuses("scan", "ThrottlingException")
     with pytest.raises(Throttled):
-        list(table(dynamodb).received_between("a", "b", None))
+        list(reader(dynamodb).received_between("a", "b", None))
 
 
 # -- the attempt log ----------------------------------------------------------------------------------------------------
 
 
-def attempt_log(dynamodb: Service) -> AttemptsTable:
-    return AttemptsTable(dynamodb.client, "attempts", 30)
+def attempt_log(dynamodb: Service) -> AttemptsTableWriter:
+    return AttemptsTableWriter(dynamodb.client, "attempts", 30)
+
+
+def history_of(dynamodb: Service) -> AttemptsTable:
+    return AttemptsTable(dynamodb.client, "attempts")
 
 
 def attempt(number: int = 1, failure: Failure | None = None) -> Attempt:
@@ -415,7 +437,7 @@ def test_items_left_unprocessed_are_written_again(service: Make) -> None:
 def test_items_that_stay_unprocessed_are_an_error(service: Make) -> None:
     dynamodb = service("dynamodb")
     left = {"attempts": [{"PutRequest": {"Item": attempt_log(dynamodb)._item(attempt())}}]}
-    for _ in range(3):
+    for _ in range(TRIES):
         dynamodb.answers("batch_write_item", {"UnprocessedItems": left})
     with pytest.raises(Unavailable, match="unprocessed"):
         attempt_log(dynamodb).write([attempt()])
@@ -428,7 +450,7 @@ def test_keys_left_unprocessed_are_asked_for_again_and_then_an_error(service: Ma
     dynamodb.answers("batch_get_item", {"Responses": {"attempts": []}, "UnprocessedKeys": keys})
     dynamodb.answers("batch_get_item", {"Responses": {"attempts": [item]}}, {"RequestItems": keys})
     assert attempt_log(dynamodb).read([attempt().key]) == {attempt().key: attempt()}
-    for _ in range(3):
+    for _ in range(TRIES):
         dynamodb.answers("batch_get_item", {"Responses": {}, "UnprocessedKeys": keys})
     with pytest.raises(Unavailable, match="unprocessed"):
         attempt_log(dynamodb).read([attempt().key])
@@ -440,7 +462,7 @@ def test_all_attempts_of_a_letter_are_read_page_by_page(service: Make) -> None:
     place = {"eventId": {"S": "event-1"}, "attempt": {"S": "x"}}
     dynamodb.answers("query", {"Items": items[:1], "LastEvaluatedKey": place})
     dynamodb.answers("query", {"Items": items[1:]})
-    assert attempt_log(dynamodb).of_event("event-1") == [attempt(0), attempt(1)]
+    assert history_of(dynamodb).of_event("event-1") == [attempt(0), attempt(1)]
 
 
 def test_a_ledger_that_refuses_is_a_named_error(service: Make) -> None:
@@ -448,7 +470,7 @@ def test_a_ledger_that_refuses_is_a_named_error(service: Make) -> None:
     for operation in ("query", "batch_get_item", "batch_write_item"):
         dynamodb.refuses(operation, "AccessDeniedException")
     with pytest.raises(Misconfigured):
-        attempt_log(dynamodb).of_event("event-1")
+        history_of(dynamodb).of_event("event-1")
     with pytest.raises(Misconfigured):
         attempt_log(dynamodb).read([attempt().key])
     with pytest.raises(Misconfigured):
@@ -458,8 +480,12 @@ def test_a_ledger_that_refuses_is_a_named_error(service: Make) -> None:
 # -- the buffer queue ----------------------------------------------------------------------------------------------
 
 
-def queue(sqs: Service) -> BufferQueue:
-    return BufferQueue(sqs.client, "https://sqs/queue")
+def sender(sqs: Service) -> BufferSender:
+    return BufferSender(sqs.client, "https://sqs/queue")
+
+
+def queue(sqs: Service) -> BufferConsumer:
+    return BufferConsumer(sqs.client, "https://sqs/queue")
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(0, []), (9, [9]), (10, [10]), (11, [10, 1])])
@@ -498,7 +524,7 @@ def test_a_message_is_sent_with_its_attributes_and_its_group(service: Make, grou
     attributes = {"Bytes": {"DataType": "Binary", "BinaryValue": b"\x00"}}
     expected = {"QueueUrl": "https://sqs/queue", "MessageBody": "body", "MessageAttributes": attributes}
     sqs.answers("send_message", {"MessageId": "new-id"}, expected | ({"MessageGroupId": group} if group else {}))
-    assert queue(sqs).send(Outgoing("body", attributes, group, stamped=True)) == "new-id"
+    assert sender(sqs).send(Outgoing("body", attributes, group, stamped=True)) == "new-id"
 
 
 @pytest.mark.parametrize(
@@ -513,7 +539,7 @@ def test_a_queue_that_refuses_is_a_named_error(service: Make, code: str, kind: t
     sqs = service("sqs")
     sqs.refuses("send_message", code)
     with pytest.raises(kind):
-        queue(sqs).send(Outgoing("body", {}, None, stamped=False))
+        sender(sqs).send(Outgoing("body", {}, None, stamped=False))
 
 
 # -- the archive bucket --------------------------------------------------------------------------------------------
@@ -627,6 +653,10 @@ def machine(states: Service) -> TriageExecutions:
     return TriageExecutions(states.client, MACHINE)
 
 
+def tokens(states: Service) -> CallbackTokens:
+    return CallbackTokens(states.client)
+
+
 def test_an_execution_is_started_by_its_name_or_the_name_is_taken(service: Make) -> None:
     states = service("stepfunctions")
     answer = {"executionArn": EXECUTION + "name", "startDate": NOW}
@@ -733,20 +763,20 @@ def test_a_waiting_execution_is_woken_or_nobody_waits(service: Make) -> None:
     states.answers(
         "send_task_failure", {}, {"taskToken": "token", "error": "DeadLetteredAgain", "cause": '{"snapshot": "k"}'}
     )
-    assert machine(states).succeed("token", {"outcome": "STORED"}) is True
-    assert machine(states).fail("token", "DeadLetteredAgain", {"snapshot": "k"}) is True
+    assert tokens(states).succeed("token", {"outcome": "STORED"}) is True
+    assert tokens(states).fail("token", "DeadLetteredAgain", {"snapshot": "k"}) is True
     for code in ("TaskTimedOut", "TaskDoesNotExist", "InvalidToken"):
         states.refuses("send_task_success", code)
         states.refuses("send_task_failure", code)
-        assert machine(states).succeed("token", {}) is False
-        assert machine(states).fail("token", "DeadLetteredAgain", {}) is False
+        assert tokens(states).succeed("token", {}) is False
+        assert tokens(states).fail("token", "DeadLetteredAgain", {}) is False
 
 
 def test_an_answer_that_fails_is_a_named_error(service: Make) -> None:
     states = service("stepfunctions")
     states.refuses("send_task_success", "ThrottlingException")
     with pytest.raises(Throttled):
-        machine(states).succeed("token", {})
+        tokens(states).succeed("token", {})
     states.refuses("describe_execution", "ThrottlingException")
     with pytest.raises(Throttled):
         machine(states).describe("name")
@@ -757,6 +787,10 @@ def test_an_answer_that_fails_is_a_named_error(service: Make) -> None:
 
 def bus(events: Service) -> EnrichedBus:
     return EnrichedBus(events.client, "enriched")
+
+
+def triage_bus(events: Service) -> TriageEventBus:
+    return TriageEventBus(events.client, "enriched")
 
 
 def publications(count: int) -> list[Publication]:
@@ -772,7 +806,7 @@ def test_an_outcome_is_published_under_triage_s_own_source(service: Make) -> Non
         "Detail": '{"a": 1}',
     }
     events.answers("put_events", {"FailedEntryCount": 0, "Entries": [{"EventId": "x"}]}, {"Entries": [entry]})
-    bus(events).publish("Dead Letter Archived", {"a": 1})
+    triage_bus(events).publish("Dead Letter Archived", {"a": 1})
 
 
 @pytest.mark.parametrize(("code", "kind"), [("ThrottlingException", Throttled), ("SomethingNew", Unavailable)])
@@ -780,7 +814,7 @@ def test_an_outcome_that_the_bus_does_not_take_is_an_error(service: Make, code: 
     events = service("events")
     events.answers("put_events", {"FailedEntryCount": 1, "Entries": [{"ErrorCode": code, "ErrorMessage": PERSONAL}]})
     with pytest.raises(kind) as caught:
-        bus(events).publish("t", {})
+        triage_bus(events).publish("t", {})
     assert PERSONAL not in str(caught.value)
 
 
@@ -797,9 +831,9 @@ def test_entries_that_failed_are_tried_again_before_they_are_given_up(service: M
     assert [one.sequence_number for one in bus(events).publish_all(publications(3))] == ["2"]
 
 
-def test_a_request_that_fails_three_times_gives_up_its_own_entries_only(service: Make) -> None:
+def test_a_request_that_fails_at_every_try_gives_up_its_own_entries_only(service: Make) -> None:
     events = service("events")
-    for _ in range(3):
+    for _ in range(TRIES):
         events.refuses("put_events", "ThrottlingException")
     events.answers("put_events", {"FailedEntryCount": 0, "Entries": [{"EventId": "x"}]})
     assert bus(events).publish_all(publications(11)) == publications(10)

@@ -44,25 +44,25 @@ def lets_go_without_an_execution(patch: pytest.MonkeyPatch) -> None:
 
 
 def answers_the_queue_before_the_event_is_stored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        BatchReport,
-        "failures",
-        property(lambda report: [o for o in report.outcomes if o.failure and o.failure.permanent]),
-    )
+    def response(report: BatchReport) -> dict[str, list[dict[str, str]]]:
+        kept = [o.record.message.message_id for o in report.outcomes if o.failure and o.failure.permanent]
+        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in kept]}
+
+    patch.setattr(BatchReport, "as_response", response)
 
 
 def settles_without_an_archive(patch: pytest.MonkeyPatch) -> None:
     original = Archiver.archive
 
-    def archive(self: Archiver, case: Any, verdict: Any, arn: str, at: str) -> str:
-        answer = archive_key(str(verdict["category"]), at, arn)
-        return str(forgiving(original, answer)(self, case, verdict, arn, at))
+    def archive(self: Archiver, case: Any, verdict: Any, arn: str, at: str) -> Any:
+        answer = {"bucket": "archive-bucket", "key": archive_key(str(verdict["category"]), at, arn)}
+        return forgiving(original, answer)(self, case, verdict, arn, at)
 
     patch.setattr(Archiver, "archive", archive)
 
 
 def sweeps_away_what_nobody_archived(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(sweep._Archive, "holds", lambda *_: True)
+    patch.setattr(sweep._ArchiveListing, "holds", lambda *_: True)
 
 
 @pytest.mark.parametrize(

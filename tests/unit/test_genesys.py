@@ -31,14 +31,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from pytest import MonkeyPatch  # noqa: PT013 - short signatures
 
-from holdfast.adapters.genesys import GenesysUserDirectory, Urls
+from holdfast.adapters.genesys import GenesysUserDirectory as Directory
+from holdfast.adapters.genesys import Urls
 from holdfast.adapters.genesys.http import ANSWER_BYTES_LIMIT
 from holdfast.adapters.genesys.user_directory import CACHE_SECONDS
 from holdfast.adapters.secrets import CredentialsSecret
 from holdfast.domain.errors import HoldfastError, Misconfigured, Throttled, Unavailable
 from holdfast.domain.users import User
-from local.genesys import GenesysStandIn, user
+from local.genesys import GenesysStandIn as Genesys
+from local.genesys import user
 from processor.app import ProcessorSettings
 from tests.fakes import FakeDeadline
 from tests.wire import Script, Wire, http
@@ -76,7 +79,7 @@ class Vault:
         return {"SecretString": self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]}
 
 
-Make = Callable[..., GenesysUserDirectory]
+Make = Callable[..., Directory]
 
 
 @pytest.fixture
@@ -85,41 +88,41 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def genesys() -> Iterator[GenesysStandIn]:
-    with GenesysStandIn(missing=[GONE]) as stand_in:
+def genesys() -> Iterator[Genesys]:
+    with Genesys(missing=[GONE]) as stand_in:
         yield stand_in
 
 
 @pytest.fixture
-def directory_of(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Make:
+def directory_of(clock: Clock, monkeypatch: MonkeyPatch) -> Make:
     for variable in ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
-    def make(url: str, vault: Vault | None = None, **more: Any) -> GenesysUserDirectory:
+    def make(url: str, vault: Vault | None = None, **more: Any) -> Directory:
         secret = CredentialsSecret(vault or Vault(CREDENTIALS), "arn:secret")
         options = {"clock": clock, "sleep": clock.sleep, "rng": lambda: 0.5, **more}
-        return GenesysUserDirectory(Urls.of("unused", url, url), secret, **options)
+        return Directory(Urls.of("unused", url, url), secret, **options)
 
     return make
 
 
 @pytest.fixture
-def directory(genesys: GenesysStandIn, directory_of: Make) -> GenesysUserDirectory:
+def directory(genesys: Genesys, directory_of: Make) -> Directory:
     return directory_of(genesys.url)
 
 
-def lookup(directory: GenesysUserDirectory, *ids: str, seconds: float = 60) -> dict[str, User | None]:
+def lookup(directory: Directory, *ids: str, seconds: float = 60) -> dict[str, User | None]:
     return dict(directory.lookup(ids or (ANNA,), FakeDeadline(seconds)))
 
 
-def failure_of(directory: GenesysUserDirectory, *ids: str, seconds: float = 60) -> HoldfastError:
+def failure_of(directory: Directory, *ids: str, seconds: float = 60) -> HoldfastError:
     with pytest.raises(HoldfastError) as caught:
         lookup(directory, *ids, seconds=seconds)
     return caught.value
 
 
-def requests_to(genesys: GenesysStandIn) -> dict[str, int]:
+def requests_to(genesys: Genesys) -> dict[str, int]:
     return dict(genesys.stats()["requests"])
 
 
@@ -130,17 +133,17 @@ def known(*ids: str) -> dict[str, User | None]:
 # -- calls and cache -------------------------------------------------------------------------------------------------
 
 
-def test_all_uncached_users_are_requested_in_one_call(genesys: GenesysStandIn, directory: GenesysUserDirectory) -> None:
+def test_all_uncached_users_are_requested_in_one_call(genesys: Genesys, directory: Directory) -> None:
     assert lookup(directory, ANNA, BEN, ANNA) == known(ANNA, BEN)
     assert requests_to(genesys) == {"POST /oauth/token 200": 1, "GET /api/v2/users 200": 1}
 
 
-def test_a_lookup_of_no_users_makes_no_call(genesys: GenesysStandIn, directory: GenesysUserDirectory) -> None:
+def test_a_lookup_of_no_users_makes_no_call(genesys: Genesys, directory: Directory) -> None:
     assert dict(directory.lookup([], FakeDeadline())) == {}
     assert requests_to(genesys) == {}
 
 
-def test_users_and_their_absence_are_cached(genesys: GenesysStandIn, directory: GenesysUserDirectory) -> None:
+def test_users_and_their_absence_are_cached(genesys: Genesys, directory: Directory) -> None:
     for _ in range(4):
         assert lookup(directory, ANNA, GONE) == {**known(ANNA), GONE: None}
     assert requests_to(genesys)["GET /api/v2/users 200"] == 1
@@ -148,14 +151,14 @@ def test_users_and_their_absence_are_cached(genesys: GenesysStandIn, directory: 
     assert dict(directory.usage()) == {}, "usage counts from the last call"
 
 
-def test_cached_users_expire(genesys: GenesysStandIn, directory: GenesysUserDirectory, clock: Clock) -> None:
+def test_cached_users_expire(genesys: Genesys, directory: Directory, clock: Clock) -> None:
     lookup(directory)
     clock.now += CACHE_SECONDS + 1
     lookup(directory)
     assert requests_to(genesys)["GET /api/v2/users 200"] == 2
 
 
-def test_an_entry_that_expires_during_a_lookup_is_requested_again(genesys: GenesysStandIn, directory_of: Make) -> None:
+def test_an_entry_that_expires_during_a_lookup_is_requested_again(genesys: Genesys, directory_of: Make) -> None:
     class FastClock(Clock):
         def __call__(self) -> float:
             self.now += CACHE_SECONDS / 4
@@ -168,7 +171,7 @@ def test_an_entry_that_expires_during_a_lookup_is_requested_again(genesys: Genes
 
 @pytest.mark.parametrize(("count", "calls"), [(99, 1), (100, 1), (101, 2), (250, 3)])
 def test_a_call_requests_at_most_a_hundred_users(
-    genesys: GenesysStandIn, directory: GenesysUserDirectory, count: int, calls: int
+    genesys: Genesys, directory: Directory, count: int, calls: int
 ) -> None:
     assert lookup(directory, *MANY[:count]) == known(*MANY[:count])
     assert requests_to(genesys)["GET /api/v2/users 200"] == calls
@@ -178,7 +181,7 @@ def test_a_call_requests_at_most_a_hundred_users(
 
 
 def test_a_token_is_used_until_a_minute_before_its_end(directory_of: Make, clock: Clock) -> None:
-    with GenesysStandIn(token_seconds=300) as genesys:
+    with Genesys(token_seconds=300) as genesys:
         directory = directory_of(genesys.url)
         for passed, user_id, issued in ((0, ANNA, 1), (239, BEN, 1), (1, GONE, 2)):
             clock.now += passed
@@ -186,40 +189,34 @@ def test_a_token_is_used_until_a_minute_before_its_end(directory_of: Make, clock
             assert genesys.stats()["tokensIssued"] == issued
 
 
-def test_a_token_that_is_refused_before_its_end_is_renewed(
-    genesys: GenesysStandIn, directory: GenesysUserDirectory
-) -> None:
+def test_a_token_that_is_refused_before_its_end_is_renewed(genesys: Genesys, directory: Directory) -> None:
     lookup(directory, ANNA)
     genesys.revoke()
     assert lookup(directory, BEN) == known(BEN)
     assert genesys.stats()["tokensIssued"] == 2
 
 
-def test_an_api_that_refuses_a_new_token_is_misconfigured(
-    genesys: GenesysStandIn, directory: GenesysUserDirectory
-) -> None:
+def test_an_api_that_refuses_a_new_token_is_misconfigured(genesys: Genesys, directory: Directory) -> None:
     genesys.set_faults({"status": 401, "path": "/api"})
     assert isinstance(failure_of(directory), Misconfigured)
     assert requests_to(genesys) == {"POST /oauth/token 200": 2, "GET /api/v2/users 401": 2}
 
 
-def test_wrong_credentials_are_misconfigured_and_sent_once(
-    genesys: GenesysStandIn, directory: GenesysUserDirectory
-) -> None:
+def test_wrong_credentials_are_misconfigured_and_sent_once(genesys: Genesys, directory: Directory) -> None:
     genesys.set_faults({"rejectCredentials": True})
     for _ in range(10):
         assert isinstance(failure_of(directory), Misconfigured)
     assert requests_to(genesys) == {"POST /oauth/token 401": 1}
 
 
-def test_a_rotated_secret_is_read_again(genesys: GenesysStandIn, directory_of: Make) -> None:
+def test_a_rotated_secret_is_read_again(genesys: Genesys, directory_of: Make) -> None:
     vault = Vault('{"clientId": "local-client", "clientSecret": "före"}', genesys.credentials)
     assert lookup(directory_of(genesys.url, vault)) == known(ANNA)
     assert requests_to(genesys)["POST /oauth/token 401"] == 1
     assert vault.reads == 2
 
 
-def test_concurrent_lookups_request_one_token(genesys: GenesysStandIn, directory: GenesysUserDirectory) -> None:
+def test_concurrent_lookups_request_one_token(genesys: Genesys, directory: Directory) -> None:
     found: dict[str, User | None] = {}
     genesys.set_faults({"latencySeconds": 0.05, "path": "/oauth/token"})
     threads = [threading.Thread(target=lambda one=one: found.update(lookup(directory, one))) for one in MANY[:8]]
@@ -235,7 +232,7 @@ def test_concurrent_lookups_request_one_token(genesys: GenesysStandIn, directory
 
 
 def test_after_429_no_call_is_made_before_retry_after_is_over(
-    genesys: GenesysStandIn, directory: GenesysUserDirectory, clock: Clock
+    genesys: Genesys, directory: Directory, clock: Clock
 ) -> None:
     genesys.set_faults({"status": 429, "retryAfter": 120, "path": "/api"})
     assert failure_of(directory).retry_after == 120
@@ -252,9 +249,7 @@ def test_after_429_no_call_is_made_before_retry_after_is_over(
     assert lookup(directory) == known(ANNA)
 
 
-def test_a_short_retry_after_is_waited_for(
-    genesys: GenesysStandIn, directory: GenesysUserDirectory, clock: Clock
-) -> None:
+def test_a_short_retry_after_is_waited_for(genesys: Genesys, directory: Directory, clock: Clock) -> None:
     genesys.set_faults({"status": 429, "retryAfter": 2, "times": 1, "path": "/api"})
     assert lookup(directory) == known(ANNA)
     assert clock.slept == [pytest.approx(2.15)]
@@ -262,7 +257,7 @@ def test_a_short_retry_after_is_waited_for(
 
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
 def test_a_transient_answer_is_retried_twice_with_growing_waits(
-    genesys: GenesysStandIn, directory: GenesysUserDirectory, clock: Clock, status: int
+    genesys: Genesys, directory: Directory, clock: Clock, status: int
 ) -> None:
     genesys.set_faults({"status": status, "path": "/api"})
     assert isinstance(failure_of(directory), Unavailable)
@@ -270,13 +265,13 @@ def test_a_transient_answer_is_retried_twice_with_growing_waits(
     assert clock.slept == [pytest.approx(0.15), pytest.approx(0.3)]
 
 
-def test_two_failures_in_a_row_do_not_fail_a_lookup(genesys: GenesysStandIn, directory: GenesysUserDirectory) -> None:
+def test_two_failures_in_a_row_do_not_fail_a_lookup(genesys: Genesys, directory: Directory) -> None:
     genesys.set_faults({"status": 503, "times": 2})
     assert lookup(directory) == known(ANNA)
 
 
 def test_the_breaker_opens_probes_once_after_each_growing_wait_and_closes(
-    genesys: GenesysStandIn, directory: GenesysUserDirectory, clock: Clock
+    genesys: Genesys, directory: Directory, clock: Clock
 ) -> None:
     genesys.set_faults({"status": 503, "path": "/api"})
     failure_of(directory)
@@ -297,9 +292,7 @@ def test_the_breaker_opens_probes_once_after_each_growing_wait_and_closes(
     assert failure_of(directory, BEN).retry_after == 2.0, "the waits start again"
 
 
-def test_cached_users_are_returned_while_the_breaker_is_open(
-    genesys: GenesysStandIn, directory: GenesysUserDirectory
-) -> None:
+def test_cached_users_are_returned_while_the_breaker_is_open(genesys: Genesys, directory: Directory) -> None:
     lookup(directory, ANNA)
     genesys.set_faults({"status": 503})
     failure_of(directory, BEN)
@@ -308,7 +301,7 @@ def test_cached_users_are_returned_while_the_breaker_is_open(
 
 @pytest.mark.parametrize("fault", [{"down": True}, {"latencySeconds": 0.3}])
 def test_a_lost_connection_or_a_time_out_is_unavailable_and_its_error_contains_no_host(
-    genesys: GenesysStandIn, directory: GenesysUserDirectory, fault: dict[str, Any]
+    genesys: Genesys, directory: Directory, fault: dict[str, Any]
 ) -> None:
     genesys.set_faults(fault)
     error = failure_of(directory, seconds=0.2 if "latencySeconds" in fault else 60)
@@ -324,14 +317,12 @@ def test_a_refused_connection_is_unavailable(directory_of: Make) -> None:
     assert str(error) == "the Genesys API did not answer: ConnectionError"
 
 
-def test_no_call_is_made_without_time(genesys: GenesysStandIn, directory: GenesysUserDirectory) -> None:
+def test_no_call_is_made_without_time(genesys: Genesys, directory: Directory) -> None:
     assert isinstance(failure_of(directory, seconds=0), Unavailable)
     assert requests_to(genesys) == {}
 
 
-def test_a_wait_that_exceeds_the_deadline_is_not_started(
-    genesys: GenesysStandIn, directory: GenesysUserDirectory, clock: Clock
-) -> None:
+def test_a_wait_that_exceeds_the_deadline_is_not_started(genesys: Genesys, directory: Directory, clock: Clock) -> None:
     genesys.set_faults({"status": 503, "retryAfter": 5})
     failure_of(directory, seconds=5)
     assert clock.slept == []
@@ -339,7 +330,7 @@ def test_a_wait_that_exceeds_the_deadline_is_not_started(
 
 @pytest.mark.parametrize("status", [403, 404, 405])
 def test_an_answer_that_a_setting_causes_is_misconfigured_and_not_retried(
-    genesys: GenesysStandIn, directory: GenesysUserDirectory, status: int
+    genesys: Genesys, directory: Directory, status: int
 ) -> None:
     genesys.set_faults({"status": status, "path": "/api"})
     assert isinstance(failure_of(directory), Misconfigured)
@@ -548,7 +539,7 @@ def test_trickling_answers_end_at_the_deadline_leave_no_thread_and_do_not_stop_l
 
 @pytest.mark.parametrize("script", TRICKLES.values(), ids=TRICKLES)
 def test_a_trickling_answer_over_tls_leaves_no_thread(
-    directory_of: Make, certificate: Path, monkeypatch: pytest.MonkeyPatch, script: Script
+    directory_of: Make, certificate: Path, monkeypatch: MonkeyPatch, script: Script
 ) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
     with https(certificate, script) as url:
@@ -588,7 +579,7 @@ def test_an_answer_that_is_too_large_is_not_read_to_its_end(directory_of: Make, 
     [({"AWS_CA_BUNDLE"}, {"REQUESTS_CA_BUNDLE"}), ({"REQUESTS_CA_BUNDLE"}, set()), (set(), set())],
 )
 def test_one_setting_names_the_ca_bundle_of_this_client_and_of_boto3(
-    directory_of: Make, certificate: Path, monkeypatch: pytest.MonkeyPatch, own: set[str], public: set[str]
+    directory_of: Make, certificate: Path, monkeypatch: MonkeyPatch, own: set[str], public: set[str]
 ) -> None:
     for variable in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(variable, raising=False)
@@ -607,16 +598,14 @@ def test_one_setting_names_the_ca_bundle_of_this_client_and_of_boto3(
                 sqs.list_queues()
 
 
-def test_https_proxy_is_used_and_its_endless_answer_is_ended_too(
-    directory_of: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_https_proxy_is_used_and_its_endless_answer_is_ended_too(directory_of: Make, monkeypatch: MonkeyPatch) -> None:
     with Wire(Script((b"HTTP/1.1 2", b"0"), pause=0.02, endless=True)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         assert str(failure_of(directory_of("https://genesys.invalid"), seconds=0.1)).endswith("did not answer in time")
         assert_no_thread_is_left()
 
 
-def test_no_proxy_is_honoured(directory: GenesysUserDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_is_honoured(directory: Directory, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     assert lookup(directory) == known(ANNA)
     monkeypatch.delenv("NO_PROXY")
@@ -655,7 +644,7 @@ def test_requests_is_imported_only_where_users_are_looked_up(code: str, arn: str
     "fault", [{}, {"rejectCredentials": True}, {"status": 503}, {"status": 401, "path": "/api"}, {"down": True}]
 )
 def test_secret_tokens_and_addresses_are_in_no_error_log_or_repr(
-    genesys: GenesysStandIn, directory_of: Make, caplog: pytest.LogCaptureFixture, fault: dict[str, Any]
+    genesys: Genesys, directory_of: Make, caplog: pytest.LogCaptureFixture, fault: dict[str, Any]
 ) -> None:
     caplog.set_level(logging.DEBUG)
     directory = directory_of(genesys.url)

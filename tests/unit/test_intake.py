@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 
 from holdfast.domain.errors import Throttled, Unavailable
 from holdfast.domain.identity import execution_name
-from holdfast.domain.intake import MAX_GENERATIONS, Intake, Taken, as_response, take_in
-from holdfast.domain.letters import DeadLetter, Message
+from holdfast.domain.intake import MAX_GENERATIONS, Generations, Intake, Taken, as_response, take_in
+from holdfast.domain.letters import DeadLetter, Message, parse_document
 from holdfast.domain.ports import Execution
 from tests.fakes import MACHINE, FakeExecutions, FakeObjects, Journal, WorkerDied
 from tests.unit.samples import ACD_START, PERSONAL, body, record, stamp, stamped
@@ -29,7 +30,7 @@ class World:
         self.executions = FakeExecutions(self.journal)
 
     def take_in(self, *records: dict[str, Any]) -> list[Taken]:
-        return take_in(records, Intake(self.objects, self.executions))
+        return take_in(records, Intake(Generations(self.objects, self.executions), self.executions))
 
     def left(self, *records: dict[str, Any]) -> list[str]:
         """The message ids that stay in the dead-letter queue."""
@@ -50,7 +51,7 @@ REDRIVEN = record(body(), attributes=stamped(execution=f"{MACHINE}execution-1", 
 def test_evidence_is_confirmed_before_the_execution_starts(world: World) -> None:
     assert world.left(DEAD) == []
     assert world.journal.calls == ["objects.create", "executions.start"]
-    assert DeadLetter.of_json(world.objects.texts[KEY]).message == Message.of_record(DEAD)
+    assert DeadLetter.of_document(parse_document(world.objects.texts[KEY])).message == Message.of_record(DEAD)
     assert world.executions.running == [NAME]
 
 
@@ -87,7 +88,7 @@ def test_a_body_that_nobody_can_read_is_taken_in_all_the_same(world: World, text
     (name,) = world.executions.running
     assert name.startswith("unreadable-")
     (evidence,) = world.objects.texts.values()
-    assert DeadLetter.of_json(evidence).message.body == text
+    assert DeadLetter.of_document(parse_document(evidence)).message.body == text
 
 
 # -- the name is taken ---------------------------------------------------------------------------------------------
@@ -272,10 +273,10 @@ def test_evidence_that_vanishes_while_it_is_compared_keeps_the_message_in_its_qu
     assert world.left(DEAD) == []
 
 
-def test_an_unforeseen_error_keeps_the_message_and_tells_its_type_only(world: World) -> None:
+def test_after_an_unforeseen_error_the_message_stays_and_the_log_has_type_and_place(world: World) -> None:
     world.journal.fail("objects.create", RuntimeError(PERSONAL))
     (taken,) = world.take_in(DEAD)
-    assert taken.error == "RuntimeError"
+    assert re.fullmatch(r"RuntimeError: unexpected error at fakes.py:\d+", taken.error or "")
 
 
 # -- the intake dies -----------------------------------------------------------------------------------------------

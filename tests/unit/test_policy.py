@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.domain.policy import ACTIONS, CATEGORIES, SCHEDULES, Evidence, Limits, Policy, PolicyError, fingerprint
+from holdfast.domain.categories import VERDICT_CATEGORIES as CATEGORIES
+from holdfast.domain.policy import ACTIONS, SCHEDULES, Evidence, Limits, Policy, PolicyError, fingerprint
 
 TEXT = files("holdfast.domain").joinpath("triage_policy.json").read_text()
 SHIPPED = Policy(TEXT)
@@ -227,14 +228,14 @@ def set_in(index: int, **values: Any) -> Callable[[list[Any]], Any]:
     ("text", "reason"),
     [
         ("{", "line 1: not JSON"),
-        ("9" * 5_000, "not JSON that Python reads"),
+        ("9" * 5_000, "not JSON that Python can read"),
         ("[" * 5_000, "not JSON"),
         ('{\n"rules": [,]}', "line 2: not JSON"),
-        ("[]", "a policy is an object"),
-        ("null", "a policy is an object"),
-        ("{}", "a policy is an object"),
-        ('{"schemaVersion": 2, "rules": []}', "schemaVersion has to be 1"),
-        ('{"schemaVersion": 1, "rules": {}}', "rules a list"),
+        ("[]", "a policy must be an object"),
+        ("null", "a policy must be an object"),
+        ("{}", "a policy must be an object"),
+        ('{"schemaVersion": 2, "rules": []}', "schemaVersion must be 1"),
+        ('{"schemaVersion": 1, "rules": {}}', "rules must be a list"),
         ('{"schemaVersion": 1, "rules": []}', "first rule"),
         (edited(lambda rules: rules.insert(3, "text")), "rule 4: it has no id"),
         (edited(lambda rules: rules[3].pop("id")), "rule 4: it has no id"),
@@ -248,27 +249,27 @@ def set_in(index: int, **values: Any) -> Callable[[list[Any]], Any]:
         (edited(set_in(3, action={})), "action does not exist"),
         (edited(set_in(3, schedule="soon")), "schedule does not exist"),
         (edited(set_in(3, schedule=[])), "schedule does not exist"),
-        (edited(set_in(3, limit=0)), "limit is no positive"),
-        (edited(set_in(3, limit=True)), "limit is no positive"),
-        (edited(set_in(3, limit="2")), "limit is no positive"),
-        (edited(set_in(3, when=[])), "when is no object"),
+        (edited(set_in(3, limit=0)), "limit is not a positive"),
+        (edited(set_in(3, limit=True)), "limit is not a positive"),
+        (edited(set_in(3, limit="2")), "limit is not a positive"),
+        (edited(set_in(3, when=[])), "when is not an object"),
         (edited(set_in(3, when={"mood": "bad"})), "evidence has no mood"),
         (edited(set_in(3, when={"last_status": "failed"})), "evidence has no last_status"),
-        (edited(set_in(3, when={"redrives": {"above": 1}})), "redrives is compared in no known way"),
-        (edited(set_in(3, when={"redrives": {"below": "maxPatience"}})), "redrives is compared in no known way"),
-        (edited(set_in(3, when={"redrives": {"below": True}})), "redrives is compared in no known way"),
-        (edited(set_in(3, when={"redrives": {"below": None}})), "redrives is compared in no known way"),
-        (edited(set_in(3, when={"redrives": {}})), "redrives is compared in no known way"),
-        (edited(set_in(3, when={"body": {"below": 3}})), "body is no number"),
-        (edited(set_in(3, when={"stored": {"atLeast": 1}})), "stored is no number"),
-        (edited(set_in(3, when={"lastStatus": []})), "lastStatus is one of nothing"),
-        (edited(lambda rules: rules.append(dict(rules[-1]))), "rule unknown-archive stands twice"),
-        (edited(lambda rules: rules.insert(0, rules.pop(1))), "first rule has to be ALREADY_STORED"),
-        (edited(set_in(0, when={"stored": False})), "first rule has to be ALREADY_STORED"),
-        (edited(lambda rules: rules.pop()), "last rule has to match anything"),
-        (edited(set_in(-1, action="retry")), "last rule has to match anything"),
-        (edited(set_in(-1, limit=3)), "last rule has to match anything"),
-        (edited(set_in(-1, when={"attemptLog": "read"})), "last rule has to match anything"),
+        (edited(set_in(3, when={"redrives": {"above": 1}})), "redrives has an unknown comparison"),
+        (edited(set_in(3, when={"redrives": {"below": "maxPatience"}})), "redrives has an unknown comparison"),
+        (edited(set_in(3, when={"redrives": {"below": True}})), "redrives has an unknown comparison"),
+        (edited(set_in(3, when={"redrives": {"below": None}})), "redrives has an unknown comparison"),
+        (edited(set_in(3, when={"redrives": {}})), "redrives has an unknown comparison"),
+        (edited(set_in(3, when={"body": {"below": 3}})), "body is not a number"),
+        (edited(set_in(3, when={"stored": {"atLeast": 1}})), "stored is not a number"),
+        (edited(set_in(3, when={"lastStatus": []})), "lastStatus has an empty list"),
+        (edited(lambda rules: rules.append(dict(rules[-1]))), "rule id unknown-archive is used twice"),
+        (edited(lambda rules: rules.insert(0, rules.pop(1))), "first rule must be ALREADY_STORED"),
+        (edited(set_in(0, when={"stored": False})), "first rule must be ALREADY_STORED"),
+        (edited(lambda rules: rules.pop()), "last rule must match everything"),
+        (edited(set_in(-1, action="retry")), "last rule must match everything"),
+        (edited(set_in(-1, limit=3)), "last rule must match everything"),
+        (edited(set_in(-1, when={"attemptLog": "read"})), "last rule must match everything"),
     ],
 )
 def test_a_wrong_policy_is_refused_with_its_reason(text: str, reason: str) -> None:

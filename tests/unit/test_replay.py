@@ -35,8 +35,10 @@ class World:
         self.objects.create(
             evidence, json.dumps({"eventId": event_id, "message": message(body(event_id), "m").as_json()})
         )
-        archivist = Archiver(self.objects, FakeAttemptLog(self.journal))
-        key = archivist.archive(TriageInput(event_id, (evidence,)), {"category": category}, f"{MACHINE}{event_id}", at)
+        archivist = Archiver(self.objects, FakeAttemptLog(self.journal), "archive-bucket")
+        key = archivist.archive(TriageInput(event_id, (evidence,)), {"category": category}, f"{MACHINE}{event_id}", at)[
+            "key"
+        ]
         self.objects.delete([evidence])
         return key
 

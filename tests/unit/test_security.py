@@ -12,12 +12,12 @@ from hypothesis import given
 
 import dead_letter_intake.app
 import processor.app
-from holdfast.adapters.dynamodb import EventsTable
+from holdfast.adapters.dynamodb import EventsTableWriter
+from holdfast.domain.categories import VERDICT_CATEGORIES as CATEGORIES
 from holdfast.domain.fan_out import publication
 from holdfast.domain.identity import execution_name, to_event_id
-from holdfast.domain.intake import Carried, Intake, execution_input
-from holdfast.domain.letters import MAX_MESSAGE_BYTES, DeadLetter, Message, TriageStamp
-from holdfast.domain.policy import CATEGORIES
+from holdfast.domain.intake import Carried, Generations, Intake, execution_input
+from holdfast.domain.letters import MAX_MESSAGE_BYTES, DeadLetter, Message, TriageStamp, parse_document
 from holdfast.domain.ports import StorableEvent
 from holdfast.domain.processing import Processing
 from holdfast.domain.replay import ARCHIVE_PREFIX
@@ -90,7 +90,7 @@ def test_nothing_of_an_event_is_evaluated_by_the_state_machine() -> None:
 
 def test_nothing_of_an_event_is_in_a_statement() -> None:
     event = StorableEvent("event-1", HOSTILE, HOSTILE, HOSTILE, HOSTILE, NOW, json.dumps(HOSTILE))
-    statement = EventsTable(None, "events", 1, FakeObjects(), "bucket")._statement(event)
+    statement = EventsTableWriter(None, "events", 1, FakeObjects())._statement(event)
     assert re.fullmatch(r'INSERT INTO "events" VALUE \{(\'[A-Za-z]+\': \?(, )?)+\}', statement["Statement"])
     assert len(statement["Parameters"]) == statement["Statement"].count("?")
 
@@ -116,13 +116,13 @@ def test_an_event_cannot_forge_a_log_line_a_metric_or_a_dimension(
         forged(TriageStamp(HOSTILE, HOSTILE, 1, HOSTILE), json.dumps(envelope(HOSTILE)), "message-3"),
     ]
     services = Processing(
-        store=FakeEventStore(), attempt_log=FakeAttemptLog(), queue=FakeQueue(), executions=FakeExecutions(), user_directory=None,
-        enrichment_required=False, backoff_base_seconds=1, backoff_cap_seconds=1,
+        store=FakeEventStore(), attempt_log=FakeAttemptLog(), queue=FakeQueue(), task_tokens=FakeExecutions(), enrichment=None,
+        backoff_base_seconds=1, backoff_cap_seconds=1,
         clock=lambda: NOW, rng=lambda: 0.5,
     )  # fmt: skip
     processor.app.lambda_handler({"Records": batch}, Context(), services=services)
     dead_letter_intake.app.lambda_handler(
-        {"Records": batch}, Context(), services=Intake(FakeObjects(), FakeExecutions())
+        {"Records": batch}, Context(), services=Intake(Generations(FakeObjects(), FakeExecutions()), FakeExecutions())
     )
     lines = capsys.readouterr().out.splitlines()
     assert lines
@@ -170,7 +170,9 @@ def test_a_stolen_token_cannot_pass_off_an_event_as_stored(world: World) -> None
     assert world.output(VICTIM)["outcome"] == "ARCHIVED"
     assert world.output(VICTIM)["category"] == "UNKNOWN"
     (key,) = world.keys(ARCHIVE_PREFIX)
-    assert DeadLetter.of_json(world.objects.texts[key]) == DeadLetter.of(Message.of_record(letter()))
+    assert DeadLetter.of_document(parse_document(world.objects.texts[key])) == DeadLetter.of(
+        Message.of_record(letter())
+    )
     assert world.process(*late) == [], "and its message is stored when its turn comes"
     assert set(world.store.items) == {"event-1", "event-2"}
     world.at_rest()
@@ -222,7 +224,7 @@ def test_a_body_that_is_no_event_cannot_settle_an_event_whose_id_it_claims(world
 def test_the_most_compressible_message_costs_a_few_times_its_size(world: World) -> None:
     shell = quiet_body()
     text = shell.replace("v2.x", "x" * (MAX_MESSAGE_BYTES - len(shell)))
-    table = EventsTable(None, "events", 1, FakeObjects(), "bucket")
+    table = EventsTableWriter(None, "events", 1, FakeObjects())
     tracemalloc.start()
     try:
         assert world.process(record(text)) == []

@@ -31,9 +31,9 @@ def test_one_error_names_everything_that_is_missing_or_wrong() -> None:
         Sample.from_env({"BATCH_SIZE": "ten", "POLICY": "maybe", "TRIES": "-1"})
     assert str(caught.value).partition(": ")[2].split("; ") == [
         "TABLE_NAME is missing",
-        "BATCH_SIZE has to be a whole number",
-        "POLICY has to be one of on, off",
-        "TRIES has to be a whole number",
+        "BATCH_SIZE must be a whole number",
+        "POLICY must be one of on, off",
+        "TRIES must be a whole number",
     ]
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from holdfast.domain.categories import VERDICT_CATEGORIES as CATEGORIES
 from holdfast.domain.errors import Throttled, Unavailable
 from holdfast.domain.identity import execution_name
-from holdfast.domain.intake import Intake
+from holdfast.domain.intake import Generations
 from holdfast.domain.letters import DeadLetter
-from holdfast.domain.policy import CATEGORIES
 from holdfast.domain.ports import Execution
 from holdfast.domain.sweep import Sweeper, SweepReport
 from tests.fakes import MACHINE, NOW, FakeDeadline, FakeEventStore, FakeExecutions, FakeObjects, Journal
@@ -38,7 +38,7 @@ class World:
         return letter.key
 
     def sweep(self, deadline: FakeDeadline | None = None) -> SweepReport:
-        sweeper = Sweeper(Intake(self.objects, self.executions), self.store)
+        sweeper = Sweeper(Generations(self.objects, self.executions), self.store)
         return sweeper.sweep(NOW, DAY, deadline or FakeDeadline())
 
 
@@ -189,19 +189,21 @@ def test_an_older_generation_that_failed_does_not_hide_a_newer_one_that_runs(wor
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), Throttled("slow"), RuntimeError(PERSONAL)])
-def test_one_letter_s_trouble_keeps_no_other_from_being_adopted(world: World, error: Exception) -> None:
+def test_an_error_in_one_event_does_not_stop_the_sweep(world: World, error: Exception) -> None:
     for number in (1, 2, 3):
         world.keep(body(f"event-{number}"), f"message-{number}")
     world.journal.fail("executions.start", None, error)
     report = world.sweep()
-    assert (report.adopted, report.failed, report.bookkeeping_errors) == (2, 1, [type(error).__name__])
+    assert (report.adopted, report.failed) == (2, 1)
+    assert report.errors[0].startswith(type(error).__name__)
+    assert PERSONAL not in report.errors[0]
     assert world.sweep().adopted == 1
 
 
 def test_evidence_that_cannot_be_read_is_told_and_stays(world: World) -> None:
     world.objects.create("dead-letters/event-9/x.json", "scribble")
     report = world.sweep()
-    assert (report.failed, report.bookkeeping_errors) == (1, ["SnapshotMissing"])
+    assert (report.failed, report.errors) == (1, ["SnapshotMissing: the object is not a snapshot of a dead letter"])
     assert list(world.objects.texts) == ["dead-letters/event-9/x.json"]
 
 

@@ -1,1 +1,1 @@
-"""The edge: AWS, Genesys, the environment, the clock. Each module implements ports of the domain."""
+"""The adapters to AWS, Genesys, the environment and the clock. Each module implements ports of the domain."""

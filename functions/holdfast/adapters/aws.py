@@ -1,4 +1,4 @@
-"""Clients of AWS, lazily and in one place, and the one table that turns their errors into ours."""
+"""The AWS clients, created at their first use, and the table that maps AWS error codes to the domain's errors."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from functools import cache, cached_property
 from itertools import islice
 from typing import Any, TypeVar
 
+import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as ConnectionFailed
-from botocore.session import Session
 
 from holdfast.domain.errors import HoldfastError, Misconfigured, Rejected, Throttled, Unavailable
 
 T = TypeVar("T")
 
-CONNECT_SECONDS = 2
 _CONFIG = Config(
-    connect_timeout=CONNECT_SECONDS,
+    connect_timeout=2,
     read_timeout=10,
     retries={"mode": "standard", "total_max_attempts": 3},
 )
 
-#: Error code → ours. A code that is not here passes untouched, unless its HTTP status says 5xx.
+#: AWS error code → the domain's error. An exception with another code is not mapped, unless its HTTP status is 5xx.
 _BY_CODE: dict[str, type[HoldfastError]] = {
     **dict.fromkeys(
         (
@@ -83,54 +82,48 @@ _BY_CODE: dict[str, type[HoldfastError]] = {
 _SERVER_ERROR = 500
 
 
-@cache
-def session() -> Session:
-    """The one session. boto3 would make the same clients and load what nobody here uses: a tenth of a cold start."""
-    return Session()
-
-
 class _Client:
-    """A client that is made at its first call: a happy batch needs one of the processor's five at a cold start."""
+    """A client that is created at its first call. A batch without failures needs one of the processor's five."""
 
     def __init__(self, service: str) -> None:
         self._service = service
 
     @cached_property
-    def _made(self) -> Any:
-        return session().create_client(self._service, config=_CONFIG)
+    def _created(self) -> Any:
+        return boto3.client(self._service, config=_CONFIG)  # type: ignore[call-overload]  # the name is a variable
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._made, name)
+        return getattr(self._created, name)
 
 
 @cache
 def client(service: str) -> Any:
-    """The client of a service, kept for the life of the execution environment."""
+    """Return the client of a service. It lives as long as the execution environment."""
     return _Client(service)
 
 
 def code_of(error: ClientError) -> str:
-    """The error code that the service answered."""
+    """The service's error code."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def named(code: str, what: str) -> HoldfastError | None:
-    """Our error for a service's code; ``None`` for a code that nobody has thought about."""
+def mapped(code: str, what: str) -> HoldfastError | None:
+    """Return the domain's error for an AWS error code; ``None`` for a code that is not in the table."""
     kind = _BY_CODE.get(code)
     return kind(f"{what}: {code}") if kind else None
 
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Turn what botocore raises inside into the domain's errors; what nobody has thought about passes as it is.
+    """Raise the domain's errors instead of botocore's. An exception without a mapping passes unchanged.
 
-    Only codes go into the message: a service's own text may quote the data.
+    Messages contain the error code only, because the service's own text may quote the data.
     """
     try:
         yield
     except ClientError as error:
         code = code_of(error)
-        ours = named(code, what)
+        ours = mapped(code, what)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if ours is None and status >= _SERVER_ERROR:
             ours = Unavailable(f"{what}: {code}")
@@ -144,7 +137,7 @@ def translated(what: str) -> Iterator[None]:
 
 
 def chunks(values: Collection[T], size: int) -> Iterator[list[T]]:
-    """Cut into lists of at most ``size``, in order."""
+    """Split into lists of at most ``size`` values, in order."""
     iterator = iter(values)
     while chunk := list(islice(iterator, size)):
         yield chunk

@@ -6,15 +6,19 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-from holdfast.adapters.aws import chunks, named, translated
+from holdfast.adapters.aws import chunks, mapped, translated
+from holdfast.adapters.batches import retry_rest
+from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.domain.attempts import Attempt, AttemptKey, Status
+from holdfast.domain.categories import Category
 from holdfast.domain.envelope import format_time
-from holdfast.domain.errors import DEFERRED, Failure, HoldfastError, Unavailable
-from holdfast.domain.ports import Deadline, Objects, StorableEvent, Stored
+from holdfast.domain.errors import DEFERRED, Failure, HoldfastError, Unavailable, guarded
+from holdfast.domain.ports import Deadline, StorableEvent, Stored
 
-#: An item, its attributes typed as DynamoDB types them.
+#: An item with DynamoDB's typed attributes.
 Item = Mapping[str, Any]
 
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchExecuteStatement.html
@@ -22,26 +26,27 @@ STATEMENTS_PER_CALL = 25
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html and API_BatchGetItem.html
 WRITES_PER_CALL = 25
 READS_PER_CALL = 100
-#: The item limit of 409,600 bytes, less room for the other attributes.
+#: The item limit is 409,600 bytes; the rest is for the other attributes.
 EVENT_BYTES_LIMIT = 390_000
-#: Below this, packing saves less in write units than it costs in time.
+#: A smaller event is not compressed: the time costs more than the write units that it saves.
 PACK_FROM_BYTES = 2_048
 DUPLICATE = "DuplicateItem"
-_BATCH_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class EventsTable:
-    """One conditional write per event, up to 25 in a request: PartiQL INSERT refuses a key that exists."""
+class EventsTableWriter:
+    """The events table, for the processor: one conditional write per event, up to 25 in a request.
+
+    PartiQL's ``INSERT`` refuses a key that exists, and it answers per statement.
+    """
 
     client: Any
     name: str
     retention_days: int
-    overflow: Objects
-    overflow_bucket: str
+    overflow: ArchiveBucket
 
     def store(self, events: Sequence[StorableEvent], deadline: Deadline) -> Mapping[str, Stored | Failure]:
-        """Write each event unless the table holds it; answers for every event given."""
+        """Write each event unless the table holds it. The result has an entry for every event id."""
         results: dict[str, Stored | Failure] = {}
         for chunk in chunks(events, STATEMENTS_PER_CALL):
             if deadline.remaining() <= 0:
@@ -54,13 +59,12 @@ class EventsTable:
         statements: dict[str, dict[str, Any]] = {}
         results: dict[str, Stored | Failure] = {}
         for event in events:
-            try:
-                statements[event.event_id] = self._statement(event)
-            except Exception as error:  # noqa: BLE001 - one event that finds no place must not take its mates with it
-                results[event.event_id] = Failure.of(error)
-        if statements:
-            results |= self._execute(statements)
-        return results
+            statement = guarded(partial(self._statement, event))
+            if isinstance(statement, Failure):
+                results[event.event_id] = statement
+            else:
+                statements[event.event_id] = statement
+        return results | (self._execute(statements) if statements else {})
 
     def _execute(self, statements: Mapping[str, dict[str, Any]]) -> dict[str, Stored | Failure]:
         try:
@@ -94,15 +98,23 @@ class EventsTable:
         return item | self._content(event)
 
     def _content(self, event: StorableEvent) -> dict[str, dict[str, Any]]:
-        """The event itself: plain, packed where that pays, or beside the table with a pointer to it."""
+        """The event itself: plain, compressed, or as a pointer to an object in the archive bucket."""
         if len(event.text) < PACK_FROM_BYTES:
             return {"event": {"S": event.text}}
         packed = zlib.compress(event.text.encode(), level=1)
         if len(packed) <= EVENT_BYTES_LIMIT:
             return {"eventPacked": {"B": packed}}
         key = f"events/{event.event_id}.json"
-        self.overflow.create(key, event.text)  # what stands there already is the same event's first delivery
-        return {"eventPointer": {"M": {"bucket": {"S": self.overflow_bucket}, "key": {"S": key}}}}
+        self.overflow.create(key, event.text)  # if the object exists, an earlier delivery of this event wrote it
+        return {"eventPointer": {"M": {"bucket": {"S": self.overflow.name}, "key": {"S": key}}}}
+
+
+@dataclass(frozen=True, slots=True)
+class EventsTable:
+    """The events table, for triage and for publishing a range again."""
+
+    client: Any
+    name: str
 
     def holds(self, event_id: str) -> bool:
         """Whether the table holds the event (strongly consistent)."""
@@ -116,9 +128,9 @@ class EventsTable:
         return "Item" in answer
 
     def received_between(self, begin: str, end: str, start_at: str | None) -> Iterator[tuple[list[Item], str | None]]:
-        """Pages of the items that were received from ``begin`` to before ``end`` (ISO UTC), in no order.
+        """Read the items received from ``begin`` to before ``end`` (ISO UTC), page by page, in no order.
 
-        Each comes with the key at which the next page starts. It reads the whole table: for repairs, not for work.
+        Each page comes with the key at which the next one starts. It scans the whole table: use it for repairs only.
         """
         request: dict[str, Any] = {
             "TableName": self.name,
@@ -137,27 +149,26 @@ class EventsTable:
 
 
 def _result(error: Mapping[str, Any] | None) -> Stored | Failure:
+    """The result of one statement. Its error codes lack the suffix "Exception"."""
     if error is None:
         return Stored.NEW
     code = str(error.get("Code"))
     if code == DUPLICATE:
         return Stored.DUPLICATE
-    ours = named(code, "store the event")
-    return (
-        Failure.of(ours) if ours else Failure("UNKNOWN", code, "store the event: a code that nobody has thought about")
-    )
+    ours = mapped(code, "store the event")
+    return Failure.of(ours) if ours else Failure(Category.UNKNOWN, code, "store the event: an unknown error code")
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptsTable:
-    """The attempt log: ``eventId`` and ``attempt`` = ``<messageId>#<receiveCount>``."""
+class AttemptsTableWriter:
+    """The attempts table, for the processor. Keys: ``eventId``, ``attempt`` = ``<messageId>#<receiveCount>``."""
 
     client: Any
     name: str
     retention_days: int
 
     def read(self, keys: Collection[AttemptKey]) -> Mapping[AttemptKey, Attempt]:
-        """The attempts that exist among these (strongly consistent)."""
+        """Return the attempt records that exist for these keys (strongly consistent)."""
         found: list[Attempt] = []
         for chunk in chunks(keys, READS_PER_CALL):
             found += self._read_chunk([_key(key) for key in chunk])
@@ -165,40 +176,31 @@ class AttemptsTable:
 
     def _read_chunk(self, keys: Sequence[Mapping[str, Any]]) -> list[Attempt]:
         items: list[Mapping[str, Any]] = []
-        pending: Mapping[str, Any] = {self.name: {"Keys": keys, "ConsistentRead": True}}
-        for _ in range(_BATCH_TRIES):
+
+        def call(pending: Mapping[str, Any]) -> Mapping[str, Any]:
             with translated("read attempts"):
                 answer = self.client.batch_get_item(RequestItems=pending)
-            items += answer["Responses"].get(self.name, [])
-            pending = answer.get("UnprocessedKeys") or {}
-            if not pending:
-                return [_attempt(item) for item in items]
-        raise Unavailable("read attempts: some keys stayed unprocessed")
+            items.extend(answer["Responses"].get(self.name, []))
+            return answer.get("UnprocessedKeys") or {}
+
+        request: Mapping[str, Any] = {self.name: {"Keys": keys, "ConsistentRead": True}}
+        if retry_rest(call, request):
+            raise Unavailable("read attempts: some keys stayed unprocessed")
+        return [_attempt(item) for item in items]
 
     def write(self, attempts: Sequence[Attempt]) -> None:
-        """Note attempts, 25 in a request; what stays unprocessed is tried again, then raised."""
-        for chunk in chunks(attempts, WRITES_PER_CALL):
-            pending = {self.name: [{"PutRequest": {"Item": self._item(attempt)}} for attempt in chunk]}
-            for _ in range(_BATCH_TRIES):
-                with translated("note attempts"):
-                    answer = self.client.batch_write_item(RequestItems=pending)
-                pending = answer.get("UnprocessedItems") or {}
-                if not pending:
-                    break
-            else:
-                raise Unavailable("note attempts: some items stayed unprocessed")
+        """Write attempt records, 25 in a request. Raises if any stays unprocessed."""
 
-    def of_event(self, event_id: str) -> list[Attempt]:
-        """All attempts of a letter (strongly consistent)."""
-        query = {
-            "TableName": self.name,
-            "KeyConditionExpression": "eventId = :letter",
-            "ExpressionAttributeValues": {":letter": {"S": event_id}},
-            "ConsistentRead": True,
-        }
-        with translated("read the letter's attempts"):
-            pages = self.client.get_paginator("query").paginate(**query)
-            return [_attempt(item) for page in pages for item in page["Items"]]
+        def call(pending: Mapping[str, Any]) -> Mapping[str, Any]:
+            with translated("write attempts"):
+                answer = self.client.batch_write_item(RequestItems=pending)
+            return answer.get("UnprocessedItems") or {}
+
+        for chunk in chunks(attempts, WRITES_PER_CALL):
+            puts = [{"PutRequest": {"Item": self._item(attempt)}} for attempt in chunk]
+            request: Mapping[str, Any] = {self.name: puts}
+            if retry_rest(call, request):
+                raise Unavailable("write attempts: some items stayed unprocessed")
 
     def _item(self, attempt: Attempt) -> dict[str, Any]:
         expires = datetime.fromisoformat(attempt.at) + timedelta(days=self.retention_days)
@@ -219,6 +221,26 @@ class AttemptsTable:
             if failure.retry_after is not None:
                 item["retryAfter"] = {"N": str(failure.retry_after)}
         return item
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptsTable:
+    """The attempts table, for triage."""
+
+    client: Any
+    name: str
+
+    def of_event(self, event_id: str) -> list[Attempt]:
+        """Return all attempts of an event (strongly consistent)."""
+        query = {
+            "TableName": self.name,
+            "KeyConditionExpression": "eventId = :event",
+            "ExpressionAttributeValues": {":event": {"S": event_id}},
+            "ConsistentRead": True,
+        }
+        with translated("read the event's attempts"):
+            pages = self.client.get_paginator("query").paginate(**query)
+            return [_attempt(item) for page in pages for item in page["Items"]]
 
 
 def _key(key: AttemptKey) -> dict[str, Any]:

@@ -7,26 +7,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.adapters.aws import named, translated
+from holdfast.adapters.aws import mapped, translated
+from holdfast.adapters.batches import retry_rest
 from holdfast.domain.errors import HoldfastError, Unavailable
 from holdfast.domain.fan_out import SOURCE, Publication, in_batches
 
 TRIAGE_SOURCE = "holdfast.triage"
-_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class EnrichedBus:
-    """One event bus."""
+class TriageEventBus:
+    """The enriched bus, for the events of triage."""
 
     client: Any
     name: str
 
     def publish(self, detail_type: str, detail: Mapping[str, Any]) -> None:
-        """Publish what triage has to tell.
+        """Publish one event.
 
         Raises:
-            HoldfastError: The bus did not take it.
+            HoldfastError: The bus did not accept it.
         """
         entry = {
             "EventBusName": self.name,
@@ -38,24 +38,25 @@ class EnrichedBus:
             answer = self.client.put_events(Entries=[entry])
         if answer["FailedEntryCount"]:
             code = answer["Entries"][0].get("ErrorCode", "")
-            raise named(code, "publish the outcome") or Unavailable(f"publish the outcome: {code}")
+            raise mapped(code, "publish the outcome") or Unavailable(f"publish the outcome: {code}")
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichedBus:
+    """The enriched bus, for the events of the events table."""
+
+    client: Any
+    name: str
 
     def publish_all(self, publications: Sequence[Publication]) -> list[Publication]:
-        """Publish events in order, as few requests as the limits allow; answers those that the bus did not take.
+        """Publish events in order, in as few requests as the limits allow.
 
-        Entries that failed are tried again before they are given up.
+        Returns:
+            The events that the bus did not accept, after retries with backoff.
         """
-        refused: list[Publication] = []
-        for batch in in_batches(publications):
-            pending = batch
-            for _ in range(_TRIES):
-                pending = self._put(pending)
-                if not pending:
-                    break
-            refused += pending
-        return refused
+        return [refused for batch in in_batches(publications) for refused in retry_rest(self._put, batch)]
 
-    def _put(self, batch: Sequence[Publication]) -> list[Publication]:
+    def _put(self, batch: list[Publication]) -> list[Publication]:
         entries = [
             {"EventBusName": self.name, "Source": SOURCE, "DetailType": one.detail_type, "Detail": one.detail}
             for one in batch
@@ -64,5 +65,5 @@ class EnrichedBus:
             with translated("publish events"):
                 answer = self.client.put_events(Entries=entries)
         except HoldfastError:
-            return list(batch)
+            return batch
         return [one for one, entry in zip(batch, answer["Entries"], strict=True) if "ErrorCode" in entry]

@@ -1,4 +1,4 @@
-"""The invocation: its deadline, its clock."""
+"""The deadline and the clock of an invocation."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 
 def now() -> datetime:
-    """The time, in UTC."""
+    """Return the time in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class InvocationDeadline:
-    """The time that Lambda leaves for work, ``reserve_seconds`` of it kept for reporting."""
+    """The time that an invocation has left for work, without ``reserve_seconds``, which reporting needs."""
 
     context: Any
     reserve_seconds: float

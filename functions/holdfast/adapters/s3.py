@@ -1,4 +1,4 @@
-"""The archive bucket: evidence, archive, and events too large for the table."""
+"""The archive bucket: snapshots, archive objects, replay reports, and events too large for the table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ArchiveBucket:
     name: str
 
     def create(self, key: str, text: str) -> bool:
-        """Write an object unless the key exists; false if it does. S3 checks the bytes by their SHA-256."""
+        """Write an object unless the key exists. Returns false if it does. S3 checks the bytes by their SHA-256."""
         with translated("write to the archive bucket"):
             try:
                 self.client.put_object(
@@ -44,7 +44,7 @@ class ArchiveBucket:
         return True
 
     def read(self, key: str) -> str | None:
-        """An object's text, or ``None`` if there is none."""
+        """Return an object's text, or ``None`` if it does not exist."""
         with translated("read from the archive bucket"):
             try:
                 body = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
@@ -55,31 +55,31 @@ class ArchiveBucket:
         return bytes(body).decode()
 
     def tag(self, key: str, tags: Mapping[str, str]) -> None:
-        """Put tags on an object."""
+        """Replace an object's tags."""
         tag_set = [{"Key": name, "Value": value} for name, value in tags.items()]
         with translated("tag an archive object"):
             self.client.put_object_tagging(Bucket=self.name, Key=key, Tagging={"TagSet": tag_set})
 
     def tags(self, key: str) -> Mapping[str, str]:
-        """An object's tags."""
+        """Return an object's tags."""
         with translated("read an archive object's tags"):
             answer = self.client.get_object_tagging(Bucket=self.name, Key=key)
         return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
     def delete(self, keys: Collection[str]) -> None:
-        """Delete objects; raises if some could not be, after all were tried."""
+        """Delete objects. Raises if any could not be deleted, after all were tried."""
         refused = 0
         for chunk in chunks(keys, DELETES_PER_CALL):
-            with translated("release evidence"):
+            with translated("delete snapshots"):
                 answer = self.client.delete_objects(
                     Bucket=self.name, Delete={"Objects": [{"Key": key} for key in chunk], "Quiet": True}
                 )
             refused += len(answer.get("Errors", []))
         if refused:
-            raise Unavailable(f"release evidence: {refused} objects could not be deleted")
+            raise Unavailable(f"delete snapshots: {refused} objects could not be deleted")
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """All objects below a prefix."""
+        """List all objects below a prefix."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         with translated("list the archive bucket"):
             for page in pages:

@@ -12,39 +12,39 @@ from holdfast.domain.errors import Misconfigured
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Credentials:
-    """An OAuth client. Without a repr: neither half may reach a log."""
+    """An OAuth client. It has no repr, because neither field may reach a log."""
 
     client_id: str
     client_secret: str
 
 
 class CredentialsSecret:
-    """The secret ``{"clientId", "clientSecret"}``: read once per environment, and again when it was refused."""
+    """The secret ``{"clientId", "clientSecret"}``: read once per environment, and again after a refused login."""
 
     def __init__(self, client: Any, arn: str) -> None:
-        """Name the secret; it is read at its first use."""
+        """The secret is read at its first use."""
         self._client = client
         self._arn = arn
         self._credentials: Credentials | None = None
 
     def get(self) -> Credentials:
-        """The credentials.
+        """Return the credentials.
 
         Raises:
-            HoldfastError: The secret cannot be read, or is not what it should be.
+            HoldfastError: The secret cannot be read, or it has another content.
         """
         if self._credentials is None:
             self._credentials = self._read()
         return self._credentials
 
     def renewed(self) -> bool:
-        """Read the secret again; whether it has changed."""
+        """Read the secret again. Returns whether it has changed."""
         before, self._credentials = self._credentials, self._read()
         return self._credentials != before
 
     def _read(self) -> Credentials:
         with translated("read the Genesys credentials"):
-            text = self._client.get_secret_value(SecretId=self._arn).get("SecretString", "")  # a binary one has none
+            text = self._client.get_secret_value(SecretId=self._arn).get("SecretString", "")  # a binary secret has none
         try:
             data = json.loads(text)
             return Credentials(str(data["clientId"]), str(data["clientSecret"]))

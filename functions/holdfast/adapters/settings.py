@@ -1,4 +1,4 @@
-"""Environment variables as typed, frozen settings; one error names everything that is missing or wrong."""
+"""Environment variables as typed, frozen settings. One error names everything that is missing or wrong."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any, Self
 
 
 class SettingsError(ValueError):
-    """The function's environment cannot be used; the message lists every reason."""
+    """The function's environment cannot be used. The message lists every reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Base of a function's settings: each field is the variable of its name in capitals."""
+    """Base of a function's settings. Each field is read from the variable with its name in capitals."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Read all fields.
 
         Raises:
-            SettingsError: Names every variable that is missing or wrong, and what it has to be.
+            SettingsError: It names every variable that is missing or wrong, and what it must be.
         """
         values: dict[str, Any] = {}
         reasons: list[str] = []
@@ -32,7 +32,7 @@ class Settings:
                 reasons.append(f"{field.name.upper()} {error}")
         if reasons:
             raise SettingsError(
-                "this function's environment is not right (deploy the stack again; it sets all of it): "
+                "this function's environment variables are wrong; deploy the stack again, it sets them all: "
                 + "; ".join(reasons)
             )
         return cls(**values)
@@ -46,9 +46,9 @@ def _value(field: Field[Any], environ: Mapping[str, str]) -> Any:
         return field.default
     choices = field.metadata.get("choices")
     if choices and text not in choices:
-        raise ValueError(f"has to be one of {', '.join(choices)}")
+        raise ValueError(f"must be one of {', '.join(choices)}")
     if field.type not in {"int", int}:
         return text
     if not text.isdecimal():
-        raise ValueError("has to be a whole number")
+        raise ValueError("must be a whole number")
     return int(text)

@@ -1,4 +1,4 @@
-"""The buffer queue, for its consumer and for the redrive."""
+"""The buffer queue."""
 
 from __future__ import annotations
 
@@ -15,32 +15,20 @@ ENTRIES_PER_CALL = 10
 
 
 @dataclass(frozen=True, slots=True)
-class BufferQueue:
-    """One SQS queue."""
+class BufferConsumer:
+    """The consumer's side of the buffer queue."""
 
     client: Any
     url: str
 
     def set_visibility(self, seconds_by_receipt: Mapping[str, int]) -> None:
-        """Set each message's visibility time-out; raises if some were refused, after all were tried."""
+        """Set the visibility timeout of each message. Raises if any was refused, after all were tried."""
         entries = [{"ReceiptHandle": r, "VisibilityTimeout": s} for r, s in seconds_by_receipt.items()]
         self._batched("change_message_visibility_batch", entries)
 
     def delete(self, receipts: Collection[str]) -> None:
-        """Delete messages; raises if some were refused, after all were tried."""
+        """Delete messages. Raises if any was refused, after all were tried."""
         self._batched("delete_message_batch", [{"ReceiptHandle": receipt} for receipt in receipts])
-
-    def send(self, message: Outgoing) -> str:
-        """Send one message, and answer its new id."""
-        optional = {"MessageGroupId": message.group_id} if message.group_id else {}
-        with translated("send to the buffer"):
-            answer = self.client.send_message(
-                QueueUrl=self.url,
-                MessageBody=message.body,
-                MessageAttributes=message.message_attributes,
-                **optional,
-            )
-        return str(answer["MessageId"])
 
     def _batched(self, operation: str, entries: Sequence[Mapping[str, Any]]) -> None:
         refused = 0
@@ -51,3 +39,23 @@ class BufferQueue:
             refused += len(answer.get("Failed", []))
         if refused:
             raise Unavailable(f"{operation}: {refused} entries were refused")
+
+
+@dataclass(frozen=True, slots=True)
+class BufferSender:
+    """The sender's side of the buffer queue."""
+
+    client: Any
+    url: str
+
+    def send(self, message: Outgoing) -> str:
+        """Send one message and return its new id."""
+        optional = {"MessageGroupId": message.group_id} if message.group_id else {}
+        with translated("send to the buffer"):
+            answer = self.client.send_message(
+                QueueUrl=self.url,
+                MessageBody=message.body,
+                MessageAttributes=message.message_attributes,
+                **optional,
+            )
+        return str(answer["MessageId"])

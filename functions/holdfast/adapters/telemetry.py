@@ -1,4 +1,4 @@
-"""Logs and metrics: structured, correlated by event id, and never with anything of a payload."""
+"""Logs and metrics: structured, correlated by event id, without anything of a payload."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aws_lambda_powertools.shared import constants
 
 @cache
 def logger() -> Logger:
-    """The function's logger; its service name and level come from the environment."""
+    """Return the function's logger. Its service name and level come from the environment."""
     return Logger()
 
 
@@ -28,9 +28,9 @@ def emit(
     milliseconds: Mapping[str, float] | None = None,
     dimensions: Mapping[str, str] | None = None,
 ) -> None:
-    """Write one metric record (CloudWatch embedded metric format). Zeros are left out: they cost the same.
+    """Write one metric record (CloudWatch embedded metric format). Zeros are left out, because they cost the same.
 
-    The namespace is the stack's own where the environment names it (``POWERTOOLS_METRICS_NAMESPACE``).
+    The namespace comes from ``POWERTOOLS_METRICS_NAMESPACE``, so that every stack has its own.
     """
     values = [(name, MetricUnit.Count, value) for name, value in counts.items() if value]
     values += [(name, MetricUnit.Milliseconds, value) for name, value in (milliseconds or {}).items()]

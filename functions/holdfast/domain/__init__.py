@@ -1,4 +1,4 @@
-"""What the product decides, and nothing that touches the world: no boto3, no environment, no clock, no randomness.
+"""The decisions of the product. Nothing here reaches AWS, the environment, the clock or a source of randomness.
 
-Time, chance and every AWS or Genesys call come in through :mod:`holdfast.domain.ports`.
+Time, randomness and every call come in through :mod:`holdfast.domain.ports`.
 """

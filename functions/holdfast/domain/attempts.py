@@ -1,13 +1,13 @@
-"""The attempt log of attempts: what a worker says about an event before and after its work.
+"""The attempt log: what the processor records about each receive of an event that does not succeed at once.
 
-A happy event is never written here. From the second receive on an attempt is marked *started* before the work and
-closed after it, which tells two deaths apart: started and never closed, the worker died on it; received often and
-never started, it never ran (it was throttled, or the attempt log was down).
+An event that is stored at its first receive has no record. From the second receive on, an attempt is marked *started*
+before the work and closed after it. So two causes can be distinguished. Started and never closed: the worker crashed.
+Received often and never started: no worker ever ran, because it was throttled, or the attempt log failed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,7 +15,7 @@ from holdfast.domain.errors import Failure
 
 
 class Status(StrEnum):
-    """What an attempt came to."""
+    """How an attempt ended."""
 
     STARTED = "started"
     STORED = "stored"
@@ -25,7 +25,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AttemptKey:
-    """One receive of one message of one letter."""
+    """One receive of one message."""
 
     event_id: str
     message_id: str
@@ -33,17 +33,17 @@ class AttemptKey:
 
     @property
     def sort_key(self) -> str:
-        """The attempt log's sort key."""
+        """The sort key in the attempts table."""
         return f"{self.message_id}#{self.receive_count}"
 
     def earlier(self) -> list[AttemptKey]:
-        """The receives before this one, the last first."""
+        """The receives before this one, the latest first."""
         return [AttemptKey(self.event_id, self.message_id, count) for count in range(self.receive_count - 1, 0, -1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One line of the attempt log. ``at`` is ISO UTC; ``failure`` stands for failed and deferred attempts."""
+    """One attempt record. ``at`` is ISO 8601 UTC; failed and deferred attempts have a ``failure``."""
 
     key: AttemptKey
     status: Status
@@ -52,7 +52,7 @@ class Attempt:
     failure: Failure | None = None
 
     def as_json(self) -> dict[str, object]:
-        """The attempt as the archive tells it."""
+        """The attempt as the archive object shows it."""
         return {
             "at": self.at,
             "status": self.status.value,
@@ -65,16 +65,11 @@ class Attempt:
 
 
 def in_order(attempts: Iterable[Attempt]) -> list[Attempt]:
-    """Attempts as they happened."""
+    """Sort attempts by time."""
     return sorted(attempts, key=lambda attempt: (attempt.at, attempt.key.receive_count))
 
 
 def of_message(attempts: Iterable[Attempt], message_id: str) -> list[Attempt]:
-    """The attempts of one message, by receive count."""
+    """Select the attempts of one message, sorted by receive count."""
     own = (attempt for attempt in attempts if attempt.key.message_id == message_id)
     return sorted(own, key=lambda attempt: attempt.key.receive_count)
-
-
-def crashed(attempts: Sequence[Attempt]) -> bool:
-    """Whether the last attempt of a message was started and never closed."""
-    return bool(attempts) and attempts[-1].status is Status.STARTED

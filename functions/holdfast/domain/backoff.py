@@ -1,4 +1,4 @@
-"""How long to wait inside the queue. (Between rounds of triage the state machine waits: ``triage.asl.json``.)"""
+"""Backoff in the buffer queue. (Backoff between two redrives is part of the state machine: ``triage.asl.json``.)"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html
 MAX_VISIBILITY_SECONDS = 43_200
-#: Left below the maximum for the time since the message was received: the twelve hours count from there.
+#: The twelve hours count from the receive, so the time that has passed since then must fit in.
 _RECEIVE_MARGIN_SECONDS = 900
 
 
@@ -20,8 +20,8 @@ def visibility_seconds(
 ) -> int:
     """Full-jitter exponential backoff by receive count, in whole seconds, at least 1.
 
-    Never below ``retry_after``; then the jitter comes on top, so that letters told the same time do not return as one
-    wave. ``chance`` gives a number in [0, 1).
+    The result is never below ``retry_after``. The jitter is added to it, so that events with the same ``retry_after``
+    return at different moments. ``rng`` returns a number in [0, 1).
     """
     ceiling = min(cap, base * 2 ** min(max(receive_count - 1, 0), 32))
     jitter = rng() * ceiling

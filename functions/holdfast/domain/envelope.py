@@ -1,7 +1,7 @@
-"""Read an EventBridge envelope out of an SQS body: :func:`decode` answers an :class:`Event` or says what is wrong.
+"""Read an EventBridge envelope out of an SQS body: :func:`examine` returns an :class:`Event`, or what is wrong.
 
 Two shapes are events: Genesys Cloud's (``detail.eventBody`` with ``topicName``, ``timestamp``, ``metadata``) and the
-plain one (``detail.attributes``). What is no JSON that every consumer reads alike is malformed
+plain one (``detail.attributes``). JSON that not every parser reads alike is malformed
 (:mod:`holdfast.domain.strict_json`).
 """
 
@@ -14,20 +14,26 @@ from typing import Any
 
 from holdfast.domain.errors import InvalidEvent, MalformedBody
 from holdfast.domain.identity import event_id_of_bytes, producer_id_of, to_event_id
-from holdfast.domain.strict_json import encodable, members, parse, serialise
+from holdfast.domain.strict_json import encodable, parse, parse_any_number, serialise
 from holdfast.domain.users import User, UserReference, references
 
 _KEY_LIMIT = 256
 
 
-@dataclass(slots=True, repr=False)  # what it holds is personal data
+@dataclass(slots=True, repr=False)  # it contains personal data
 class Event:
-    """A readable, valid event: what was read out of it, and its text, into which :meth:`enrich` writes.
+    """A valid event.
 
-    ``body`` is the text, as it came but for what was added; ``None`` where only writing ``tree`` anew can tell what it
-    is. ``tree`` is what was read, kept where references are objects of it. Keeping the text saves the serialisation, a
-    third of what an event costs, and keeps numbers as their producer wrote them. Letting go of the tree at once, while
-    it is in the processor's cache, saves a little more (docs/performance.md).
+    Attributes:
+        event_id: Its identity in key form.
+        source: The envelope's ``source``.
+        detail_type: The envelope's ``detail-type``.
+        time: When it happened, ISO 8601 UTC with milliseconds; ``None`` if the event does not say.
+        conversation_id: The conversation that it belongs to, if it names one.
+        references: The users that it names.
+        envelope: The event as data.
+        text: The event as JSON. Until something is added it is the producer's own text, so that numbers keep their
+            digits.
     """
 
     event_id: str
@@ -36,85 +42,110 @@ class Event:
     time: str | None
     conversation_id: str | None
     references: Sequence[UserReference]
-    body: str | None
-    tree: dict[str, Any] | None
-
-    @property
-    def envelope(self) -> dict[str, Any]:
-        """The event as data, read again where nobody has kept it."""
-        if self.tree is None:
-            self.tree = parse(self.text)
-        return self.tree
-
-    @property
-    def payload(self) -> dict[str, Any]:
-        """The object that carries the business data, in either shape."""
-        return _payload(self.envelope["detail"])
-
-    @property
-    def text(self) -> str:
-        """The envelope as JSON, what was added included.
-
-        Raises:
-            MalformedBody: It holds something that JSON in UTF-8 cannot carry.
-        """
-        return serialise(self.envelope) if self.body is None else encodable(self.body)
+    envelope: dict[str, Any]
+    text: str
 
     def enrich(self, users: Mapping[str, User | None]) -> None:
-        """Write what is known of users beside their ids, once. Whom nobody knows is left as it is."""
-        asked, self.references = self.references, ()
-        for reference in asked:
-            fields = reference.additions(users.get(reference.user_id))
-            if fields:
-                self._add(fields, reference.place)
+        """Add name and e-mail of every known user beside the user's id."""
+        added = [reference.add(users.get(reference.user_id)) for reference in self.references]
+        if any(added):
+            self.text = serialise(self.envelope)
 
     def mark(self, name: str, value: str) -> None:
         """Write a field into the detail."""
-        self._add({name: value}, self.envelope["detail"])
-
-    def _add(self, fields: dict[str, str], place: str | dict[str, Any]) -> None:
-        if isinstance(place, dict):
-            place.update(fields)
-            self.body = None
-        else:
-            self.body = self.text.replace(place, f"{place},{members(fields)}", 1)
-            self.tree = None
+        self.envelope["detail"][name] = value
+        self.text = serialise(self.envelope)
 
 
-def decode(body: str) -> Event:
-    """Read one SQS body.
+@dataclass(frozen=True, slots=True, repr=False)  # it contains personal data
+class ExaminedBody:
+    """What a message body holds.
+
+    Attributes:
+        event_id: The identity of the event. A body without an id is identified by its bytes.
+        content: The event, or the error that says why the body is not an event.
+        envelope: The parsed body, or ``None``.
+    """
+
+    event_id: str
+    content: Event | MalformedBody | InvalidEvent
+    envelope: Any
+
+    @property
+    def kind(self) -> str:
+        """``EVENT``, ``MALFORMED`` or ``INVALID``."""
+        return "EVENT" if isinstance(self.content, Event) else self.content.category.value
+
+    @property
+    def description(self) -> dict[str, str | None] | None:
+        """``id``, ``source``, ``detailType`` and ``time`` of the envelope, shortened; ``None`` if it has no id."""
+        producer_id = producer_id_of(self.envelope)
+        if producer_id is None:
+            return None
+        words = {name: self.envelope.get(key) for name, key in _DESCRIBED.items()}
+        texts = {name: word[:_KEY_LIMIT] if isinstance(word, str) else None for name, word in words.items()}
+        return {"id": producer_id, **texts}
+
+
+_DESCRIBED = {"source": "source", "detailType": "detail-type", "time": "time"}
+
+
+def examine(body: str) -> ExaminedBody:
+    """Read one message body as the processor does. It never raises; a body is parsed once unless it is malformed."""
+    try:
+        envelope = parse(body)
+    except MalformedBody as error:
+        envelope = _parsed_anyway(body)
+        return ExaminedBody(_event_id_of(envelope, body), error, envelope)
+    event_id = _event_id_of(envelope, body)
+    try:
+        return ExaminedBody(event_id, _event(event_id, envelope, body), envelope)
+    except (MalformedBody, InvalidEvent) as error:
+        return ExaminedBody(event_id, error, envelope)
+
+
+def _parsed_anyway(body: str) -> Any:
+    """The content of a malformed body whose only fault is a number, so that its id can be read; else ``None``."""
+    try:
+        return parse_any_number(body)
+    except MalformedBody:
+        return None
+
+
+def _event_id_of(envelope: Any, body: str) -> str:
+    producer_id = producer_id_of(envelope)
+    return event_id_of_bytes(body) if producer_id is None else to_event_id(producer_id)
+
+
+def _event(event_id: str, envelope: Any, body: str) -> Event:
+    """Check an envelope and read what the processor needs of it.
 
     Raises:
-        MalformedBody: It is not JSON that every consumer reads alike.
-        InvalidEvent: It is JSON, but no event.
+        InvalidEvent: It is not an event.
+        MalformedBody: It contains text that UTF-8 cannot carry.
     """
-    envelope = parse(body)
     if not isinstance(envelope, dict):
-        raise InvalidEvent("the body is no JSON object")
+        raise InvalidEvent("the body is not a JSON object")
     source, detail_type, detail = envelope.get("source"), envelope.get("detail-type"), envelope.get("detail")
     if not isinstance(detail, dict):
         raise InvalidEvent("the envelope has no detail object")
     if not (isinstance(source, str) and source and isinstance(detail_type, str) and detail_type):
-        raise InvalidEvent("the envelope lacks its source or its detail-type")
-    producer_id = producer_id_of(envelope)
-    if producer_id is None:
+        raise InvalidEvent("the envelope has no source or no detail-type")
+    if producer_id_of(envelope) is None:
         raise InvalidEvent("neither the envelope nor its detail has an id")
     if not (isinstance(detail.get("eventBody"), dict) or isinstance(detail.get("attributes"), dict)):
         raise InvalidEvent("the detail has neither an eventBody nor attributes")
     payload = _payload(detail)
-    # An escape may hide a lone surrogate, or a key from a search in the text. One character is found faster than two.
-    text = None if "\\" in body and "\\u" in body else body
-    named = references(detail.get("topicName"), payload, text)
-    in_text = text is not None and not any(isinstance(one.place, dict) for one in named)
     return Event(
-        event_id=to_event_id(producer_id),
+        event_id=event_id,
         source=source,
         detail_type=detail_type,
         time=_time_of(envelope, payload),
         conversation_id=_conversation_of(payload),
-        references=named,
-        body=text,
-        tree=None if in_text else envelope,
+        references=references(detail.get("topicName"), payload),
+        envelope=envelope,
+        # An escape may stand for a lone surrogate, which shows only when the text is written anew.
+        text=serialise(envelope) if "\\u" in body else encodable(body),
     )
 
 
@@ -125,7 +156,7 @@ def _payload(detail: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _conversation_of(payload: Mapping[str, Any]) -> str | None:
-    """The conversation that the event belongs to, where it names one that can be an index key."""
+    """The conversation that the event belongs to, if its id can be an index key."""
     value = payload.get("conversationId")
     return value if isinstance(value, str) and 0 < len(value) <= _KEY_LIMIT else None
 
@@ -133,42 +164,11 @@ def _conversation_of(payload: Mapping[str, Any]) -> str | None:
 def _time_of(envelope: Mapping[str, Any], payload: Mapping[str, Any]) -> str | None:
     """When it happened, ISO 8601 UTC with milliseconds.
 
-    The body's ``eventTime`` (epoch milliseconds on ``v2.detail.events.*``, text on ``v2.audits.*``), else Genesys'
-    ``detail.timestamp``, else the envelope's ``time``; ``None`` if none of them can be read.
+    The first of these that can be read: the body's ``eventTime`` (epoch milliseconds on ``v2.detail.events.*``, text on
+    ``v2.audits.*``), Genesys' ``detail.timestamp``, the envelope's ``time``.
     """
     candidates = (payload.get("eventTime"), envelope["detail"].get("timestamp"), envelope.get("time"))
     return next((iso for iso in map(iso_time, candidates) if iso), None)
-
-
-def examine(body: str) -> Event:
-    """Decide as the processor would whether this body can be processed: decoded *and* writable.
-
-    Raises:
-        MalformedBody, InvalidEvent: As :func:`decode` and :attr:`Event.text`.
-    """
-    event = decode(body)
-    _ = event.text
-    return event
-
-
-def identify(body: str) -> tuple[str, dict[str, str] | None]:
-    """The event id of any body, and the envelope's own words where it has some.
-
-    Never fails. An id is taken from whatever can be parsed; a body that gives none is known by its bytes.
-    """
-    try:
-        envelope = parse(body, finite=False)
-    except MalformedBody:
-        return event_id_of_bytes(body), None
-    producer_id = producer_id_of(envelope)
-    if producer_id is None:
-        return event_id_of_bytes(body), None
-    described = {"id": producer_id}
-    for name, key in (("source", "source"), ("detailType", "detail-type"), ("time", "time")):
-        value = envelope.get(key)
-        if isinstance(value, str):
-            described[name] = value[:_KEY_LIMIT]
-    return to_event_id(producer_id), described
 
 
 def iso_time(value: Any) -> str | None:
@@ -189,5 +189,5 @@ def iso_time(value: Any) -> str | None:
 
 
 def format_time(moment: datetime) -> str:
-    """ISO 8601 UTC with milliseconds and a ``Z``: the one form that this product writes."""
+    """ISO 8601 UTC with milliseconds and a ``Z``: the only form that this product writes."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

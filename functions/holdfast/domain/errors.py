@@ -1,67 +1,75 @@
-"""The vocabulary of failure.
+"""The errors of this product, and :class:`Failure`, an error as a value.
 
 ::
 
     HoldfastError
-    ├── TransientError           trying again can help
+    ├── TransientError           a retry can help
     │   ├── Throttled            429, or an AWS call over its rate
-    │   ├── Unavailable          5xx, time-out, connection refused or lost
-    │   └── Misconfigured        401/403, missing secret or table, access denied: helps once a person has acted
-    └── PermanentError           trying again cannot help
-        ├── MalformedBody        not JSON that every consumer could read
+    │   ├── Unavailable          5xx, timeout, connection refused or lost
+    │   └── Misconfigured        401, 403, missing secret or table: a retry helps after a person has acted
+    └── PermanentError           a retry cannot help
+        ├── MalformedBody        not JSON that every parser reads alike
         ├── InvalidEvent         JSON, but not an event
-        ├── Rejected             refused for what it is: other 4xx, item too large
-        ├── SnapshotConflict     another letter stands where this one's evidence belongs
-        ├── SnapshotMissing      the evidence that an execution points to is gone
-        └── InvalidInput         somebody started a function or a machine with an input that it cannot read
+        ├── Rejected             the data was refused: other 4xx, item too large
+        ├── SnapshotConflict     another message has a snapshot under the same key
+        ├── SnapshotMissing      the snapshot that an execution points to does not exist
+        └── InvalidInput         the input of a function or a state machine cannot be used
 
-The names of the transient leaves are the ``ErrorEquals`` of the state machines: Lambda reports only the class name of
-an exception, so Step Functions cannot match a base class. Messages hold nothing of a payload: they are written to
+The names of the transient leaves are the ``ErrorEquals`` of the state machines. Lambda reports only the class name of
+an exception, so Step Functions cannot match a base class. Messages contain nothing of a payload: they are written to
 logs, to the execution history and to the attempt log.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import PurePath
+from typing import ClassVar, TypeVar
+
+from holdfast.domain.categories import Category
+
+T = TypeVar("T")
+
+MESSAGE_LIMIT = 500
 
 
 class HoldfastError(Exception):
-    """Base of every failure that this product names."""
+    """Base of every error that this product raises on purpose."""
 
-    category: ClassVar[str] = "UNKNOWN"
+    category: ClassVar[Category] = Category.UNKNOWN
     permanent: ClassVar[bool] = False
 
     def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
-        """Say what failed, and how many seconds from now a retry is welcome, where the other side told."""
+        """Set the message, and the seconds to wait before a retry if the other side named them."""
         super().__init__(message)
         self.retry_after = retry_after
 
 
 class TransientError(HoldfastError):
-    """Trying again can help."""
+    """A retry can help."""
 
 
 class Throttled(TransientError):
-    """The other side asks for fewer calls."""
+    """The service refuses calls above its rate."""
 
-    category = "THROTTLED_UPSTREAM"
+    category = Category.THROTTLED_UPSTREAM
 
 
 class Unavailable(TransientError):
-    """The other side did not answer, or answered that it cannot now."""
+    """The service did not answer, or answered with an error of its own."""
 
-    category = "UNAVAILABLE"
+    category = Category.UNAVAILABLE
 
 
 class Misconfigured(TransientError):
-    """Credentials, permissions or names are wrong; the events themselves are fine."""
+    """Credentials, permissions or names are wrong. The events themselves are fine."""
 
-    category = "MISCONFIGURED"
+    category = Category.MISCONFIGURED
 
 
 class PermanentError(HoldfastError):
-    """Trying again cannot help."""
+    """A retry cannot help."""
 
     permanent = True
 
@@ -69,27 +77,27 @@ class PermanentError(HoldfastError):
 class MalformedBody(PermanentError):
     """The body cannot be read."""
 
-    category = "MALFORMED"
+    category = Category.MALFORMED
 
 
 class InvalidEvent(PermanentError):
-    """The body can be read, and is no event."""
+    """The body can be read, but it is not an event."""
 
-    category = "INVALID"
+    category = Category.INVALID
 
 
 class Rejected(PermanentError):
-    """Downstream refuses the data."""
+    """A service refuses the data itself."""
 
-    category = "REJECTED"
+    category = Category.REJECTED
 
 
 class SnapshotConflict(PermanentError):
-    """Evidence with the same key and another content exists."""
+    """A snapshot with the same key and other content exists."""
 
 
 class SnapshotMissing(PermanentError):
-    """The evidence is not where the pointer says."""
+    """The snapshot does not exist, or it belongs to another event."""
 
 
 class InvalidInput(PermanentError):
@@ -98,9 +106,14 @@ class InvalidInput(PermanentError):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why one event's attempt failed, as a value: partial failure is data, not an exception.
+    """Why one event failed, as a value: partial failure is data, not an exception.
 
-    ``message`` is scrubbed (at most :data:`MESSAGE_LIMIT` characters, nothing of a payload), ``retry_after`` seconds.
+    Attributes:
+        category: What kind of failure it is.
+        error_type: The class of the error.
+        message: At most :data:`MESSAGE_LIMIT` characters. It contains nothing of a payload.
+        permanent: Whether a retry cannot help.
+        retry_after: Seconds to wait before a retry, if the other side named them.
     """
 
     category: str
@@ -111,7 +124,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
-        """Describe any exception. A foreign one gives away its type only: its text may quote the payload."""
+        """Describe any exception. Of an unforeseen one only type and place are kept: its text may quote the payload."""
         if isinstance(error, HoldfastError):
             return cls(
                 category=error.category,
@@ -120,9 +133,34 @@ class Failure:
                 permanent=error.permanent,
                 retry_after=error.retry_after,
             )
-        return cls(category="UNKNOWN", error_type=type(error).__name__, message="unexpected error")
+        return cls(Category.UNKNOWN, type(error).__name__, f"unexpected error at {place_of(error)}")
+
+    @property
+    def deferred(self) -> bool:
+        """Whether the event was not worked on, because the invocation ran out of time."""
+        return self.category == Category.DEFERRED
 
 
-MESSAGE_LIMIT = 500
-#: Not tried: the invocation's time was needed for reporting.
-DEFERRED = Failure("DEFERRED", "Deferred", "no time was left in this invocation")
+DEFERRED = Failure(Category.DEFERRED, "Deferred", "no time was left in this invocation")
+
+
+def place_of(error: BaseException) -> str:
+    """Where an exception was raised, as ``<file>:<line>``; it contains no values."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return f"{PurePath(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "an unknown place"
+
+
+def describe(error: Exception) -> str:
+    """An exception for a log: type and message of our own errors, type and place of any other."""
+    failure = Failure.of(error)
+    return f"{failure.error_type}: {failure.message}"
+
+
+def guarded(step: Callable[[], T]) -> T | Failure:
+    """Return the result of a step, or its failure: an error in one record must not fail the whole batch."""
+    try:
+        return step()
+    except Exception as error:  # noqa: BLE001 - any exception is this record's failure
+        return Failure.of(error)

@@ -1,7 +1,7 @@
-"""Who an event is, in every key, name and path.
+"""The identity of an event in keys, names and paths.
 
-A producer chooses an event's id, so the id never becomes a key as it is: :func:`event_id` is the only form used in
-keys, names and partition keys.
+The producer chooses an event's id, so the id is never used as a key directly. :func:`to_event_id` returns the only form
+that is used in keys, names and paths.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ EXECUTION_NAME_LIMIT = 80
 
 
 def producer_id_of(envelope: Any) -> str | None:
-    """The id that the producer gave: the envelope's, else ``detail.id``; ``None`` where there is neither."""
+    """Return the producer's id: the envelope's ``id``, else ``detail.id``, else ``None``."""
     if not isinstance(envelope, dict):
         return None
     detail = envelope.get("detail")
@@ -26,32 +26,32 @@ def producer_id_of(envelope: Any) -> str | None:
 
 
 def to_event_id(producer_id: str) -> str:
-    """The event's identity as a key: the id itself if it is harmless, else a hash of it. Survives every redrive."""
+    """Return the ``eventId``: the producer's id if it is safe in a key, else a hash of it. A redrive keeps it."""
     return producer_id if _PLAIN_ID.fullmatch(producer_id) else _hashed(producer_id)
 
 
 def event_id_of_bytes(body: str) -> str:
-    """The identity of a body that names none: a hash of its bytes."""
+    """Return the ``eventId`` of a body without an id: a hash of its bytes."""
     return _hashed(body)
 
 
 def execution_name(detail_type: str, event_id: str, message_id: str, generation: int = 0) -> str:
-    """Name one triage execution: ``<topic's tail>-<hash of the event id>-<message id>[-g<n>]``.
+    """Return the name of a triage execution: ``<end of the topic>-<hash of the event id>-<message id>[-g<n>]``.
 
-    Deterministic, so that a second delivery of the same dead letter meets the first one's execution; at most 80
-    characters; tells an operator the topic and holds no personal data.
+    The name is deterministic, so that a second delivery of the same dead letter finds the execution of the first one.
+    It has at most 80 characters and contains no personal data.
     """
     suffix = f"-g{generation}" if generation else ""
     return f"{_topic_tail(detail_type)}-{event_digest(event_id)}-{_compact(message_id)}{suffix}"
 
 
 def event_digest(event_id: str, length: int = 16) -> str:
-    """What every name of a letter's executions, and so of its archive objects, has in it."""
+    """Return the hash that is part of the names of an event's executions and archive objects."""
     return hashlib.sha256(event_id.encode()).hexdigest()[:length]
 
 
 def _topic_tail(detail_type: str) -> str:
-    """The last words of a topic that fit: ``acd-start`` of ``v2.detail.events.conversation.{id}.acd.start``."""
+    """Return the last words of a topic that fit: ``acd-start`` for ``v2.detail.events.conversation.{id}.acd.start``."""
     between_ids = (re.findall(r"[A-Za-z0-9]+", part) for part in reversed(detail_type.split("{id}")))
     words = next(filter(None, between_ids), ["letter"])
     while len("-".join(words)) > _TAIL_LIMIT and len(words) > 1:
@@ -60,7 +60,7 @@ def _topic_tail(detail_type: str) -> str:
 
 
 def _compact(message_id: str) -> str:
-    """A message id without dashes (32 characters from SQS); anything else is hashed to the same length."""
+    """Return a message id without dashes (32 characters from SQS). Anything else is hashed to the same length."""
     compact = message_id.replace("-", "")
     if re.fullmatch(r"[A-Za-z0-9]{1,32}", compact):
         return compact

@@ -1,7 +1,7 @@
-"""From the dead-letter queue into triage: evidence first, then an execution, then the message may go.
+"""From the dead-letter queue into triage: first the snapshot, then an execution, then the message leaves the queue.
 
-:func:`take_in` guarantees that a message it does not report as failed is owned by an execution or settled. Every step
-can be repeated: the evidence is written once, and the execution's name is a function of the letter and the message.
+:func:`take_in` guarantees that a message which it does not report as failed has an execution or is settled. Every step
+can be repeated: a snapshot is written once, and an execution's name follows from the event and the message.
 """
 
 from __future__ import annotations
@@ -10,25 +10,33 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.domain.errors import HoldfastError, SnapshotConflict, Unavailable
-from holdfast.domain.identity import execution_name
-from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter, Message, TriageStamp
-from holdfast.domain.ports import Execution, ExecutionReport, Executions, Objects
+from holdfast.domain.errors import SnapshotConflict, Unavailable, describe
+from holdfast.domain.identity import event_id_of_bytes, execution_name
+from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter, Message, TriageStamp, parse_document
+from holdfast.domain.ports import DeadLetterStore, Execution, ExecutionReport, Executions, TaskTokens
 
 MAX_GENERATIONS = 99
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
-    """What taking in needs of the world."""
+class Generations:
+    """What starting the executions of a dead letter needs."""
 
-    objects: Objects
+    store: DeadLetterStore
     executions: Executions
 
 
 @dataclass(frozen=True, slots=True)
+class Intake:
+    """What the intake needs."""
+
+    generations: Generations
+    task_tokens: TaskTokens
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of one message: ``step`` for the log, ``error`` if it has to stay in the dead-letter queue."""
+    """The result for one message: ``step`` for the log, and ``error`` if the message stays in the dead-letter queue."""
 
     message_id: str
     event_id: str
@@ -38,13 +46,13 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What an execution begins with: the evidence that it holds, and what was spent on the letter before it.
+    """What an execution starts with: its snapshots, and what earlier executions of the event have used up.
 
     Attributes:
         snapshots: Keys in the archive bucket, the newest last.
-        redrives: Redrives that earlier executions made.
-        history: The category of each of their rounds, so that the limits per category go on counting.
-        first_sent_at: When the letter's first message was sent, epoch milliseconds; 0 where nobody knows an older one.
+        redrives: Redrives of earlier executions.
+        history: The category of each of them, so that the limits per category go on counting.
+        first_sent_at: When the event's first message was sent, epoch milliseconds; 0 if no earlier one is known.
     """
 
     snapshots: tuple[str, ...]
@@ -53,10 +61,12 @@ class Carried:
     first_sent_at: int = 0
 
     def after(self, predecessor: Mapping[str, Any], *, settled: bool = False) -> Carried:
-        """Take over from an execution of the same letter that ended, by the last input that it worked on.
+        """Take over from an execution of the same event that ended.
 
-        Evidence goes along unless that execution has settled it. One that ended while it waited had counted the round
-        that it waited for.
+        Args:
+            predecessor: The input of the last state that it entered. If it ended during a wait, the redrive that it
+                waited for is counted already.
+            settled: Whether that execution settled its snapshots. If not, they are carried over.
         """
         held = () if settled else (key for key in predecessor.get("snapshots", ()) if key.startswith(SNAPSHOT_PREFIX))
         return Carried(
@@ -68,8 +78,8 @@ class Carried:
 
 
 def take_in(raw_records: Sequence[Mapping[str, Any]], services: Intake) -> list[Taken]:
-    """Take in one batch. Each record on its own: a failing one stays in the queue and delays no other."""
-    return [_take_one(DeadLetter.of(Message.of_record(raw)), services) for raw in raw_records]
+    """Take in one batch, each record independently of the others."""
+    return [_take_one(Message.of_record(raw), services) for raw in raw_records]
 
 
 def as_response(taken: Iterable[Taken]) -> dict[str, list[dict[str, str]]]:
@@ -77,56 +87,65 @@ def as_response(taken: Iterable[Taken]) -> dict[str, list[dict[str, str]]]:
     return {"batchItemFailures": [{"itemIdentifier": one.message_id} for one in taken if one.error]}
 
 
-def _take_one(letter: DeadLetter, services: Intake) -> Taken:
+def _take_one(message: Message, services: Intake) -> Taken:
+    event_id = ""
     try:
-        step, error = _handed_over(letter, services), None
-    except HoldfastError as failure:
-        step, error = "left in the queue", f"{type(failure).__name__}: {failure}"
-    except Exception as failure:  # noqa: BLE001 - what cannot be handed over stays in the queue, whatever went wrong
-        step, error = "left in the queue", type(failure).__name__
-    return Taken(letter.message.message_id, letter.event_id, step, error)
+        letter = DeadLetter.of(message)
+        event_id = letter.event_id
+        step, error = _hand_over(letter, services), None
+    except Exception as failure:  # noqa: BLE001 - whatever the error is, the message stays in the queue
+        step, error = "left in the queue", describe(failure)
+    return Taken(message.message_id, event_id or event_id_of_bytes(message.body), step, error)
 
 
-def _handed_over(letter: DeadLetter, services: Intake) -> str:
-    _write_snapshot(letter, services.objects)
+def _hand_over(letter: DeadLetter, services: Intake) -> str:
+    _write_snapshot(letter, services.generations.store)
     stamp = letter.stamp
     if stamp is None:
-        return start_generation(letter, Carried((letter.key,)), services)
-    return _dead_again(letter, stamp, services)
+        return start_generation(letter, Carried((letter.key,)), services.generations)
+    return _report_death(letter, stamp, services)
 
 
-def _write_snapshot(letter: DeadLetter, objects: Objects) -> None:
-    """Write the exact message, once. Evidence that stands already has to be of the same message."""
-    if objects.create(letter.key, letter.as_json()):
+def _write_snapshot(letter: DeadLetter, store: DeadLetterStore) -> None:
+    """Write the exact message once. A snapshot that exists already must be of the same message."""
+    if store.create(letter.key, letter.as_json()):
         return
-    standing = objects.read(letter.key)
-    if standing is None:
-        raise Unavailable("the evidence was released while it was being written")
-    if not DeadLetter.of_json(standing).message.same_content(letter.message):
-        raise SnapshotConflict("other evidence stands under this message's key")
+    text = store.read(letter.key)
+    if text is None:
+        raise Unavailable("the snapshot was deleted while it was being written")
+    if not _is_snapshot_of(text, letter.message):
+        raise SnapshotConflict("another message has a snapshot under this key")
 
 
-def _dead_again(letter: DeadLetter, stamp: TriageStamp, services: Intake) -> str:
-    """A redriven message died: tell the execution that waits for it, or find out what became of that one."""
+def _is_snapshot_of(text: str, message: Message) -> bool:
+    try:
+        return Message.of_json(parse_document(text)["message"]).same_content(message)
+    except (KeyError, TypeError):
+        return False
+
+
+def _report_death(letter: DeadLetter, stamp: TriageStamp, services: Intake) -> str:
+    """A redriven message reached the DLQ again: report it to its execution, or find out how that one ended."""
     cause = {"eventId": letter.event_id, "snapshot": letter.key}
-    if services.executions.fail(stamp.task_token, "DeadLetteredAgain", cause):
-        return "told the waiting execution"
-    report = redriver_of(letter, services.executions)
+    if services.task_tokens.fail(stamp.task_token, "DeadLetteredAgain", cause):
+        return "reported to the waiting execution"
+    generations = services.generations
+    report = redriver_of(letter, generations.executions)
     if report.status.open:
-        # It is between two states, and will be done or wait for a newer message soon.
+        # It is between two states. Soon it has ended, or it waits for a newer message.
         raise Unavailable("its execution is running and does not wait for this message")
     succeeded = report.status is Execution.SUCCEEDED
     if succeeded and letter.message.message_id in _settled_messages(report.output):
-        services.objects.delete([letter.key])
+        generations.store.delete([letter.key])
         return "settled already"
     carried = Carried((letter.key,), redrives=stamp.redrives)
     if report.status is not Execution.ABSENT:
-        carried = carried.after(services.executions.last_input(stamp.execution), settled=succeeded)
-    return start_generation(letter, carried, services)
+        carried = carried.after(generations.executions.last_input(stamp.execution), settled=succeeded)
+    return start_generation(letter, carried, generations)
 
 
 def redriver_of(letter: DeadLetter, executions: Executions) -> ExecutionReport:
-    """The execution that sent this message, by its stamp; absent where the stamp names another letter's."""
+    """Return the execution that sent this message, by its stamp; ``ABSENT`` if that execution handles another event."""
     report = executions.describe(letter.stamp.execution) if letter.stamp else None
     return report if report and report.event_id == letter.event_id else ExecutionReport(Execution.ABSENT)
 
@@ -136,14 +155,16 @@ def _settled_messages(output: Mapping[str, Any] | None) -> Sequence[str]:
     return ids if isinstance(ids, list) else []
 
 
-def start_generation(letter: DeadLetter, carried: Carried, services: Intake, *, settled_is_done: bool = True) -> str:
-    """Start the letter's execution, or the next generation of one that ended without settling it.
+def start_generation(
+    letter: DeadLetter, carried: Carried, services: Generations, *, settled_is_done: bool = True
+) -> str:
+    """Start the execution of a dead letter, or the next generation of one that ended without settling it.
 
     Args:
-        letter: The letter to start with.
-        carried: What the execution is to begin with; what an older generation has spent comes on top.
-        services: The world.
-        settled_is_done: Whether a generation that succeeded has settled this evidence.
+        letter: The dead letter.
+        carried: What the execution starts with. What older generations have used up is added.
+        services: What this needs.
+        settled_is_done: Whether a generation that succeeded has settled these snapshots.
 
     Returns:
         What was done, for the log.
@@ -154,17 +175,17 @@ def start_generation(letter: DeadLetter, carried: Carried, services: Intake, *, 
             return f"started {name}"
         report = services.executions.describe(name)
         if report.status.open:
-            return f"already in the hands of {name}"
+            return f"already handled by {name}"
         settled = report.status is Execution.SUCCEEDED
         if settled and settled_is_done:
-            services.objects.delete(carried.snapshots)
+            services.store.delete(carried.snapshots)
             return f"settled already by {name}"
         carried = carried.after(services.executions.last_input(name), settled=settled)
-    raise Unavailable("every generation of this letter's name is taken")
+    raise Unavailable("every generation of this execution name exists")
 
 
 def execution_input(letter: DeadLetter, carried: Carried) -> dict[str, Any]:
-    """A pointer and metadata: deterministic, small, and without anything personal."""
+    """The input of an execution: pointers and metadata. It is deterministic, small, and contains no personal data."""
     history = {"history": list(carried.history)} if carried.history else {}
     return {
         "schemaVersion": 2,

@@ -1,4 +1,4 @@
-"""Messages in custody: their exact copy, the one attribute that a redriven message carries, and what it becomes.
+"""Messages, dead letters, and the ``Triage`` attribute that a redrive adds (the stamp).
 
 Sizes and limits of SQS: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 """
@@ -11,18 +11,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast.domain.envelope import identify
+from holdfast.domain.envelope import ExaminedBody, examine
 from holdfast.domain.errors import SnapshotMissing
 
 TRIAGE_ATTRIBUTE = "Triage"
 MAX_ATTRIBUTES = 10
-#: Body plus names, types and values of the attributes.
+#: The body plus names, types and values of the attributes.
 MAX_MESSAGE_BYTES = 1_048_576
 SNAPSHOT_PREFIX = "dead-letters/"
-#: Far beyond any limit of rounds; a forged one must not be a number that no state of triage can read.
+#: Far above any limit on redrives. A forged stamp must not bring in a number that the state machine cannot handle.
 _MAX_REDRIVES = 1_000
 
-#: What EventBridge adds to a message that it could not deliver to its target.
+#: The attributes that EventBridge adds to an event that it could not deliver.
 #: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
 RULE_ATTRIBUTES = frozenset(
     {
@@ -41,8 +41,12 @@ _MESSAGE_FIELDS = {"messageId": str, "body": str, "messageAttributes": dict, "at
 class Message:
     """One SQS message, exactly as it was received.
 
-    ``message_attributes`` are in Lambda's spelling: name → ``{"dataType", "stringValue" | "binaryValue"}``, a binary
-    value as base64 text. ``attributes`` are the system attributes (``SentTimestamp``, ``MessageGroupId`` …).
+    Attributes:
+        message_id: Its id. A redrive gives the event a message with a new one.
+        body: Its body.
+        message_attributes: As Lambda spells them: name → ``{"dataType", "stringValue" | "binaryValue"}``; binary values
+            are base64 text.
+        attributes: The system attributes (``SentTimestamp``, ``MessageGroupId`` …).
     """
 
     message_id: str
@@ -52,7 +56,7 @@ class Message:
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Message:
-        """Copy a record of an SQS event source mapping."""
+        """Read a record of an SQS event source mapping."""
         return cls(
             message_id=record["messageId"],
             body=record["body"],
@@ -65,17 +69,17 @@ class Message:
 
     @classmethod
     def of_json(cls, data: Mapping[str, Any]) -> Message:
-        """Read what :meth:`as_json` wrote.
+        """Read what :meth:`as_json` returned.
 
         Raises:
             KeyError, TypeError: It is something else.
         """
         if any(not isinstance(data[name], kind) for name, kind in _MESSAGE_FIELDS.items()):
-            raise TypeError("a field of the message is not of its kind")
+            raise TypeError("a field of the message has another type")
         return cls(data["messageId"], data["body"], data["messageAttributes"], data["attributes"])
 
     def as_json(self) -> dict[str, Any]:
-        """The message as evidence and the archive keep it."""
+        """The message as snapshots and archive objects keep it."""
         return {
             "messageId": self.message_id,
             "body": self.body,
@@ -84,7 +88,7 @@ class Message:
         }
 
     def same_content(self, other: Message) -> bool:
-        """Whether both are one message. System attributes differ from one receive to the next and do not count."""
+        """Whether both are the same message. System attributes change with every receive and are not compared."""
         return (self.message_id, self.body, self.message_attributes) == (
             other.message_id,
             other.body,
@@ -93,31 +97,31 @@ class Message:
 
     @property
     def receive_count(self) -> int:
-        """How often SQS has handed it out, this time included."""
+        """How often SQS has delivered it, this time included."""
         count = self.attributes.get("ApproximateReceiveCount", "1")
         return int(count) if count.isdecimal() else 1
 
     @property
     def sent_at_ms(self) -> int:
-        """When it was sent, epoch milliseconds; 0 if SQS did not say."""
+        """When it was sent, epoch milliseconds; 0 if unknown."""
         stamp = self.attributes.get("SentTimestamp", "0")
         return int(stamp) if stamp.isdecimal() else 0
 
     @property
     def dead_lettered(self) -> bool:
-        """Whether SQS moved it here after its last receive; a message sent straight to this queue has no such mark."""
+        """Whether SQS moved it from the buffer. A message that was sent to this queue directly lacks the attribute."""
         return "DeadLetterQueueSourceArn" in self.attributes
 
     @property
     def triage(self) -> TriageStamp | None:
-        """The bookkeeping of the redrive that sent this message, if one did."""
+        """The stamp of the redrive that sent this message, if one did."""
         return TriageStamp.read(self.message_attributes.get(TRIAGE_ATTRIBUTE, {}).get("stringValue", ""))
 
     @property
     def rule_error(self) -> str | None:
-        """EventBridge's error code, if this is an event that a rule could not deliver.
+        """EventBridge's error code, if a rule could not deliver this event to the buffer.
 
-        What was redriven, or moved here by SQS, did reach the buffer: its attributes are its producer's own.
+        A message that was redriven, or that SQS moved, did reach the buffer. Such attributes are the producer's then.
         """
         if TRIAGE_ATTRIBUTE in self.message_attributes or self.dead_lettered:
             return None
@@ -126,7 +130,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class TriageStamp:
-    """The content of the ``Triage`` attribute: which execution sent the message, and how to tell it the outcome."""
+    """The content of the ``Triage`` attribute: which execution redrove the message, and its task token."""
 
     event_id: str
     execution: str
@@ -135,15 +139,15 @@ class TriageStamp:
 
     @classmethod
     def read(cls, text: str) -> TriageStamp | None:
-        """Read the attribute. It comes from a queue, so anything else than our own form counts as absent."""
+        """Read the attribute. Any producer can write one, so anything in another form is treated as absent."""
         try:
             data = json.loads(text)
             stamp = cls(data["eventId"], data["execution"], data["redrives"], data["taskToken"])
         except (ValueError, KeyError, TypeError, RecursionError):
             return None
         texts = (stamp.event_id, stamp.execution, stamp.task_token)
-        sound = all(isinstance(text, str) and text for text in texts) and type(stamp.redrives) is int
-        return stamp if sound and 0 <= stamp.redrives <= _MAX_REDRIVES else None
+        valid = all(isinstance(text, str) and text for text in texts) and type(stamp.redrives) is int
+        return stamp if valid and 0 <= stamp.redrives <= _MAX_REDRIVES else None
 
     def write(self) -> str:
         """The attribute's text."""
@@ -160,60 +164,69 @@ class TriageStamp:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A dead letter in custody: who it is, and its exact message."""
+    """A dead letter: the identity of its event, its exact message, and what the message's body holds."""
 
     event_id: str
     message: Message
+    body: ExaminedBody = field(compare=False)  # it follows from the message
 
     @classmethod
     def of(cls, message: Message) -> DeadLetter:
-        """Identify a message."""
-        letter, _ = identify(message.body)
-        return cls(letter, message)
+        """Examine a message of the dead-letter queue."""
+        body = examine(message.body)
+        return cls(body.event_id, message, body)
 
     @property
     def key(self) -> str:
-        """Where its evidence stands in the archive bucket."""
+        """The key of its snapshot in the archive bucket."""
         return f"{snapshot_folder(self.event_id)}{self.message.message_id}.json"
 
     @property
     def stamp(self) -> TriageStamp | None:
-        """The stamp of the redrive that sent it, if it is about this very letter: another one's proves nothing."""
+        """The stamp of the redrive that sent it. A stamp for another event is ignored: it proves nothing."""
         stamp = self.message.triage
         return stamp if stamp and stamp.event_id == self.event_id else None
 
     @property
     def detail_type(self) -> str:
-        """The event's topic, or what the body is instead."""
-        _, described = identify(self.message.body)
-        return (described or {}).get("detailType", "unreadable")
+        """The event's topic, or ``unreadable``."""
+        return (self.body.description or {}).get("detailType") or "unreadable"
 
     def as_json(self) -> str:
-        """The evidence object."""
+        """The snapshot."""
         return json.dumps({"schemaVersion": 2, "eventId": self.event_id, "message": self.message.as_json()})
 
     @classmethod
-    def of_json(cls, text: str) -> DeadLetter:
-        """Read evidence, or the message out of an archive object (both hold ``eventId`` and ``message``).
+    def of_document(cls, document: Mapping[str, Any]) -> DeadLetter:
+        """Read a parsed snapshot or archive object. Both contain ``eventId`` and ``message``.
 
         Raises:
-            SnapshotMissing: The object is neither.
+            SnapshotMissing: It is neither.
         """
         try:
-            data = json.loads(text)
-            return cls(data["eventId"], Message.of_json(data["message"]))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise SnapshotMissing("the object is no evidence of a dead letter") from error
+            message = Message.of_json(document["message"])
+            return cls(document["eventId"], message, examine(message.body))
+        except (KeyError, TypeError) as error:
+            raise SnapshotMissing("the object is not a snapshot of a dead letter") from error
+
+
+def parse_document(text: str | None) -> Mapping[str, Any]:
+    """Parse an object of the archive bucket. Returns an empty mapping if it is missing or not a JSON object."""
+    try:
+        document = json.loads(text or "null")
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def snapshot_folder(event_id: str) -> str:
-    """Where all evidence of a letter stands, and nobody else's."""
+    """The folder of an event's snapshots."""
     return f"{SNAPSHOT_PREFIX}{event_id}/"
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message ready to be sent: attributes in the spelling of SendMessage, binary values as bytes."""
+    """A message to send: attributes as SendMessage spells them, binary values as bytes. ``stamped``: it has a stamp."""
 
     body: str
     message_attributes: dict[str, dict[str, Any]]
@@ -222,11 +235,11 @@ class Outgoing:
 
 
 def redriven(letter: DeadLetter, stamp: TriageStamp) -> Outgoing:
-    """Turn a dead letter back into the message that it was: the same body, the same attributes with their types.
+    """Build the message of a redrive: the same body, and the same attributes with their types.
 
-    An older ``Triage`` is replaced, and what EventBridge added for its dead-letter queue is taken off. Where ten
-    attributes or 1,048,576 bytes would not hold ``Triage``, the message goes without it (``stamped`` is false): then
-    the table tells the outcome.
+    The stamp replaces an older one, and the attributes that EventBridge added are removed. If the stamp does not fit
+    into ten attributes or 1,048,576 bytes, the message goes without it (``stamped`` is false). The execution then finds
+    the outcome in the events table when its wait ends.
     """
     message = letter.message
     dropped = {TRIAGE_ATTRIBUTE} | (RULE_ATTRIBUTES if message.rule_error else frozenset())
@@ -243,7 +256,7 @@ def redriven(letter: DeadLetter, stamp: TriageStamp) -> Outgoing:
 
 
 def message_bytes(body: str, attributes: Mapping[str, Mapping[str, Any]]) -> int:
-    """The size that SQS counts: the body, and each attribute's name, type and value."""
+    """The size as SQS counts it: the body, and each attribute's name, type and value."""
     return len(body.encode()) + sum(
         len(name.encode()) + len(value["DataType"].encode()) + _value_bytes(value) for name, value in attributes.items()
     )
@@ -256,7 +269,7 @@ def _value_bytes(attribute: Mapping[str, Any]) -> int:
 
 
 def _sendable(attribute: Mapping[str, str]) -> dict[str, Any]:
-    """Lambda hands a binary value over as base64 text; SendMessage wants the bytes (and encodes them itself)."""
+    """Convert an attribute to SendMessage's spelling: binary values as bytes, where Lambda passes base64 text."""
     if "binaryValue" in attribute:
         return {"DataType": attribute["dataType"], "BinaryValue": base64.b64decode(attribute["binaryValue"])}
     return {"DataType": attribute["dataType"], "StringValue": attribute["stringValue"]}

@@ -1,7 +1,7 @@
-"""From evidence to a verdict, by an ordered list of rules (``triage_policy.json``): the first match wins.
+"""From evidence to a verdict, by an ordered list of rules (``triage_policy.json``): the first rule that matches wins.
 
-Rules look at structured evidence only, never at the text of a message. The whole policy is checked when it is loaded:
-a wrong one is refused with every reason, and names the rule.
+Rules test structured evidence only, never the text of a message. The whole policy is checked when it is loaded. A wrong
+policy is refused with every reason, by rule.
 """
 
 from __future__ import annotations
@@ -15,60 +15,45 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
-CATEGORIES = frozenset(
-    {
-        "ALREADY_STORED",
-        "MALFORMED",
-        "INVALID",
-        "THROTTLED_UPSTREAM",
-        "UNAVAILABLE",
-        "REJECTED",
-        "MISCONFIGURED",
-        "CRASHED",
-        "NEVER_RAN",
-        "UNDELIVERED",
-        "UNKNOWN",
-        "EXHAUSTED",
-        "EXPIRED",
-        "UNCONFIRMED",
-    }
-)
+from holdfast.domain.categories import VERDICT_CATEGORIES
+from holdfast.domain.naming import camel
+
 ACTIONS = frozenset({"settle", "archive", "retry"})
-#: ``standard`` grows from round to round, ``slow`` waits at the cap from the first one on, ``now`` does not wait.
+#: ``standard``: the wait grows with every redrive. ``slow``: it is the cap from the first one on. ``now``: no wait.
 SCHEDULES = frozenset({"standard", "slow", "now"})
 _RULE_KEYS = {"id", "category", "when", "action", "schedule", "limit", "explanation"}
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "below": lambda value, bound: value < bound,
     "atLeast": lambda value, bound: value >= bound,
 }
-#: The evidence that can be compared.
+#: The evidence that is a number and can be compared.
 _NUMBERS = frozenset({"retryAfter", "redrives", "ageHours"})
 _LIMIT_NAMES = {"maxRetries": "max_retries", "maxAgeHours": "max_age_hours"}
 
 
 class PolicyError(ValueError):
-    """The policy cannot be used; the message lists every reason."""
+    """The policy cannot be used. The message lists every reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that a verdict may rest on. Field names are the policy's, in snake case.
+    """Everything that a verdict may rest on. In the policy the same names are written in camel case.
 
     Attributes:
         stored: The events table holds the event (strongly consistent read).
-        body: ``EVENT``, ``MALFORMED`` or ``INVALID``, as the processor's own decoder says.
+        body: ``EVENT``, ``MALFORMED`` or ``INVALID``, as the processor reads it.
         undelivered: EventBridge could not deliver it to the buffer.
         error_code: EventBridge's code for that.
-        ledger: ``read``, or ``unreadable`` if the attempts table did not answer.
+        attempt_log: ``read``, or ``unreadable`` if the attempts table could not be read.
         last_status: Status of the message's last attempt; ``None`` if there is none.
         last_category: Category of its failure.
         last_error: Its error type.
         last_message: Its scrubbed message.
-        retry_after: Seconds for which the upstream asked to be left alone.
+        retry_after: Seconds for which the other side refuses further calls.
         dead_lettered: SQS moved the message here after its last receive from the buffer.
         redrive_outcome: ``DEAD_LETTERED_AGAIN``, ``STORED``, ``SILENT`` or ``NOT_SENT``; ``None`` before a redrive.
-        rounds: Redrives so far, earlier executions included.
-        replay: An operator asked for this redrive.
+        redrives: Redrives so far, earlier executions included.
+        replay: An operator started this by a replay.
         age_hours: Hours since the letter's first message was sent.
     """
 
@@ -89,18 +74,17 @@ class Evidence:
     age_hours: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """The evidence as the verdict shows it: camel case, without what is not there."""
-        return {_camel(name): value for name, value in asdict(self).items() if value not in (None, False)}
+        """The evidence as the verdict shows it: in camel case, without empty values."""
+        return {camel(name): value for name, value in asdict(self).items() if value not in (None, False)}
 
 
-_EVIDENCE_NAMES = {
-    re.sub(r"_(\w)", lambda match: match.group(1).upper(), field.name): field.name for field in fields(Evidence)
-}
+#: The evidence by its name in the policy.
+_EVIDENCE_NAMES = {camel(field.name): field.name for field in fields(Evidence)}
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The bounds that the template sets."""
+    """The limits that the template's parameters set."""
 
     max_retries: int
     max_age_hours: int
@@ -108,7 +92,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of the policy. ``limit`` bounds the rounds that its category may have had for it to match."""
+    """One rule of the policy. With a ``limit`` it matches only while its category has had fewer redrives than that."""
 
     id: str
     category: str
@@ -119,7 +103,7 @@ class Rule:
     limit: int | None = None
 
     def matches(self, evidence: Evidence, spent: Mapping[str, int], limits: Limits) -> bool:
-        """Whether every condition holds, and the category has rounds left."""
+        """Whether every condition holds and the limit is not reached."""
         if self.limit is not None and spent.get(self.category, 0) >= self.limit:
             return False
         return all(_holds(evidence, name, wanted, limits) for name, wanted in self.when.items())
@@ -127,7 +111,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be done with a letter, and why."""
+    """What triage does with a dead letter, and why."""
 
     category: str
     rule: str
@@ -139,7 +123,7 @@ class Verdict:
     evidence: Evidence
 
     def as_json(self) -> dict[str, Any]:
-        """The verdict as the execution and the archive show it."""
+        """The verdict as the execution and the archive object show it."""
         return {
             "category": self.category,
             "rule": self.rule,
@@ -167,11 +151,11 @@ class Policy:
 
     @cached_property
     def hash(self) -> str:
-        """Identifies the policy that a verdict came from."""
+        """Identifies the policy behind a verdict."""
         return hashlib.sha256(self._text.encode()).hexdigest()[:12]
 
     def judge(self, evidence: Evidence, history: Sequence[str], limits: Limits) -> Verdict:
-        """Find the first rule that matches. ``history`` names the category of every round that was spent so far."""
+        """Return the verdict of the first rule that matches. ``history`` has the category of every redrive so far."""
         spent = Counter(history)
         rule = next(rule for rule in self.rules if rule.matches(evidence, spent, limits))
         return Verdict(
@@ -187,7 +171,10 @@ class Policy:
 
 
 def fingerprint(evidence: Evidence) -> str:
-    """The same error has the same fingerprint: its type, and its message without ids, numbers, times and addresses."""
+    """Hash the normalised error: its type, and its message without ids, numbers, times and addresses.
+
+    Equal fingerprints mean one cause.
+    """
     parts = (evidence.body, evidence.error_code, evidence.last_status, evidence.last_error, evidence.last_message)
     normal = _VARIABLE.sub("*", "|".join(part or "" for part in parts))
     return hashlib.sha256(normal.encode()).hexdigest()[:16]
@@ -202,9 +189,9 @@ _VARIABLE = re.compile(
 
 
 def _holds(evidence: Evidence, name: str, wanted: Any, limits: Limits) -> bool:
-    """Whether one condition holds: the value itself, one of a list, or a comparison.
+    """Whether one condition holds: equality, membership of a list, or a comparison.
 
-    A number that is not known is neither below nor above anything.
+    A comparison with an unknown number does not hold.
     """
     value = getattr(evidence, _EVIDENCE_NAMES[name])
     if isinstance(wanted, list):
@@ -228,11 +215,11 @@ def _checked_rules(text: str) -> tuple[Rule, ...]:
     except json.JSONDecodeError as error:
         raise PolicyError(f"line {error.lineno}: not JSON: {error.msg}") from None
     except (ValueError, RecursionError):
-        raise PolicyError("not JSON that Python reads: too long a number, or too deeply nested") from None
+        raise PolicyError("not JSON that Python can read: a number is too long, or the nesting too deep") from None
     except (KeyError, TypeError):
-        raise PolicyError("a policy is an object with schemaVersion and rules") from None
+        raise PolicyError("a policy must be an object with schemaVersion and rules") from None
     if version != 1 or not isinstance(raw_rules, list):
-        raise PolicyError("schemaVersion has to be 1 and rules a list")
+        raise PolicyError("schemaVersion must be 1 and rules must be a list")
     reasons = [reason for number, raw in enumerate(raw_rules, 1) for reason in _faults_of_rule(number, raw, text)]
     if not reasons:
         reasons = _faults_of_order(raw_rules)
@@ -247,7 +234,7 @@ def _faults_of_rule(number: int, raw: Any, text: str) -> list[str]:
     line = text[: max(text.find(json.dumps(raw["id"])), 0)].count("\n") + 1
     faults = [f"unknown key {key}" for key in sorted(raw.keys() - _RULE_KEYS)]
     faults += [f"no {key}" for key in ("category", "when", "action", "explanation") if key not in raw]
-    if not _is_one_of(CATEGORIES, raw.get("category")):
+    if not _is_one_of(VERDICT_CATEGORIES, raw.get("category")):
         faults.append("its category does not exist")
     if not _is_one_of(ACTIONS, raw.get("action")):
         faults.append("its action does not exist")
@@ -255,9 +242,9 @@ def _faults_of_rule(number: int, raw: Any, text: str) -> list[str]:
         faults.append("its schedule does not exist")
     limit = raw.get("limit")
     if limit is not None and (type(limit) is not int or limit < 1):
-        faults.append("its limit is no positive whole number")
+        faults.append("its limit is not a positive whole number")
     when = raw.get("when")
-    faults += _faults_of_conditions(when) if isinstance(when, dict) else ["when is no object"]
+    faults += _faults_of_conditions(when) if isinstance(when, dict) else ["when is not an object"]
     return [f"line {line}, rule {raw['id']}: {fault}" for fault in faults]
 
 
@@ -269,34 +256,29 @@ def _faults_of_conditions(when: Mapping[str, Any]) -> list[str]:
     faults = [f"evidence has no {name}" for name in when if name not in _EVIDENCE_NAMES]
     for name, wanted in when.items():
         if wanted == []:
-            faults.append(f"{name} is one of nothing")
+            faults.append(f"{name} has an empty list")
         if not isinstance(wanted, dict):
             continue
         if name not in _NUMBERS:
-            faults.append(f"{name} is no number")
+            faults.append(f"{name} is not a number")
         if not wanted:
-            faults.append(f"{name} is compared in no known way")
+            faults.append(f"{name} has an unknown comparison")
         for comparison, bound in wanted.items():
             known_bound = bound in _LIMIT_NAMES if isinstance(bound, str) else type(bound) in (int, float)
             if comparison not in _COMPARISONS or not known_bound:
-                faults.append(f"{name} is compared in no known way")
+                faults.append(f"{name} has an unknown comparison")
     return faults
 
 
 def _faults_of_order(rules: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The promises that no edit of the policy may break."""
+    """Check the rules that every policy needs."""
     reasons = []
     ids = Counter(rule["id"] for rule in rules)
-    reasons += [f"rule {name} stands twice" for name, count in ids.items() if count > 1]
+    reasons += [f"rule id {name} is used twice" for name, count in ids.items() if count > 1]
     first = rules[0] if rules else {}
     if (first.get("category"), first.get("when")) != ("ALREADY_STORED", {"stored": True}):
-        reasons.append("the first rule has to be ALREADY_STORED when stored")
+        reasons.append("the first rule must be ALREADY_STORED when stored")
     last = rules[-1] if rules else {}
     if last.get("when") != {} or last.get("action") == "retry" or last.get("limit") is not None:
-        reasons.append("the last rule has to match anything, without a limit, and end the letter")
+        reasons.append("the last rule must match everything, have no limit, and archive")
     return reasons
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(word.capitalize() for word in rest)

@@ -1,7 +1,7 @@
-"""What the domain needs of the world. The adapters implement these; the tests bring fakes.
+"""The interfaces through which the domain reaches AWS and Genesys. The adapters implement them; the tests bring fakes.
 
-Every method raises :class:`~holdfast.domain.errors.HoldfastError` for a failure that it can name and lets an unknown
-one pass. Partial failure is a value, never an exception.
+Unless a method says otherwise, it raises a :class:`~holdfast.domain.errors.HoldfastError` for a failure that it
+recognises and lets any other exception pass. Partial failure is a value, never an exception.
 """
 
 from __future__ import annotations
@@ -18,19 +18,22 @@ from holdfast.domain.letters import Outgoing
 from holdfast.domain.users import User
 
 Clock = Callable[[], datetime]
-#: A number in [0, 1).
+#: Returns a number in [0, 1).
 Rng = Callable[[], float]
 
 
 class Deadline(Protocol):
-    """The time that an invocation has left for new work, in seconds: what reporting needs is already taken off."""
+    """The seconds that an invocation has left for work, without the time that reporting needs."""
 
     def remaining(self) -> float:
-        """Seconds left for work; zero or less when only reporting is left."""
+        """Seconds left for work. Zero or less: only reporting may follow."""
+
+
+# -- the events table ------------------------------------------------------------------------------------------------
 
 
 class Stored(StrEnum):
-    """What the events table answered for one event. Both mean that it holds the event."""
+    """The result of storing one event. Either way the table holds the event."""
 
     NEW = "new"
     DUPLICATE = "duplicate"
@@ -50,56 +53,92 @@ class StorableEvent:
 
 
 class EventStore(Protocol):
-    """The events table: the dedupe record, the record downstream and the outbox of the fan-out in one write."""
+    """The events table, for the processor. One write serves deduplication, storage and publication."""
 
     def store(self, events: Sequence[StorableEvent], deadline: Deadline) -> Mapping[str, Stored | Failure]:
-        """Write each event unless the table holds it. Answers for every event id given."""
+        """Write each event unless the table holds it. The result has an entry for every event id."""
+
+
+class StoredEvents(Protocol):
+    """The events table, for triage."""
 
     def holds(self, event_id: str) -> bool:
-        """Whether the table holds the event: a strongly consistent read."""
+        """Whether the table holds the event (strongly consistent)."""
+
+
+class EventPages(Protocol):
+    """The events table, for publishing a range again."""
+
+    def received_between(
+        self, begin: str, end: str, start_at: str | None
+    ) -> Iterator[tuple[Sequence[Mapping[str, Any]], str | None]]:
+        """Read the items that were received in a range of time (ISO UTC), page by page.
+
+        Each page comes with the key at which the next one starts, or ``None`` at the end.
+        """
+
+
+# -- the attempt log -------------------------------------------------------------------------------------------------
 
 
 class AttemptLog(Protocol):
-    """The attempts table."""
+    """The attempts table, for the processor."""
 
     def read(self, keys: Collection[AttemptKey]) -> Mapping[AttemptKey, Attempt]:
-        """The attempts that exist among these."""
+        """Return the attempt records that exist for these keys."""
 
     def write(self, attempts: Sequence[Attempt]) -> None:
-        """Note attempts; a later line for the same receive replaces the earlier one."""
+        """Write attempt records. A later record of the same receive replaces the earlier one."""
+
+
+class AttemptHistory(Protocol):
+    """The attempts table, for triage."""
 
     def of_event(self, event_id: str) -> list[Attempt]:
-        """All attempts of a letter, of every message that carried it."""
+        """Return all attempts of an event, of every message that carried it."""
+
+
+# -- Genesys ---------------------------------------------------------------------------------------------------------
 
 
 class UserDirectory(Protocol):
-    """Users by id."""
+    """Users of Genesys Cloud by id."""
 
     def lookup(self, user_ids: Collection[str], deadline: Deadline) -> Mapping[str, User | None]:
-        """Answers for every id; ``None`` is a user that the API does not show."""
+        """Look users up. The result has an entry for every id; ``None`` means that the API does not show the user."""
 
     def cached(self, user_ids: Collection[str]) -> Mapping[str, User | None]:
-        """What is known of these without asking anybody."""
+        """Return what the cache holds of these users, without a call."""
 
     def usage(self) -> Mapping[str, int]:
-        """What was used since this was asked last, by the names of the metrics."""
+        """Return and reset the counts of calls and cache hits, by metric name."""
 
 
-class Queue(Protocol):
-    """The buffer queue, seen by its consumer."""
+# -- the buffer queue ------------------------------------------------------------------------------------------------
+
+
+class QueueConsumer(Protocol):
+    """The buffer queue, for the processor."""
 
     def set_visibility(self, seconds_by_receipt: Mapping[str, int]) -> None:
-        """Best effort: a message whose time-out could not be set keeps the queue's own."""
+        """Set the visibility timeout of each message. Raises if any was refused, after all were tried."""
 
     def delete(self, receipts: Collection[str]) -> None:
-        """Best effort: what could not be deleted comes again and is a duplicate."""
+        """Delete messages. Raises if any was refused, after all were tried; such a message comes again."""
+
+
+class QueueSender(Protocol):
+    """The buffer queue, for redrives."""
 
     def send(self, message: Outgoing) -> str:
-        """Send one message, and answer its new message id."""
+        """Send one message and return its new message id."""
+
+
+# -- triage executions -----------------------------------------------------------------------------------------------
 
 
 class Execution(StrEnum):
-    """The state of a triage execution."""
+    """The status of a triage execution."""
 
     RUNNING = "RUNNING"
     SUCCEEDED = "SUCCEEDED"
@@ -111,13 +150,13 @@ class Execution(StrEnum):
 
     @property
     def open(self) -> bool:
-        """Whether somebody still works on the letter."""
+        """Whether the execution still handles its dead letter."""
         return self in (Execution.RUNNING, Execution.PENDING_REDRIVE)
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionReport:
-    """What is known of one execution: whose letter it works on, and its output once it has succeeded."""
+    """One execution: its status, the event that it handles, and its output after success."""
 
     status: Execution
     event_id: str | None = None
@@ -125,56 +164,81 @@ class ExecutionReport:
 
 
 class Executions(Protocol):
-    """The triage state machine."""
+    """The executions of the triage state machine."""
 
     def start(self, name: str, execution_input: Mapping[str, Any]) -> bool:
-        """Start one; false if the name is taken."""
+        """Start one. Returns false if an execution with this name exists."""
 
     def describe(self, name_or_arn: str) -> ExecutionReport:
-        """Look at one of our own executions; anything else is ``ABSENT``."""
+        """Describe an execution of this state machine. Any other is ``ABSENT``."""
 
     def last_input(self, name_or_arn: str) -> Mapping[str, Any]:
-        """What the last state that one of our own executions entered was given; empty for anything else."""
+        """Return the input of the last state that an execution of this state machine entered; empty for any other."""
+
+
+class TaskTokens(Protocol):
+    """The callbacks of waiting executions."""
 
     def succeed(self, task_token: str, output: Mapping[str, Any]) -> bool:
-        """Wake a waiting execution; false if nobody waits any more."""
+        """Report success. Returns false if no execution waits for this token."""
 
     def fail(self, task_token: str, error: str, cause: Mapping[str, Any]) -> bool:
-        """Wake a waiting execution with a failure; false if nobody waits any more."""
+        """Report a failure. Returns false if no execution waits for this token."""
+
+
+# -- the archive bucket ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object in the archive bucket."""
+    """An object in the bucket: its key, and when it was written."""
 
     key: str
     modified: datetime
 
 
-class Objects(Protocol):
-    """The archive bucket: evidence and archive."""
-
-    def create(self, key: str, text: str) -> bool:
-        """Write an object unless the key exists; false if it does."""
+class ObjectReader(Protocol):
+    """Reads snapshots and archive objects."""
 
     def read(self, key: str) -> str | None:
-        """An object's text, or ``None`` if there is none."""
+        """Return an object's text, or ``None`` if it does not exist."""
 
-    def tag(self, key: str, tags: Mapping[str, str]) -> None:
-        """Put tags on an object."""
 
-    def tags(self, key: str) -> Mapping[str, str]:
-        """An object's tags."""
+class ObjectCreator(Protocol):
+    """Writes objects that are never overwritten."""
+
+    def create(self, key: str, text: str) -> bool:
+        """Write an object unless the key exists. Returns false if it does."""
+
+
+class DeadLetterStore(ObjectReader, ObjectCreator, Protocol):
+    """The snapshots of dead letters."""
 
     def delete(self, keys: Collection[str]) -> None:
-        """Delete objects. Raises if any of them could not be deleted."""
+        """Delete objects. Raises if any could not be deleted, after all were tried."""
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """All objects below a prefix."""
+        """List all objects below a prefix."""
+
+
+class ArchiveStore(ObjectReader, ObjectCreator, Protocol):
+    """The archive objects, and the reports of replays."""
+
+    def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """Replace an object's tags."""
+
+    def tags(self, key: str) -> Mapping[str, str]:
+        """Return an object's tags."""
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """List all objects below a prefix."""
+
+
+# -- the enriched bus ------------------------------------------------------------------------------------------------
 
 
 class TriageEvents(Protocol):
-    """Events about letters, on the enriched bus."""
+    """The events that triage publishes on the enriched bus."""
 
     def publish(self, detail_type: str, detail: Mapping[str, Any]) -> None:
         """Publish one event."""

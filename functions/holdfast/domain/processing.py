@@ -1,112 +1,113 @@
-"""The hot path: one batch of the buffer queue, in stages, each stage once per batch.
+"""The processor: one batch of the buffer queue, in stages, each stage once per batch.
 
-:func:`process_batch` guarantees that a record is reported failed unless the events table holds its event, and that
-every record gets a result. It is at least once by nature and safe to run twice: the table refuses duplicates.
+:func:`process_batch` guarantees that every record gets a result, and that a record is reported as failed unless the
+events table holds its event. Processing is at least once and safe to repeat: the table refuses duplicates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from holdfast.domain.attempts import Attempt, AttemptKey, Status, crashed
+from holdfast.domain.attempts import AttemptKey
 from holdfast.domain.backoff import visibility_seconds
-from holdfast.domain.envelope import Event, decode, format_time, identify
-from holdfast.domain.errors import DEFERRED, Failure, TransientError
+from holdfast.domain.enrichment import Enrichment
+from holdfast.domain.envelope import Event, examine
+from holdfast.domain.errors import DEFERRED, Failure, TransientError, describe, guarded
+from holdfast.domain.history import BatchHistory, Bookkeeping
+from holdfast.domain.identity import event_id_of_bytes
 from holdfast.domain.letters import Message
 from holdfast.domain.ports import (
     AttemptLog,
     Clock,
     Deadline,
     EventStore,
-    Executions,
-    Queue,
+    QueueConsumer,
     Rng,
     StorableEvent,
     Stored,
-    UserDirectory,
+    TaskTokens,
 )
-
-A = TypeVar("A")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One message of the batch: the event in it or why there is none, and the receipt by which its queue knows it."""
+    """One message of the batch, with its event or the reason why there is none.
+
+    Attributes:
+        message: The message.
+        receipt: Its receipt handle.
+        attempt: This receive, as the attempt log identifies it.
+        event: The event, or the failure to read one.
+    """
 
     message: Message
     receipt: str
-    #: This receive, as the attempt log knows it.
     attempt: AttemptKey
     event: Event | Failure
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Record:
-        """Take over a record of the event source mapping and decode its body."""
+        """Read a record of the event source mapping."""
         message = Message.of_record(raw)
-        event = _guarded(decode, message.body)
-        event_id = event.event_id if isinstance(event, Event) else identify(message.body)[0]
-        attempt = AttemptKey(event_id, message.message_id, message.receive_count)
-        return cls(message, raw["receiptHandle"], attempt, event)
+        event_id, event = _read(message.body)
+        return cls(
+            message, raw["receiptHandle"], AttemptKey(event_id, message.message_id, message.receive_count), event
+        )
 
     @property
     def event_id(self) -> str:
-        """Who the event is."""
+        """The identity of the event."""
         return self.attempt.event_id
-
-    @property
-    def again(self) -> bool:
-        """Whether it was received before."""
-        return self.attempt.receive_count > 1
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one record: the table holds its event, or it failed."""
+    """The result of one record: the table holds its event, or the record failed."""
 
     record: Record
     result: Stored | Failure
 
     @property
     def failure(self) -> Failure | None:
-        """Why it failed, if it did."""
+        """Why the record failed, if it did."""
         return self.result if isinstance(self.result, Failure) else None
 
 
 @dataclass(slots=True)
 class BatchReport:
-    """The result of a batch, and the figures that the metrics tell."""
+    """The result of a batch, and the counts for its metrics.
+
+    Attributes:
+        outcomes: One for every record.
+        enriched: Events that name users, all of whom could be looked up.
+        enrichment_failures: Why users could not be looked up, once for each event that names one of them.
+        bookkeeping_errors: Failures to write attempt records, to set visibility timeouts or to answer executions. No
+            event is lost by them.
+    """
 
     outcomes: list[Outcome] = field(default_factory=list)
     enriched: int = 0
-    #: Why users could not be looked up, once for each event that names them.
     enrichment_failures: list[Failure] = field(default_factory=list)
-    #: What could not be noted or told, and why; no event is lost by it.
     bookkeeping_errors: list[str] = field(default_factory=list)
-
-    @property
-    def failures(self) -> list[Outcome]:
-        """The records that have to come again."""
-        return [outcome for outcome in self.outcomes if outcome.failure]
 
     def as_response(self) -> dict[str, list[dict[str, str]]]:
         """Lambda's partial batch response."""
-        return {"batchItemFailures": [{"itemIdentifier": o.record.message.message_id} for o in self.failures]}
+        failed = [outcome.record.message.message_id for outcome in self.outcomes if outcome.failure]
+        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """What processing needs of the world, and its settings. ``directory`` is ``None`` where enrichment is off."""
+    """What the processor needs. ``enrichment`` is ``None`` if it is off."""
 
     store: EventStore
     attempt_log: AttemptLog
-    queue: Queue
-    executions: Executions
-    user_directory: UserDirectory | None
-    enrichment_required: bool
+    queue: QueueConsumer
+    task_tokens: TaskTokens
+    enrichment: Enrichment | None
     backoff_base_seconds: int
     backoff_cap_seconds: int
     clock: Clock
@@ -116,121 +117,75 @@ class Processing:
 def process_batch(
     raw_records: Sequence[Mapping[str, Any]], services: Processing, deadline: Deadline, request_id: str
 ) -> BatchReport:
-    """Work through one batch. At least once: a record is reported failed unless its event is stored."""
+    """Process one batch. At least once: a record is reported as failed unless its event is stored."""
     batch = _Batch(services, deadline, request_id)
     records = [Record.of(raw) for raw in raw_records]
-    last = batch.last_attempts(records)
-    started = {key: attempt.at for key, attempt in last.items() if crashed([attempt])}
-    batch.work([record for record in records if record.attempt not in started], last)
-    # The one that a worker started on most recently is the likeliest killer and comes last: ahead of its mates it would
-    # kill before them at every receive, until all of them are dead letters.
-    suspects = [record for record in records if record.attempt in started]
-    for suspect in sorted(suspects, key=lambda record: started[record.attempt]):
-        # A suspect may kill this worker, so whatever is finished leaves the queue before it is touched.
-        batch.release_finished()
-        batch.work([suspect], last)
+    batch.history.load([record.attempt for record in records])
+    since = {record.attempt: batch.history.suspected_since(record.attempt) for record in records}
+    batch.work([record for record in records if not since[record.attempt]])
+    # A suspect may crash this worker. So suspects come last, one at a time, after the finished messages were deleted.
+    # The most recently started one is the likeliest poison message: it comes last of all.
+    suspects = sorted((record for record in records if since[record.attempt]), key=lambda one: since[one.attempt])
+    for suspect in suspects:
+        batch.delete_finished()
+        batch.work([suspect])
     return batch.report
 
 
 class _Batch:
-    """The work on one batch: its report so far, and the stages."""
+    """The work on one batch, and its report so far."""
 
     def __init__(self, services: Processing, deadline: Deadline, request_id: str) -> None:
         self.report = BatchReport()
         self._services = services
         self._deadline = deadline
-        self._request_id = request_id
-        self._released = 0
+        self._bookkeeping = Bookkeeping(self.report.bookkeeping_errors)
+        self.history = BatchHistory(services.attempt_log, services.clock, request_id, self._bookkeeping)
+        self._deleted = 0
 
-    def last_attempts(self, records: Sequence[Record]) -> dict[AttemptKey, Attempt]:
-        """For every record that comes again: its last attempt that was not just deferred. Happy batches ask nothing."""
-        earlier = {record.attempt: record.attempt.earlier() for record in records if record.again}
-        if not earlier:
-            return {}
-        asked = {key for keys in earlier.values() for key in keys}
-        found = self._tried("read attempts", lambda: self._services.attempt_log.read(asked)) or {}
-        worked = {key: attempt for key, attempt in found.items() if attempt.status is not Status.DEFERRED}
-        latest = {own: next((worked[key] for key in keys if key in worked), None) for own, keys in earlier.items()}
-        return {own: attempt for own, attempt in latest.items() if attempt}
-
-    def work(self, records: Sequence[Record], last: Mapping[AttemptKey, Attempt]) -> None:
-        """Take a group of records through all stages and report on it."""
+    def work(self, records: Sequence[Record]) -> None:
+        """Take a group of records through all stages and report on them."""
         if not records:
             return
         if self._deadline.remaining() <= 0:
-            self._finish([Outcome(record, DEFERRED) for record in records], frozenset())
+            self._finish([Outcome(record, DEFERRED) for record in records])
             return
-        marked = self._mark_started(records, last)
-        # Copies of one event are worked on once and share the result: from here on the event id is the key.
         events = {record.event_id: record.event for record in records if isinstance(record.event, Event)}
-        results = self._stored(self._enriched(events))
+        self.history.mark_started([record.attempt for record in records if isinstance(record.event, Event)])
+        # Copies of one event are processed once and share the result: from here on the event id is the key.
+        results = self._store(self._enrich(events))
         outcomes = [
             Outcome(record, record.event if isinstance(record.event, Failure) else results[record.event_id])
             for record in records
         ]
-        self._finish([self._answered(outcome) for outcome in outcomes], marked)
+        self._finish([self._answer_execution(outcome) for outcome in outcomes])
 
-    def release_finished(self) -> None:
-        """Delete from the queue what is stored and not yet deleted."""
-        fresh = self.report.outcomes[self._released :]
-        self._released = len(self.report.outcomes)
+    def delete_finished(self) -> None:
+        """Delete the messages whose events are stored from the queue."""
+        fresh = self.report.outcomes[self._deleted :]
+        self._deleted = len(self.report.outcomes)
         receipts = [outcome.record.receipt for outcome in fresh if not outcome.failure]
         if receipts:
-            self._tried("delete finished messages", lambda: self._services.queue.delete(receipts))
+            self._bookkeeping.run("delete finished messages", lambda: self._services.queue.delete(receipts))
 
     # -- stages --------------------------------------------------------------------------------------------------
 
-    def _mark_started(self, records: Sequence[Record], last: Mapping[AttemptKey, Attempt]) -> frozenset[AttemptKey]:
-        """Mark what comes again, so that a death of this worker can be told from a throttle.
-
-        Not where the last failure was permanent: such a record fails before any work that could kill.
-        """
-        again = [record for record in records if record.again]
-        marks = [self._attempt(r.attempt, Status.STARTED) for r in again if not _failed_for_good(r, last)]
-        if marks:
-            self._tried("mark attempts", lambda: self._services.attempt_log.write(marks))
-        return frozenset(mark.key for mark in marks)
-
-    def _enriched(self, events: Mapping[str, Event]) -> Mapping[str, Event | Failure]:
-        """Add what the API knows of the users that the events name, or what the policy wants where it cannot tell."""
-        user_directory = self._services.user_directory
-        if user_directory is None:
+    def _enrich(self, events: Mapping[str, Event]) -> Mapping[str, Event | Failure]:
+        if self._services.enrichment is None:
             return events
-        places = {key: event.references for key, event in events.items() if event.references}
-        if not places:
-            return events
-        user_ids = {place.user_id for found in places.values() for place in found}
-        failure: Failure | None = None
-        try:
-            users = user_directory.lookup(user_ids, self._deadline)
-        except Exception as error:  # noqa: BLE001 - whatever it was, it is the failure of these events
-            failure, users = Failure.of(error), user_directory.cached(user_ids)
-        for key in places:
-            events[key].enrich(users)
-        affected = {key for key, found in places.items() if any(place.user_id not in users for place in found)}
-        self.report.enriched += len(places) - len(affected)
-        return self._without_users(events, affected, failure) if failure else events
+        enriched = self._services.enrichment.enrich(events, self._deadline)
+        self.report.enriched += enriched.complete
+        self.report.enrichment_failures += enriched.failures
+        return enriched.events
 
-    def _without_users(
-        self, events: Mapping[str, Event], affected: Collection[str], failure: Failure
-    ) -> Mapping[str, Event | Failure]:
-        """Users could not be looked up: their events fail with it, or go on and say so, as the policy wants."""
-        self.report.enrichment_failures += [failure] * len(affected)
-        if self._services.enrichment_required:
-            return {**events, **dict.fromkeys(affected, failure)}
-        for key in affected:
-            self._tried("mark an event", partial(events[key].mark, "enrichmentError", failure.category))
-        return events
-
-    def _stored(self, events: Mapping[str, Event | Failure]) -> dict[str, Stored | Failure]:
+    def _store(self, events: Mapping[str, Event | Failure]) -> dict[str, Stored | Failure]:
         results: dict[str, Stored | Failure] = {}
         storable: list[StorableEvent] = []
         for event_id, event in events.items():
-            made = _guarded(self._storable, event) if isinstance(event, Event) else event
-            if isinstance(made, Failure):
-                results[event_id] = made
+            if isinstance(event, Failure):
+                results[event_id] = event
             else:
-                storable.append(made)
+                storable.append(self._storable(event))
         if storable:
             results |= self._write(storable)
         return results
@@ -238,10 +193,8 @@ class _Batch:
     def _write(self, events: Sequence[StorableEvent]) -> Mapping[str, Stored | Failure]:
         if self._deadline.remaining() <= 0:
             return {event.event_id: DEFERRED for event in events}
-        try:
-            return self._services.store.store(events, self._deadline)
-        except Exception as error:  # noqa: BLE001 - any death of the store is the failure of these events, each reported
-            return {event.event_id: Failure.of(error) for event in events}
+        stored = guarded(partial(self._services.store.store, events, self._deadline))
+        return {event.event_id: stored for event in events} if isinstance(stored, Failure) else stored
 
     def _storable(self, event: Event) -> StorableEvent:
         return StorableEvent(
@@ -254,49 +207,36 @@ class _Batch:
             text=event.text,
         )
 
-    def _answered(self, outcome: Outcome) -> Outcome:
-        """Tell the execution behind a redriven record that its event is stored, before the record is let go.
+    def _answer_execution(self, outcome: Outcome) -> Outcome:
+        """Report to the execution of a redriven record that its event is stored, before the record leaves the queue.
 
-        If that fails for now the record comes again; if it fails for good the record goes, and the table tells.
+        After a transient error the record comes again. After any other error it does not: the event is stored, and the
+        execution finds it in the events table.
         """
         stamp = outcome.record.message.triage
         if outcome.failure or stamp is None or stamp.event_id != outcome.record.event_id:
             return outcome
         if self._deadline.remaining() <= 0:
             return Outcome(outcome.record, DEFERRED)
-        told = {"outcome": "STORED", "eventId": stamp.event_id, "messageId": outcome.record.message.message_id}
+        output = {"outcome": "STORED", "eventId": stamp.event_id, "messageId": outcome.record.message.message_id}
         try:
-            self._services.executions.succeed(stamp.task_token, told)
+            self._services.task_tokens.succeed(stamp.task_token, output)
         except TransientError as error:
             return Outcome(outcome.record, Failure.of(error))
-        except Exception as error:  # noqa: BLE001 - the event is stored, so neither it nor its mates may fail of this
-            self.report.bookkeeping_errors.append(f"answer the execution: {type(error).__name__}")
+        except Exception as error:  # noqa: BLE001 - the event is stored: no error here may fail it or its batch
+            self.report.bookkeeping_errors.append(f"answer the execution: {describe(error)}")
         return outcome
 
-    def _finish(self, outcomes: list[Outcome], marked: frozenset[AttemptKey]) -> None:
-        """Report on a group: an attempt record and a visibility timeout for each failure; close what was marked."""
+    def _finish(self, outcomes: list[Outcome]) -> None:
+        """Report on a group of records: close their attempts, and set the visibility timeout of those that failed."""
         self.report.outcomes += outcomes
-        lines = [self._line(outcome) for outcome in outcomes if outcome.failure or outcome.record.attempt in marked]
-        if lines:
-            self._tried("note attempts", lambda: self._services.attempt_log.write(lines))
+        self.history.close({outcome.record.attempt: outcome.failure for outcome in outcomes})
         seconds = {o.record.receipt: self._backoff(o.record, o.failure) for o in outcomes if o.failure}
         if seconds:
-            self._tried("set visibility", lambda: self._services.queue.set_visibility(seconds))
-
-    # -- helpers -------------------------------------------------------------------------------------------------
-
-    def _line(self, outcome: Outcome) -> Attempt:
-        failure = outcome.failure
-        if failure is None:
-            return self._attempt(outcome.record.attempt, Status.STORED)
-        status = Status.DEFERRED if failure is DEFERRED else Status.FAILED
-        return self._attempt(outcome.record.attempt, status, failure)
-
-    def _attempt(self, key: AttemptKey, status: Status, failure: Failure | None = None) -> Attempt:
-        return Attempt(key, status, format_time(self._services.clock()), self._request_id, failure)
+            self._bookkeeping.run("set visibility timeouts", lambda: self._services.queue.set_visibility(seconds))
 
     def _backoff(self, record: Record, failure: Failure) -> int:
-        """Permanent: at once, so that it reaches the dead-letter queue in seconds. Everything else waits its turn."""
+        """Seconds until a failed record comes again. A permanent failure does not wait on its way to the DLQ."""
         if failure.permanent:
             return 0
         return visibility_seconds(
@@ -307,28 +247,14 @@ class _Batch:
             retry_after=failure.retry_after,
         )
 
-    def _tried(self, what: str, call: Callable[[], T]) -> T | None:
-        """Bookkeeping must not cost an event: a failure is told as a trouble and the record's own result stands."""
-        try:
-            return call()
-        except Exception as error:  # noqa: BLE001 - the attempt log or the queue being down never changes a record's result
-            self.report.bookkeeping_errors.append(f"{what}: {type(error).__name__}")
-            return None
 
-
-def _failed_for_good(record: Record, last: Mapping[AttemptKey, Attempt]) -> bool:
-    attempt = last.get(record.attempt)
-    return isinstance(record.event, Failure) or (
-        attempt is not None and attempt.failure is not None and attempt.failure.permanent
-    )
-
-
-def _guarded(step: Callable[[A], T], value: A) -> T | Failure:
-    """One record's own failure, whatever it is, stays its own."""
-    try:
-        return step(value)
-    except Exception as error:  # noqa: BLE001 - a record that trips our code must not take its batch-mates with it
-        return Failure.of(error)
+def _read(body: str) -> tuple[str, Event | Failure]:
+    """The event id of a body, and its event or why it has none."""
+    examined = guarded(partial(examine, body))
+    if isinstance(examined, Failure):
+        return event_id_of_bytes(body), examined
+    content = examined.content
+    return examined.event_id, content if isinstance(content, Event) else Failure.of(content)
 
 
 def stored_count(outcomes: Iterable[Outcome], kind: Stored) -> int:

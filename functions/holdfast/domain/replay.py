@@ -1,7 +1,7 @@
-"""Replaying archived letters: what to take, under which name, and what came of it.
+"""Replays of archived letters: which letters are taken, the names of their executions, and the report.
 
-One replay is known by what it was asked for, not by its execution: a stopped replay that is started again with the
-same input meets its own names and does the rest only.
+A replay is identified by its input, not by its execution. A stopped replay that is started again with the same input
+finds the executions that it has started and does the rest only.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from typing import Any
 from holdfast.domain.errors import InvalidInput
 from holdfast.domain.identity import event_digest
 from holdfast.domain.intake import MAX_GENERATIONS
-from holdfast.domain.letters import DeadLetter
-from holdfast.domain.ports import Execution, Executions, Objects
-from holdfast.domain.triage import REPLAYED_TAG, parse_document, to_text
+from holdfast.domain.letters import DeadLetter, parse_document
+from holdfast.domain.ports import ArchiveStore, Execution, Executions
+from holdfast.domain.triage import REPLAYED_TAG
 
 ARCHIVE_PREFIX = "archive/"
 REPORT_PREFIX = "replays/"
 
-#: Runs a function over many values at the same time, in order.
+#: Calls a function for many values in parallel; the results are in order.
 Parallel = Callable[[Callable[[str], str], Iterable[str]], Iterable[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A replay that was asked for.
+    """The input of a replay.
 
     Attributes:
-        prefix: What to replay, below ``archive/``.
-        reason: The operator's words, kept with every execution.
+        prefix: Which letters to replay, below ``archive/``.
+        reason: The operator's reason, kept with every execution.
         dry_run: Only count.
         force: Also take letters whose event a replay has stored.
         run: Name of the replay's execution.
-        started_at: Letters archived later are not taken, or a replay would eat what it archives again.
+        started_at: Letters that were archived later are skipped, so that a replay skips what it archives itself.
     """
 
     prefix: str
@@ -52,16 +52,16 @@ class Plan:
         """Read the input of the state machine, with ``run`` and ``startedAt`` added.
 
         Raises:
-            InvalidInput: It says what is missing or wrong.
+            InvalidInput: The message says what is missing or wrong.
         """
         prefix, reason = data.get("prefix"), data.get("reason", "")
         if not isinstance(prefix, str) or not prefix.startswith(ARCHIVE_PREFIX):
-            raise InvalidInput('prefix has to name archived letters, such as "archive/category=UNKNOWN/"')
+            raise InvalidInput('prefix must begin with archive/, for example "archive/category=UNKNOWN/"')
         if not isinstance(reason, str):
-            raise InvalidInput("reason has to be text")
+            raise InvalidInput("reason must be text")
         for name in ("dryRun", "force"):
             if not isinstance(data.get(name, False), bool):
-                raise InvalidInput(f"{name} has to be true or false")
+                raise InvalidInput(f"{name} must be true or false")
         unknown = data.keys() - {"prefix", "reason", "dryRun", "force", "run", "startedAt"}
         if unknown:
             raise InvalidInput(f"the input has unknown fields: {', '.join(sorted(unknown))}")
@@ -75,7 +75,7 @@ class Plan:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The plan as it travels through the replay."""
+        """The plan as the states of the replay pass it on."""
         return {
             "prefix": self.prefix,
             "reason": self.reason,
@@ -86,23 +86,23 @@ class Plan:
         }
 
     def execution_name(self, event_id: str, generation: int = 0) -> str:
-        """The name of a letter's triage execution in this replay: the same whenever it is asked for again."""
-        asked = json.dumps([self.prefix, self.reason, self.force])
+        """The name of an event's triage execution in this replay. The same input always gives the same name."""
+        identity = json.dumps([self.prefix, self.reason, self.force])
         suffix = f"-g{generation}" if generation else ""
-        return f"replay-{_hex(asked, 16)}-{event_digest(event_id, 32)}{suffix}"
+        return f"replay-{_hex(identity, 16)}-{event_digest(event_id, 32)}{suffix}"
 
 
 @dataclass(frozen=True, slots=True)
 class Replayer:
     """The steps of a replay."""
 
-    objects: Objects
+    archive_store: ArchiveStore
     executions: Executions
     parallel: Parallel
 
     def count(self, plan: Plan) -> dict[str, int]:
-        """A dry run: how many letters would be replayed, by category, and how many would be skipped."""
-        keys = [found.key for found in self.objects.list(plan.prefix)]
+        """Count for a dry run how many letters would be replayed, by category, and how many skipped."""
+        keys = [found.key for found in self.archive_store.list(plan.prefix)]
         return dict(sorted(Counter(self.parallel(lambda key: self._counted(plan, key), keys)).items()))
 
     def _counted(self, plan: Plan, key: str) -> str:
@@ -112,12 +112,11 @@ class Replayer:
         """Decide on one archived letter.
 
         Returns:
-            ``action`` (``start`` or ``skip``) with ``result``, the line for the report; to start also the
-            ``name`` and the ``input`` of its triage execution.
+            ``{"action": "start", "name", "input"}`` for its triage execution, or for the report
+            ``{"action": "skip", "result"}``.
         """
-        text = self.objects.read(key)
-        letter = DeadLetter.of_json(text or "")
-        document = parse_document(text)
+        document = parse_document(self.archive_store.read(key))
+        letter = DeadLetter.of_document(document)
         if document.get("archivedAt", "") > plan.started_at:
             return _skipped("archived after this replay began")
         if not plan.force and self._is_replayed(key):
@@ -128,9 +127,9 @@ class Replayer:
         return {"action": "start", "name": name, "input": self._input(plan, key, letter, name)}
 
     def _unused_name(self, plan: Plan, event_id: str) -> str | None:
-        """The next generation's name, or ``None`` if this replay has settled the letter or is at it.
+        """The next generation's name; ``None`` if an execution of this replay has settled the letter or is running.
 
-        Stopping a replay stops the executions that it waits for, so an aborted one has settled nothing.
+        When a replay is stopped, the executions that it waits for are aborted. An aborted one has settled nothing.
         """
         for generation in range(MAX_GENERATIONS):
             name = plan.execution_name(event_id, generation)
@@ -154,28 +153,28 @@ class Replayer:
         }
 
     def note(self, plan: Plan, key: str, result: Mapping[str, Any]) -> None:
-        """Keep the result of one letter; a repeated note is the same note."""
+        """Write the result of one letter. A repeated call writes the same object."""
         line = {"key": key, "from": category_of(key), **result}
-        self.objects.create(f"{self._folder(plan)}letters/{_hex(key, 32)}.json", to_text(line))
+        self.archive_store.create(f"{self._folder(plan)}letters/{_hex(key, 32)}.json", json.dumps(line))
 
     def report(self, plan: Plan) -> dict[str, Any]:
-        """Count what came of the letters, by category and outcome, and write the report."""
-        keys = [found.key for found in self.objects.list(f"{self._folder(plan)}letters/")]
+        """Count the results by category and outcome, and write the report."""
+        keys = [found.key for found in self.archive_store.list(f"{self._folder(plan)}letters/")]
         counted = Counter(self.parallel(self._line, keys))
         summary = {**plan.as_json(), "letters": len(keys), "counts": dict(sorted(counted.items()))}
         key = f"{self._folder(plan)}report.json"
-        self.objects.create(key, to_text(summary))
+        self.archive_store.create(key, json.dumps(summary))
         return {**summary, "report": key}
 
     def _line(self, key: str) -> str:
-        line = parse_document(self.objects.read(key))
+        line = parse_document(self.archive_store.read(key))
         return f"{line.get('from')} {line.get('outcome')}"
 
     def _folder(self, plan: Plan) -> str:
         return f"{REPORT_PREFIX}{plan.run}/"
 
     def _is_replayed(self, key: str) -> bool:
-        return REPLAYED_TAG.items() <= self.objects.tags(key).items()
+        return REPLAYED_TAG.items() <= self.archive_store.tags(key).items()
 
 
 def category_of(key: str) -> str:

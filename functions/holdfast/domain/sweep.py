@@ -1,4 +1,4 @@
-"""The daily look at all evidence: releases what is settled, leaves what is worked on, adopts what nobody owns."""
+"""The daily sweep over all snapshots: deletes those of settled events and starts executions for those without one."""
 
 from __future__ import annotations
 
@@ -7,18 +7,29 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
-from holdfast.domain.errors import SnapshotMissing
+from holdfast.domain.categories import VERDICT_CATEGORIES
+from holdfast.domain.errors import SnapshotMissing, describe
 from holdfast.domain.identity import event_digest, execution_name
-from holdfast.domain.intake import MAX_GENERATIONS, Carried, Intake, redriver_of, start_generation
-from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter
-from holdfast.domain.policy import CATEGORIES
-from holdfast.domain.ports import Deadline, EventStore, Execution, ExecutionReport, Objects, StoredObject
-from holdfast.domain.triage import archive_folder, settles_by_table
+from holdfast.domain.intake import MAX_GENERATIONS, Carried, Generations, redriver_of, start_generation
+from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter, parse_document
+from holdfast.domain.ports import DeadLetterStore, Deadline, Execution, ExecutionReport, StoredEvents, StoredObject
+from holdfast.domain.triage import archive_folder, is_stored
 
 
 @dataclass(slots=True)
 class SweepReport:
-    """What a sweep found; ``oldest_hours`` is the age of the oldest evidence that was there when it began."""
+    """The result of a sweep: counts of snapshots.
+
+    Attributes:
+        seen: Snapshots that existed.
+        released: Deleted, because their event is stored or archived.
+        adopted: Given to a new execution.
+        left: Left alone: too young, or an execution handles them.
+        failed: Snapshots whose event could not be decided on.
+        oldest_hours: Age of the oldest snapshot when the sweep began.
+        finished: Whether the sweep reached the end of the list.
+        errors: Why snapshots failed.
+    """
 
     seen: int = 0
     released: int = 0
@@ -27,130 +38,131 @@ class SweepReport:
     failed: int = 0
     oldest_hours: float = 0.0
     finished: bool = True
-    bookkeeping_errors: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Sweeper:
-    """What sweeping needs of the world."""
+    """What the sweep needs."""
 
-    intake: Intake
-    store: EventStore
+    generations: Generations
+    stored_events: StoredEvents
 
     def sweep(self, now: datetime, older_than: timedelta, deadline: Deadline) -> SweepReport:
-        """Go through the evidence, letter by letter, as long as time is left: the next sweep does the rest."""
-        found = list(self.intake.objects.list(SNAPSHOT_PREFIX))
+        """Go through all snapshots, event by event, until the time is up. The next sweep continues."""
+        found = list(self.generations.store.list(SNAPSHOT_PREFIX))
         report = SweepReport(seen=len(found), oldest_hours=_oldest_hours(found, now))
-        archive = _Archive(self.intake.objects, now.date())
-        for pieces in _by_letter(found):
+        archive = _ArchiveListing(self.generations.store, now.date())
+        for objects in _by_event(found):
             if deadline.remaining() <= 0:
                 report.finished = False
                 break
-            if any(now - piece.modified < older_than for piece in pieces):
-                report.left += len(pieces)
+            if any(now - one.modified < older_than for one in objects):
+                report.left += len(objects)
                 continue
-            self._look_at(pieces, archive, report)
+            self._decide(objects, archive, report)
         return report
 
-    def _look_at(self, pieces: Sequence[StoredObject], archive: _Archive, report: SweepReport) -> None:
-        """Decide on a letter's evidence; the same id over another body has an end of its own, stored or archived."""
-        keys, oldest = [piece.key for piece in pieces], pieces[0].modified.date()
+    def _decide(self, objects: Sequence[StoredObject], archive: _ArchiveListing, report: SweepReport) -> None:
+        """Decide on the snapshots of one event id. Another body with the same id is decided on by itself."""
+        keys, oldest = [one.key for one in objects], objects[0].modified.date()
         try:
             letters = {key: self._letter(key) for key in keys}
-        except Exception as error:  # noqa: BLE001 - one letter's trouble must not keep all others from their owner
-            _note_trouble(report, keys, error)
+        except Exception as error:  # noqa: BLE001 - an error in one event must not stop the sweep
+            _note_failure(report, keys, error)
             return
         for same in _by_body(letters):
             try:
-                counted = self._settled_or_adopted(same, archive, oldest)
+                counted = self._release_or_adopt(same, archive, oldest)
             except Exception as error:  # noqa: BLE001 - as above
-                _note_trouble(report, same, error)
+                _note_failure(report, same, error)
             else:
                 setattr(report, counted, getattr(report, counted) + len(same))
 
-    def _settled_or_adopted(self, snapshots: Mapping[str, DeadLetter], archive: _Archive, oldest: date) -> str:
+    def _release_or_adopt(self, snapshots: Mapping[str, DeadLetter], archive: _ArchiveListing, oldest: date) -> str:
         letters = list(snapshots.values())
         newest = letters[-1]
         owners = {name: report for letter in letters for name, report in self._owners(letter).items()}
-        stored = settles_by_table(newest, self.store)
+        stored = is_stored(newest, self.stored_events)
         if not stored and any(report.status.open for report in owners.values()):
             return "left"
         last = next(reversed(owners), None)
         settled = last is not None and owners[last].status is Execution.SUCCEEDED
         if stored or settled or archive.holds(newest, oldest):
-            self.intake.objects.delete(list(snapshots))
+            self.generations.store.delete(list(snapshots))
             return "released"
         redrives = max((letter.stamp.redrives for letter in letters if letter.stamp), default=0)
         carried = Carried(tuple(snapshots), redrives)
         if last is not None:
-            carried = carried.after(self.intake.executions.last_input(last))
-        start_generation(newest, carried, self.intake, settled_is_done=False)
+            carried = carried.after(self.generations.executions.last_input(last))
+        start_generation(newest, carried, self.generations, settled_is_done=False)
         return "adopted"
 
     def _letter(self, key: str) -> DeadLetter:
-        text = self.intake.objects.read(key)
+        text = self.generations.store.read(key)
         if text is None:
-            raise SnapshotMissing("the evidence was released while the sweep looked at it")
-        return DeadLetter.of_json(text)
+            raise SnapshotMissing("the snapshot was deleted during the sweep")
+        return DeadLetter.of_document(parse_document(text))
 
     def _owners(self, letter: DeadLetter) -> dict[str, ExecutionReport]:
-        """The executions that may hold this evidence: the one that redrove the message, and its own generations."""
-        owners = {letter.stamp.execution: redriver_of(letter, self.intake.executions)} if letter.stamp else {}
+        """The executions that may hold a snapshot: the one that redrove its message, and all generations."""
+        executions = self.generations.executions
+        owners = {letter.stamp.execution: redriver_of(letter, executions)} if letter.stamp else {}
         for generation in range(MAX_GENERATIONS):
             name = execution_name(letter.detail_type, letter.event_id, letter.message.message_id, generation)
-            report = self.intake.executions.describe(name)
+            report = executions.describe(name)
             if report.status is Execution.ABSENT:
                 break
             owners[name] = report
         return {name: report for name, report in owners.items() if report.status is not Execution.ABSENT}
 
 
-class _Archive:
-    """The archive as one sweep sees it: a day is listed once, and only where a letter asks for it."""
+class _ArchiveListing:
+    """The archive during one sweep. A day is listed once, and only when it is needed."""
 
-    def __init__(self, objects: Objects, today: date) -> None:
-        self._objects = objects
+    def __init__(self, store: DeadLetterStore, today: date) -> None:
+        self._store = store
         self._today = today
         self._days: dict[date, list[str]] = {}
 
     def holds(self, letter: DeadLetter, since: date) -> bool:
-        """Whether an execution has archived this body since that day: its name has the letter's digest in it."""
+        """Whether this body was archived since that day. The event's digest is part of an archive object's name."""
         digest = event_digest(letter.event_id)
         days = (since + timedelta(days=number) for number in range((self._today - since).days + 1))
         return any(digest in key and self._is_of(key, letter) for day in days for key in self._keys(day))
 
     def _keys(self, day: date) -> list[str]:
         if day not in self._days:
-            folders = [archive_folder(category, day.isoformat()) for category in sorted(CATEGORIES)]
-            self._days[day] = [found.key for folder in folders for found in self._objects.list(folder)]
+            folders = [archive_folder(category, day.isoformat()) for category in sorted(VERDICT_CATEGORIES)]
+            self._days[day] = [found.key for folder in folders for found in self._store.list(folder)]
         return self._days[day]
 
     def _is_of(self, key: str, letter: DeadLetter) -> bool:
-        archived = DeadLetter.of_json(self._objects.read(key) or "")
+        archived = DeadLetter.of_document(parse_document(self._store.read(key)))
         return (archived.event_id, archived.message.body) == (letter.event_id, letter.message.body)
 
 
-def _by_letter(found: Iterable[StoredObject]) -> list[list[StoredObject]]:
-    """Evidence grouped by letter, each group with its newest piece last."""
+def _by_event(found: Iterable[StoredObject]) -> list[list[StoredObject]]:
+    """Group snapshots by event id, the newest last."""
     groups: dict[str, list[StoredObject]] = defaultdict(list)
-    for piece in found:
-        groups[piece.key.split("/")[1]].append(piece)
-    return [sorted(group, key=lambda piece: piece.modified) for group in groups.values()]
+    for one in found:
+        groups[one.key.split("/")[1]].append(one)
+    return [sorted(group, key=lambda one: one.modified) for group in groups.values()]
 
 
 def _by_body(letters: Mapping[str, DeadLetter]) -> list[dict[str, DeadLetter]]:
-    """The pieces of one letter with the same body, the newest piece last: a redrive keeps the body, so they are one."""
+    """Group the snapshots of one event id by body, the newest last. A redrive does not change the body."""
     groups: dict[str, dict[str, DeadLetter]] = defaultdict(dict)
     for key, letter in letters.items():
         groups[letter.message.body][key] = letter
     return list(groups.values())
 
 
-def _note_trouble(report: SweepReport, keys: Collection[str], error: Exception) -> None:
+def _note_failure(report: SweepReport, keys: Collection[str], error: Exception) -> None:
     report.failed += len(keys)
-    report.bookkeeping_errors.append(type(error).__name__)
+    report.errors.append(describe(error))
 
 
 def _oldest_hours(found: Iterable[StoredObject], now: datetime) -> float:
-    ages = [(now - piece.modified).total_seconds() / 3600 for piece in found]
+    ages = [(now - one.modified).total_seconds() / 3600 for one in found]
     return round(max(ages, default=0.0), 2)

@@ -1,44 +1,52 @@
-"""The states of a triage execution, one function each: classify, redrive, archive, settle.
+"""The work behind the states of a triage execution: classify, redrive, archive, settle.
 
-The execution carries metadata only. ``snapshots`` is the list of the objects that it holds, the newest last: the newest
-is the one that is redriven or archived, and all of them are released in the end.
+An execution carries metadata only. ``snapshots`` lists the keys of the objects that it holds, the newest last. The
+newest one is redriven or archived; all of them are deleted when the dead letter is settled.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import floor
 from typing import Any
 
 from holdfast.domain.attempts import Attempt, in_order, of_message
-from holdfast.domain.envelope import examine, identify
-from holdfast.domain.errors import HoldfastError, InvalidEvent, InvalidInput, MalformedBody, SnapshotMissing
-from holdfast.domain.letters import DeadLetter, TriageStamp, redriven, snapshot_folder
+from holdfast.domain.errors import HoldfastError, InvalidInput, SnapshotMissing
+from holdfast.domain.letters import DeadLetter, TriageStamp, parse_document, redriven, snapshot_folder
 from holdfast.domain.policy import Evidence, Limits, Policy, Verdict
-from holdfast.domain.ports import AttemptLog, EventStore, Objects, Queue, TriageEvents
+from holdfast.domain.ports import (
+    ArchiveStore,
+    AttemptHistory,
+    DeadLetterStore,
+    ObjectReader,
+    QueueSender,
+    StoredEvents,
+    TriageEvents,
+)
 
+#: An archive object lists at most so many attempts, the latest ones.
 ATTEMPTS_LIMIT = 500
-#: Up to here every JSON parser agrees on whole numbers.
+#: The largest whole number that every JSON parser reads exactly.
 _WHOLE_LIMIT = 2**53
-#: On an archive object: its event is stored now, a further replay skips it.
+#: Tag of an archive object whose event was stored by a replay. Later replays skip it.
 REPLAYED_TAG = {"replayed": "true"}
 
 
 @dataclass(frozen=True, slots=True)
 class TriageInput:
-    """What every state of an execution is told about its letter.
+    """What every state of an execution receives about its dead letter.
 
     Attributes:
-        event_id: The letter.
+        event_id: The event.
         snapshots: Keys in the archive bucket, the newest last.
-        rounds: Redrives so far.
-        history: The category of every round.
+        redrives: How often triage has sent the message back so far.
+        history: The category of each of these redrives.
         redrive_outcome: Outcome of the last redrive, if there was one.
-        first_sent_at: When the letter's first message was sent, epoch milliseconds.
-        replay: Whether an operator asked for this.
+        first_sent_at: When the event's first message was sent, epoch milliseconds.
+        replay: Whether an operator started this by a replay.
     """
 
     event_id: str
@@ -51,23 +59,23 @@ class TriageInput:
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> TriageInput:
-        """Read a state's payload. Fields may be missing: executions live across deployments.
+        """Read a state's input. Optional fields may be missing: executions live across deployments.
 
         Raises:
-            InvalidInput: The letter or its evidence is not named, or a field is not of its kind.
+            InvalidInput: The event or its snapshots are missing, or a field has the wrong type.
         """
-        letter, snapshots = data.get("eventId"), data.get("snapshots")
-        if not isinstance(letter, str) or not letter:
-            raise InvalidInput("the input names no eventId")
+        event_id, snapshots = data.get("eventId"), data.get("snapshots")
+        if not isinstance(event_id, str) or not event_id:
+            raise InvalidInput("the input has no eventId")
         if not isinstance(snapshots, list) or not snapshots or not all(isinstance(key, str) for key in snapshots):
-            raise InvalidInput("the input names no snapshots")
+            raise InvalidInput("the input has no snapshots")
         history, redrive_outcome = data.get("history") or [], data.get("redriveOutcome")
         if not isinstance(history, list) or not all(isinstance(category, str) for category in history):
-            raise InvalidInput("history has to be a list of categories")
+            raise InvalidInput("history must be a list of categories")
         if not isinstance(redrive_outcome, str | None):
-            raise InvalidInput("redriveOutcome has to be the outcome of the last one")
+            raise InvalidInput("redriveOutcome must be text")
         return cls(
-            event_id=letter,
+            event_id=event_id,
             snapshots=tuple(snapshots),
             redrives=_whole(data, "redrives"),
             history=tuple(history),
@@ -77,61 +85,66 @@ class TriageInput:
         )
 
     @property
-    def current(self) -> str:
-        """The key of the newest evidence."""
+    def newest_snapshot(self) -> str:
+        """The key of the newest snapshot."""
         return self.snapshots[-1]
+
+    @property
+    def message_ids(self) -> list[str]:
+        """The ids of the messages in the snapshots."""
+        return [key.rsplit("/", 1)[-1].removesuffix(".json") for key in self.snapshots]
 
 
 def _whole(data: Mapping[str, Any], name: str) -> int:
-    """A count or a time; 0 where it is missing. JSONata makes no difference between 2 and 2.0."""
+    """Read a count or a time; 0 if it is missing. To JSONata, 2 and 2.0 are the same number."""
     value = data.get(name) or 0
     if not isinstance(value, int | float) or not 0 <= value <= _WHOLE_LIMIT or value != int(value):
-        raise InvalidInput(f"{name} has to be a whole number")
+        raise InvalidInput(f"{name} must be a whole number")
     return int(value)
 
 
-def load_letter(objects: Objects, case: TriageInput) -> DeadLetter:
-    """Fetch the letter that a case is about.
+def load_letter(store: ObjectReader, triage_input: TriageInput) -> DeadLetter:
+    """Read the newest snapshot.
 
     Raises:
-        SnapshotMissing: The object is gone, or it is another letter's.
+        SnapshotMissing: It does not exist, or it belongs to another event.
     """
-    text = objects.read(case.current)
+    text = store.read(triage_input.newest_snapshot)
     if text is None:
-        raise SnapshotMissing("the evidence is gone")
-    letter = DeadLetter.of_json(text)
-    if letter.event_id != case.event_id:
-        raise SnapshotMissing("the evidence belongs to another letter")
+        raise SnapshotMissing("the snapshot does not exist")
+    letter = DeadLetter.of_document(parse_document(text))
+    if letter.event_id != triage_input.event_id:
+        raise SnapshotMissing("the snapshot belongs to another event")
     return letter
 
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """Decides from evidence. Asked first in every round: its first rule is that a stored event is a recovered one."""
+    """Decides from evidence. It runs first in every round; its first rule is that a stored event is recovered."""
 
-    store: EventStore
-    attempt_log: AttemptLog
-    objects: Objects
+    stored_events: StoredEvents
+    attempts: AttemptHistory
+    store: ObjectReader
     policy: Policy
     limits: Limits
 
-    def classify(self, case: TriageInput, now: datetime) -> Verdict:
-        """Gather the evidence on a letter and judge it.
+    def classify(self, triage_input: TriageInput, now: datetime) -> Verdict:
+        """Collect the evidence and return the verdict.
 
         Raises:
-            HoldfastError: The events table or the evidence could not be read; nothing is decided then.
+            HoldfastError: The events table or the snapshot could not be read, so there is no verdict.
         """
-        return self.policy.judge(self.gather(case, now), case.history, self.limits)
+        evidence = self._evidence(triage_input, now)
+        return self.policy.judge(evidence, triage_input.history, self.limits)
 
-    def gather(self, case: TriageInput, now: datetime) -> Evidence:
-        """All that is known about a letter. A ledger that is down leaves a gap, not a failure."""
-        letter = load_letter(self.objects, case)
+    def _evidence(self, triage_input: TriageInput, now: datetime) -> Evidence:
+        letter = load_letter(self.store, triage_input)
         attempts, attempt_log = self._attempts(letter)
         last = attempts[-1] if attempts else None
         failure = last.failure if last else None
         return Evidence(
-            stored=settles_by_table(letter, self.store),
-            body=_body_of(letter),
+            stored=is_stored(letter, self.stored_events),
+            body=letter.body.kind,
             undelivered=letter.message.rule_error is not None,
             error_code=letter.message.rule_error,
             attempt_log=attempt_log,
@@ -141,128 +154,137 @@ class Classifier:
             last_message=failure.message if failure else None,
             retry_after=failure.retry_after if failure else None,
             dead_lettered=letter.message.dead_lettered,
-            redrive_outcome=case.redrive_outcome,
-            redrives=case.redrives,
-            replay=case.replay,
-            age_hours=_age_hours(case, now),
+            redrive_outcome=triage_input.redrive_outcome,
+            redrives=triage_input.redrives,
+            replay=triage_input.replay,
+            age_hours=_age_hours(triage_input, now),
         )
 
     def _attempts(self, letter: DeadLetter) -> tuple[list[Attempt], str]:
+        """The attempts of this message. An attempt log that cannot be read is evidence, not an error."""
         try:
-            attempts = self.attempt_log.of_event(letter.event_id)
+            attempts = self.attempts.of_event(letter.event_id)
         except HoldfastError:
             return [], "unreadable"
         return of_message(attempts, letter.message.message_id), "read"
 
 
-def settles_by_table(letter: DeadLetter, store: EventStore) -> bool:
-    """Whether the events table proves that this letter's event was processed (strongly consistent).
+def is_stored(letter: DeadLetter, stored_events: StoredEvents) -> bool:
+    """Whether the events table holds the event of this dead letter (strongly consistent).
 
-    A body that is no event was never stored: the table may hold another event under the id that such a body claims.
+    A body that is not an event was never stored. The table may hold another event with the id that such a body has.
     """
-    return _body_of(letter) == "EVENT" and store.holds(letter.event_id)
+    return letter.body.kind == "EVENT" and stored_events.holds(letter.event_id)
 
 
-def _body_of(letter: DeadLetter) -> str:
-    try:
-        examine(letter.message.body)
-    except (MalformedBody, InvalidEvent) as error:
-        return error.category
-    return "EVENT"
-
-
-def _age_hours(case: TriageInput, now: datetime) -> float:
-    if not case.first_sent_at:
+def _age_hours(triage_input: TriageInput, now: datetime) -> float:
+    if not triage_input.first_sent_at:
         return 0.0
-    hours = max(0.0, now.timestamp() - case.first_sent_at / 1000) / 3600
-    # Never rounded up: a letter is not too old before it is.
+    hours = max(0.0, now.timestamp() - triage_input.first_sent_at / 1000) / 3600
+    # Rounded down, so that no letter reaches its maximum age early.
     return floor(hours * 10) / 10
 
 
 @dataclass(frozen=True, slots=True)
 class Redriver:
-    """Sends a dead letter back to the front of the pipeline."""
+    """Sends a dead letter's message back to the buffer."""
 
-    objects: Objects
-    queue: Queue
+    store: ObjectReader
+    queue: QueueSender
 
-    def redrive(self, case: TriageInput, execution: str, task_token: str) -> dict[str, Any]:
-        """Send the letter's exact message to the buffer, stamped so that its outcome finds the execution."""
-        letter = load_letter(self.objects, case)
-        stamp = TriageStamp(case.event_id, execution, case.redrives, task_token)
+    def redrive(self, triage_input: TriageInput, execution: str, task_token: str) -> dict[str, Any]:
+        """Send the exact message, with a stamp through which the outcome reaches the execution."""
+        letter = load_letter(self.store, triage_input)
+        stamp = TriageStamp(triage_input.event_id, execution, triage_input.redrives, task_token)
         outgoing = redriven(letter, stamp)
         return {"messageId": self.queue.send(outgoing), "stamped": outgoing.stamped}
 
 
 @dataclass(frozen=True, slots=True)
 class Archiver:
-    """Writes a letter that triage gives up to the archive: message, verdict and the whole history."""
+    """Writes a dead letter to the archive: message, verdict and attempts."""
 
-    objects: Objects
-    attempt_log: AttemptLog
+    archive_store: ArchiveStore
+    attempts: AttemptHistory
+    bucket: str
 
-    def archive(self, case: TriageInput, verdict: Mapping[str, Any], execution_arn: str, archived_at: str) -> str:
-        """Write the archive object once, and answer its key.
+    def archive(
+        self, triage_input: TriageInput, verdict: Mapping[str, Any], execution_arn: str, archived_at: str
+    ) -> dict[str, str]:
+        """Write the archive object once and return its ``bucket`` and ``key``.
 
-        The name is the execution's, so a retry meets its own object: the first write stands.
+        The key contains the execution's name, so that a retry finds the object that the first call wrote.
 
         Raises:
-            HoldfastError: The letter could not be read, or the object not written; custody has not moved.
+            HoldfastError: The snapshot could not be read or the object not written. Custody has not moved then.
         """
-        letter = load_letter(self.objects, case)
+        letter = load_letter(self.archive_store, triage_input)
         key = archive_key(str(verdict["category"]), archived_at, execution_arn)
-        _, described = identify(letter.message.body)
         document = {
             "schemaVersion": 2,
-            "eventId": case.event_id,
+            "eventId": triage_input.event_id,
             "verdict": dict(verdict),
-            "attempts": [attempt.as_json() for attempt in self._history(case.event_id)],
-            "event": _described(described),
+            "attempts": [attempt.as_json() for attempt in self._attempts(triage_input.event_id)],
+            "event": letter.body.description,
             "executionArn": execution_arn,
             "archivedAt": archived_at,
             "message": letter.message.as_json(),
         }
-        if not self.objects.create(key, to_text(document)):
+        if not self.archive_store.create(key, json.dumps(document)):
             self._confirm_own(key, execution_arn)
-        return key
+        return {"bucket": self.bucket, "key": key}
 
-    def _history(self, event_id: str) -> list[Attempt]:
-        """Custody comes first: an archive without its history is better than none."""
+    def _attempts(self, event_id: str) -> list[Attempt]:
+        """The latest attempts. If the attempt log fails, the letter is archived without them: custody comes first."""
         try:
-            return in_order(self.attempt_log.of_event(event_id))[-ATTEMPTS_LIMIT:]
+            return in_order(self.attempts.of_event(event_id))[-ATTEMPTS_LIMIT:]
         except HoldfastError:
             return []
 
     def _confirm_own(self, key: str, execution_arn: str) -> None:
-        standing = parse_document(self.objects.read(key))
-        if standing.get("executionArn") != execution_arn:
-            raise SnapshotMissing("another execution's letter stands under this archive key")
+        if parse_document(self.archive_store.read(key)).get("executionArn") != execution_arn:
+            raise SnapshotMissing("another execution has written an object under this archive key")
 
 
 @dataclass(frozen=True, slots=True)
 class Settler:
-    """Ends a letter: releases its evidence and tells the world."""
+    """Ends the triage of a dead letter: deletes its snapshots and publishes the outcome."""
 
-    objects: Objects
+    snapshots: DeadLetterStore
+    archive_store: ArchiveStore
     triage_events: TriageEvents
 
-    def settle(self, case: TriageInput, outcome: Mapping[str, Any]) -> dict[str, Any]:
-        """Release the evidence and publish the outcome.
+    def settle(
+        self, triage_input: TriageInput, outcome: str, verdict: Mapping[str, Any], archive: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any], bool]:
+        """Delete the snapshots and publish the outcome.
 
-        Custody has moved before this, so failing to release fails nothing: the daily sweep cleans up.
+        Custody has moved before this. If the snapshots cannot be deleted, nothing fails: the daily sweep deletes them.
+
+        Returns:
+            The execution's output, and whether the snapshots were deleted.
         """
-        released = self._release(case)
-        if case.replay and outcome["outcome"] == "RECOVERED":
-            self.objects.tag(case.snapshots[0], REPLAYED_TAG)
-        kind = "Recovered" if outcome["outcome"] == "RECOVERED" else "Archived"
-        self.triage_events.publish(f"Dead Letter {kind}", outcome)
-        return {"released": released}
+        output = {
+            "outcome": outcome,
+            "eventId": triage_input.event_id,
+            "category": verdict["category"],
+            "rule": verdict["rule"],
+            "redrives": triage_input.redrives,
+            "messageIds": triage_input.message_ids,
+            "archive": archive,
+        }
+        released = self._release(triage_input)
+        recovered = outcome == "RECOVERED"
+        if triage_input.replay and recovered:
+            self.archive_store.tag(triage_input.snapshots[0], REPLAYED_TAG)
+        self.triage_events.publish(f"Dead Letter {'Recovered' if recovered else 'Archived'}", output)
+        return output, released
 
-    def _release(self, case: TriageInput) -> bool:
-        # A replayed letter's evidence is its archive object, and that stays.
-        own = [key for key in case.snapshots if key.startswith(snapshot_folder(case.event_id))]
+    def _release(self, triage_input: TriageInput) -> bool:
+        # The first key of a replayed letter is its archive object, which stays.
+        own = [key for key in triage_input.snapshots if key.startswith(snapshot_folder(triage_input.event_id))]
         try:
-            self.objects.delete(own)
+            self.snapshots.delete(own)
         except HoldfastError:
             return False
         return True
@@ -274,30 +296,5 @@ def archive_key(category: str, archived_at: str, execution_arn: str) -> str:
 
 
 def archive_folder(category: str, day: str) -> str:
-    """Where the letters of one category stand that were archived on one day (UTC)."""
+    """The folder of the letters of one category that were archived on one day (UTC)."""
     return f"archive/category={category}/dt={day}/"
-
-
-def message_ids(snapshots: Sequence[str]) -> list[str]:
-    """The message ids behind evidence keys."""
-    return [key.rsplit("/", 1)[-1].removesuffix(".json") for key in snapshots]
-
-
-def to_text(document: Mapping[str, Any]) -> str:
-    """An object of the archive bucket."""
-    return json.dumps(document)
-
-
-def parse_document(text: str | None) -> Mapping[str, Any]:
-    """Read an object of the archive bucket; an empty mapping for anything that is none."""
-    try:
-        document = json.loads(text or "null")
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _described(described: Mapping[str, str] | None) -> dict[str, str | None] | None:
-    if described is None:
-        return None
-    return {name: described.get(name) for name in ("id", "source", "detailType", "time")}
