@@ -1,8 +1,8 @@
 """A hypothesis state machine for custody: deliveries, crashes, faults, aborts, sweeps and replays in any order.
 
 The queues, the table, the bucket and the executions are small models. The domain code and the triage definition are the
-real ones. After every step, each event that was ever received has an owner. Once all faults are over, nothing is left in
-custody. Executions advance one state at a time, so that anything can happen between two states.
+real ones. After every step, each event that was ever received is in custody, stored or archived. Once all faults are over,
+nothing is left in custody. Executions advance one state at a time, so that anything can happen between two states.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from holdfast.domain.ports import Execution
 from holdfast.domain.replay import ARCHIVE_PREFIX, Plan, Replayer
 from holdfast.domain.triage import Redriver, TriageInput
 from tests.contract.asl import TaskFailed, Walk
-from tests.fakes import MACHINE, NOW, FakeEventStore, WorkerDied
+from tests.fakes import MACHINE, NOW, FakeEventStore, WorkerCrashed
 from tests.unit.samples import ACD_START, quiet_body, record
 from tests.world import DEFINITION, Raw, World, dead
 
@@ -78,7 +78,7 @@ ERRORS = (Unavailable("down"), Throttled("slow"), Misconfigured("denied"), Runti
 
 @dataclass(frozen=True)
 class Fault:
-    """What fails during one action: nothing, the worker after the n-th call, or one kind of call."""
+    """The fault of one action: none, a crash after the n-th call, or an error of one kind of call."""
 
     kind: str = "none"
     call: str = ""
@@ -86,33 +86,33 @@ class Fault:
     number: int = 0
 
     def inject(self, world: World) -> None:
-        if self.kind == "dies":
-            world.journal.die_after(self.number)
-        elif self.kind == "fails":
+        if self.kind == "crash":
+            world.journal.crash_after(self.number)
+        elif self.kind == "error":
             world.journal.fail(self.call, self.error)
-        elif self.kind == "is down":
-            world.journal.break_down(self.call, self.error)
-        elif self.kind == "loses its answer":
-            world.journal.lose_answer(self.call, self.error)
+        elif self.kind == "outage":
+            world.journal.fail_always(self.call, self.error)
+        elif self.kind == "lost response":
+            world.journal.lose_response(self.call, self.error)
 
 
 def faults(calls: tuple[str, ...]) -> st.SearchStrategy[Fault]:
     """Strategy for faults; half of the draws are no fault."""
-    kinds = ("fails", "is down", "loses its answer")
+    kinds = ("error", "outage", "lost response")
     of_calls = [Fault(kind, call, error) for call in calls for kind in kinds for error in ERRORS]
-    deaths = [Fault("dies", number=number) for number in range(1, 9)]
-    return st.one_of(st.just(Fault()), st.sampled_from([*of_calls, *deaths * 3]))
+    crashes = [Fault("crash", number=number) for number in range(1, 9)]
+    return st.one_of(st.just(Fault()), st.sampled_from([*of_calls, *crashes * 3]))
 
 
 @dataclass
 class EventStore(FakeEventStore):
-    """An events table in front of which poison events kill the worker."""
+    """An events table. Storing a poison event crashes the worker."""
 
     poison: set[str] = field(default_factory=set)
 
     def store(self, events: Any, deadline: Any) -> Any:
         if any(event.event_id in self.poison for event in events):
-            raise WorkerDied("store")
+            raise WorkerCrashed("store")
         return super().store(events, deadline)
 
 
@@ -173,16 +173,16 @@ class Running:
             self._world.retried(state, lambda: self._send(TriageInput.read(payload)))
         outcome = self._world.outcome_of(self.token or "")
         if outcome is not None:
-            return self._world.woken(outcome)
+            return self._world.callback_result(outcome)
         if self.silent:
             raise TaskFailed("States.Timeout")
         raise Waiting
 
-    def _send(self, case: TriageInput) -> None:
+    def _send(self, triage_input: TriageInput) -> None:
         """Send with a token of its own; a failed attempt makes its token invalid."""
         token = self._world.new_token()
         try:
-            Redriver(self._world.objects, self._world.queue).redrive(case, MACHINE + self.name, token)
+            Redriver(self._world.objects, self._world.queue).redrive(triage_input, MACHINE + self.name, token)
         except BaseException:
             self._world.executions.waiting.discard(token)
             raise
@@ -195,13 +195,13 @@ def letter_of(text: str) -> DeadLetter:
 
 
 def own_attributes(message: Message) -> dict[str, dict[str, str]]:
-    """The attributes that the producer sent, without ours and EventBridge's."""
-    theirs = message.message_attributes.items()
-    return {name: dict(value) for name, value in theirs if name not in {TRIAGE_ATTRIBUTE} | RULE_ATTRIBUTES}
+    """The attributes that the producer sent, without those of triage and EventBridge."""
+    found = message.message_attributes.items()
+    return {name: dict(value) for name, value in found if name not in {TRIAGE_ATTRIBUTE} | RULE_ATTRIBUTES}
 
 
 class Custody(RuleBasedStateMachine):
-    """The custody rule. ``only`` replaces every drawn fault, for tests that look for the effect of one fault."""
+    """The custody rule. ``only`` replaces every drawn fault, to test the effect of one fault."""
 
     only: Fault | None = None
 
@@ -243,12 +243,12 @@ class Custody(RuleBasedStateMachine):
         self.receive(text, attributes, undelivered=kind == "undelivered")
 
     @precondition(lambda self: self.world.executions.reports and len(self.received) < MAX_BODIES)
-    @rule(data=st.data(), number=st.integers(1, 9), victim=st.integers(1, 9))
-    def an_event_with_a_forged_stamp_arrives(self, data: st.DataObject, number: int, victim: int) -> None:
-        """The worst case: the producer has every task token and the name of every execution."""
+    @rule(data=st.data(), number=st.integers(1, 9), other=st.integers(1, 9))
+    def an_event_with_a_forged_stamp_arrives(self, data: st.DataObject, number: int, other: int) -> None:
+        """The worst case: the producer knows every task token and the name of every execution."""
         tokens = st.sampled_from(["none", *sorted(self.world.executions.waiting)])
         names = st.sampled_from(["none", *sorted(self.world.executions.reports)])
-        claimed = data.draw(st.sampled_from([f"event-{number}", f"event-{victim}"]))
+        claimed = data.draw(st.sampled_from([f"event-{number}", f"event-{other}"]))
         stamp = TriageStamp(claimed, MACHINE + data.draw(names), 1, data.draw(tokens))
         text = quiet_body(f"event-{number}")
         self.forged.add(text)
@@ -261,9 +261,9 @@ class Custody(RuleBasedStateMachine):
         return [received_again(queue, message_id) for message_id in chosen]
 
     def under(self, fault: Fault) -> None:
-        self.world.journal.heal()
+        self.world.journal.reset()
         for call, error in self.outages.items():
-            self.world.journal.break_down(call, error)
+            self.world.journal.fail_always(call, error)
         if fault.kind != "none" and self.only:
             fault = self.only
         fault.inject(self.world)
@@ -271,7 +271,7 @@ class Custody(RuleBasedStateMachine):
     @precondition(lambda self: self.buffer)
     @rule(data=st.data(), fault=faults(PROCESSOR), again=st.booleans())
     def the_processor_runs(self, data: st.DataObject, fault: Fault, again: bool) -> None:
-        """``again``: the queue delivers messages that were already deleted."""
+        """``again``: the queue delivers deleted messages again."""
         self.under(fault)
         self.process(self.some_of(data, self.buffer), again=again)
 
@@ -284,7 +284,7 @@ class Custody(RuleBasedStateMachine):
     def process(self, batch: list[Raw], *, again: bool = False) -> None:
         try:
             kept = self.world.process(*batch)
-        except WorkerDied:
+        except WorkerCrashed:
             kept = [raw["messageId"] for raw in batch]
         deleted = {receipt.removeprefix("receipt-") for receipt in self.world.queue.deleted}
         for raw in batch:
@@ -310,17 +310,17 @@ class Custody(RuleBasedStateMachine):
     def take_in(self, batch: list[Raw], *, again: bool = False) -> None:
         try:
             kept = self.world.take_in(*batch)
-        except WorkerDied:
+        except WorkerCrashed:
             return
         for raw in batch:
             if raw["messageId"] in kept:
                 continue
             letter = DeadLetter.of(Message.of_record(raw))
-            assert self.is_worked_on(letter), f"no owner for {letter.key}"
+            assert self.is_handled(letter), f"{letter.key} left its queue without an execution"
             if not again:
                 del self.dead[raw["messageId"]]
 
-    def is_worked_on(self, letter: DeadLetter) -> bool:
+    def is_handled(self, letter: DeadLetter) -> bool:
         body = letter.message.body
         return body in self.forged or self.is_settled(body) or letter.key in set(self.held_by_executions())
 
@@ -328,7 +328,7 @@ class Custody(RuleBasedStateMachine):
         for name in self.world.executions.running:
             data = self.running[name].data if name in self.running else self.world.executions.inputs[name]
             yield from data.get("snapshots", ())
-        yield from (answer["cause"]["snapshot"] for _, answer in self.world.executions.told if "cause" in answer)
+        yield from (answer["cause"]["snapshot"] for _, answer in self.world.executions.answered if "cause" in answer)
 
     # -- triage --------------------------------------------------------------------------------------------------
 
@@ -384,7 +384,7 @@ class Custody(RuleBasedStateMachine):
         self.sweep()
 
     def sweep(self) -> None:
-        with suppress(Exception, WorkerDied):
+        with suppress(Exception, WorkerCrashed):
             self.world.sweep(NOW + timedelta(days=2))
 
     @precondition(lambda self: self.world.keys(ARCHIVE_PREFIX))
@@ -421,7 +421,7 @@ class Custody(RuleBasedStateMachine):
         return text in archived or (is_event(text) and DeadLetter.of(Message("", text)).event_id in self.store.items)
 
     @invariant()
-    def every_event_has_an_owner(self) -> None:
+    def every_event_is_in_custody_stored_or_archived(self) -> None:
         queued = {raw["body"] for queue in (self.buffer, self.dead) for raw in queue.values()}
         owned = queued | {letter.message.body for letter in self.objects(SNAPSHOT_PREFIX)}
         lost = [text for text in self.received if text not in owned and not self.is_settled(text)]
@@ -441,7 +441,7 @@ class Custody(RuleBasedStateMachine):
             assert own_attributes(letter.message) in sent
 
     @invariant()
-    def triage_events_are_true(self) -> None:
+    def triage_events_match_the_outcome(self) -> None:
         for kind, detail in self.world.triage_events.published:
             if kind == "Dead Letter Recovered":
                 assert detail["eventId"] in self.store.items
@@ -452,18 +452,18 @@ class Custody(RuleBasedStateMachine):
         """End all faults. Everything reaches its end, and a replay of the archive recovers every valid event."""
         self.outages.clear()
         self.under(Fault())
-        self.come_to_rest()
+        self.finish_everything()
         self.store.poison.clear()
         self.store.refusals.clear()
         for key in self.world.keys(ARCHIVE_PREFIX):
             self.replay(key, "all faults are over")
-            self.come_to_rest()
+            self.finish_everything()
         valid = {DeadLetter.of(Message("", text)).event_id for text in self.received if is_event(text)}
         assert self.store.items.keys() == valid
         again = [key for key in self.world.keys(ARCHIVE_PREFIX) if self.replay(key, "all faults are over") == "start"]
-        assert again == [], "a replay does nothing twice"
+        assert again == [], "a second replay started executions again"
 
-    def come_to_rest(self) -> None:
+    def finish_everything(self) -> None:
         for _ in range(60):
             for message_id in list(self.buffer):
                 self.process([received_again(self.buffer, message_id)])
@@ -472,10 +472,10 @@ class Custody(RuleBasedStateMachine):
             for one in self.executions():
                 self.finish(one)
             self.sweep()
-            self.every_event_has_an_owner()
+            self.every_event_is_in_custody_stored_or_archived()
             if not (self.buffer or self.dead or self.world.executions.running or self.world.keys(SNAPSHOT_PREFIX)):
                 return
-        raise AssertionError("something stays in custody")
+        raise AssertionError("something is left in custody after 60 rounds of deliveries and sweeps")
 
     def finish(self, one: Running) -> None:
         """Advance an execution to its end, or until it waits for a message that is still in a queue."""

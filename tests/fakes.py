@@ -1,7 +1,7 @@
 """In-memory implementations of :mod:`holdfast.domain.ports` that keep every guarantee of the ports.
 
-All fakes of a test share one :class:`Journal`. It records their calls in order, makes calls fail on demand, and ends the
-worker after the n-th call, so that a test can visit every crash point of a sequence.
+All fakes of a test share one :class:`Journal`. It records their calls in order, makes calls fail on demand, and
+crashes the worker after the n-th call, so that a test can cover every crash point of a sequence.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 MACHINE = "arn:aws:states:eu-central-1:123456789012:execution:triage:"
 
 
-class WorkerDied(BaseException):
-    """The process has ended. A ``BaseException``, because product code must not catch it."""
+class WorkerCrashed(BaseException):
+    """The worker process has crashed. A ``BaseException``, because product code must not catch it."""
 
 
 class Journal:
@@ -57,27 +57,27 @@ class Journal:
         self._faults: dict[str, list[Exception | None]] = {}
         self._always: dict[str, Exception] = {}
         self._lost: dict[str, Exception] = {}
-        self._die_after: int | None = None
+        self._crash_after: int | None = None
 
     def fail(self, call: str, *errors: Exception | None) -> None:
         """Fail the next calls of a name (``"attemptlog.write"``) with these errors, one each; ``None`` lets one pass."""
         self._faults.setdefault(call, []).extend(errors)
 
-    def break_down(self, call: str, error: Exception) -> None:
+    def fail_always(self, call: str, error: Exception) -> None:
         """Fail every call of a name."""
         self._always[call] = error
 
-    def lose_answer(self, call: str, error: Exception) -> None:
-        """Let the next call of a name take effect, then fail it: its answer is lost."""
+    def lose_response(self, call: str, error: Exception) -> None:
+        """Let the next call of a name take effect, then raise an error: its response is lost."""
         self._lost[call] = error
 
-    def die_after(self, number: int) -> None:
-        """End the worker right after the n-th call (from 1) took effect."""
-        self._die_after = number
+    def crash_after(self, number: int) -> None:
+        """Crash the worker right after the n-th call (from 1) took effect."""
+        self._crash_after = number
 
-    def heal(self) -> None:
+    def reset(self) -> None:
         """Remove all faults and restart the count."""
-        self.__init__()  # type: ignore[misc]  # a healed journal is a new one
+        self.__init__()  # type: ignore[misc]  # a journal without faults and calls is a new one
 
     def before(self, call: str) -> None:
         """Record a call, and raise its fault if there is one."""
@@ -90,9 +90,9 @@ class Journal:
             raise error
 
     def after(self, call: str) -> None:
-        """Run after the call took effect: raise a lost answer, or end the worker."""
-        if len(self.calls) == self._die_after:
-            raise WorkerDied(call)
+        """Run after the call took effect: raise the error of a lost response, or crash the worker."""
+        if len(self.calls) == self._crash_after:
+            raise WorkerCrashed(call)
         if call in self._lost:
             raise self._lost.pop(call)
 
@@ -104,7 +104,7 @@ class Fake:
     journal: Journal = field(default_factory=Journal)
 
 
-def journalled(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+def recorded(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
     """Record a fake's call as ``<fake>.<method>``."""
 
     @wraps(method)
@@ -135,7 +135,7 @@ class FakeEventStore(Fake):
     items: dict[str, StorableEvent] = field(default_factory=dict)
     refusals: dict[str, Failure] = field(default_factory=dict)
 
-    @journalled
+    @recorded
     def store(self, events: Sequence[StorableEvent], _deadline: Deadline) -> Mapping[str, Stored | Failure]:
         return {event.event_id: self._store(event) for event in events}
 
@@ -147,7 +147,7 @@ class FakeEventStore(Fake):
         self.items[event.event_id] = event
         return Stored.NEW
 
-    @journalled
+    @recorded
     def holds(self, event_id: str) -> bool:
         return event_id in self.items
 
@@ -159,21 +159,21 @@ class FakeEventStore(Fake):
 
 @dataclass
 class FakeAttemptLog(Fake):
-    """The attempts table. ``lines`` holds every write, ``attempts`` the latest record per key."""
+    """The attempts table. ``records`` holds every write, ``attempts`` the latest record per key."""
 
     attempts: dict[AttemptKey, Attempt] = field(default_factory=dict)
-    lines: list[Attempt] = field(default_factory=list)
+    records: list[Attempt] = field(default_factory=list)
 
-    @journalled
+    @recorded
     def read(self, keys: Collection[AttemptKey]) -> Mapping[AttemptKey, Attempt]:
         return {key: self.attempts[key] for key in keys if key in self.attempts}
 
-    @journalled
+    @recorded
     def write(self, attempts: Sequence[Attempt]) -> None:
-        self.lines += attempts
+        self.records += attempts
         self.attempts |= {attempt.key: attempt for attempt in attempts}
 
-    @journalled
+    @recorded
     def of_event(self, event_id: str) -> list[Attempt]:
         return [attempt for key, attempt in self.attempts.items() if key.event_id == event_id]
 
@@ -183,19 +183,19 @@ class FakeUserDirectory(Fake):
     """Users by id. A user that is missing here is one that the API does not return."""
 
     users: dict[str, User] = field(default_factory=dict)
-    asked: list[set[str]] = field(default_factory=list)
-    remembered: set[str] = field(default_factory=set)
+    lookups: list[set[str]] = field(default_factory=list)
+    cached_ids: set[str] = field(default_factory=set)
 
-    @journalled
+    @recorded
     def lookup(self, user_ids: Collection[str], _deadline: Deadline) -> Mapping[str, User | None]:
-        self.asked.append(set(user_ids))
+        self.lookups.append(set(user_ids))
         return {user_id: self.users.get(user_id) for user_id in user_ids}
 
     def cached(self, user_ids: Collection[str]) -> Mapping[str, User | None]:
-        return {user_id: self.users.get(user_id) for user_id in user_ids if user_id in self.remembered}
+        return {user_id: self.users.get(user_id) for user_id in user_ids if user_id in self.cached_ids}
 
     def usage(self) -> Mapping[str, int]:
-        return {"ApiCalls": len(self.asked)}
+        return {"ApiCalls": len(self.lookups)}
 
 
 @dataclass
@@ -206,15 +206,15 @@ class FakeQueue(Fake):
     deleted: list[str] = field(default_factory=list)
     sent: list[Outgoing] = field(default_factory=list)
 
-    @journalled
+    @recorded
     def set_visibility(self, seconds_by_receipt: Mapping[str, int]) -> None:
         self.visibility |= seconds_by_receipt
 
-    @journalled
+    @recorded
     def delete(self, receipts: Collection[str]) -> None:
         self.deleted += receipts
 
-    @journalled
+    @recorded
     def send(self, message: Outgoing) -> str:
         self.sent.append(message)
         return f"sent-{len(self.sent)}"
@@ -228,9 +228,9 @@ class FakeExecutions(Fake):
     inputs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     last_inputs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
-    told: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    answered: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
-    @journalled
+    @recorded
     def start(self, name: str, execution_input: Mapping[str, Any]) -> bool:
         if name in self.reports:
             return self.reports[name].status is Execution.RUNNING and self.inputs.get(name) == execution_input
@@ -238,28 +238,28 @@ class FakeExecutions(Fake):
         self.inputs[name] = execution_input
         return True
 
-    @journalled
+    @recorded
     def describe(self, name_or_arn: str) -> ExecutionReport:
         return self.reports.get(name_or_arn.removeprefix(MACHINE), ExecutionReport(Execution.ABSENT))
 
-    @journalled
+    @recorded
     def last_input(self, name_or_arn: str) -> Mapping[str, Any]:
         name = name_or_arn.removeprefix(MACHINE)
         return self.last_inputs.get(name, self.inputs.get(name, {}))
 
-    @journalled
+    @recorded
     def succeed(self, task_token: str, output: Mapping[str, Any]) -> bool:
-        return self._wake(task_token, output)
+        return self._complete(task_token, output)
 
-    @journalled
+    @recorded
     def fail(self, task_token: str, error: str, cause: Mapping[str, Any]) -> bool:
-        return self._wake(task_token, {"error": error, "cause": cause})
+        return self._complete(task_token, {"error": error, "cause": cause})
 
-    def _wake(self, task_token: str, answer: Mapping[str, Any]) -> bool:
+    def _complete(self, task_token: str, answer: Mapping[str, Any]) -> bool:
         if task_token not in self.waiting:
             return False
         self.waiting.remove(task_token)
-        self.told.append((task_token, answer))
+        self.answered.append((task_token, answer))
         return True
 
     def end(
@@ -284,7 +284,7 @@ class FakeObjects(Fake):
     tagged: dict[str, dict[str, str]] = field(default_factory=dict)
     age: timedelta = timedelta(0)
 
-    @journalled
+    @recorded
     def create(self, key: str, text: str) -> bool:
         if key in self.texts:
             return False
@@ -292,24 +292,24 @@ class FakeObjects(Fake):
         self.modified[key] = NOW - self.age
         return True
 
-    @journalled
+    @recorded
     def read(self, key: str) -> str | None:
         return self.texts.get(key)
 
-    @journalled
+    @recorded
     def tag(self, key: str, tags: Mapping[str, str]) -> None:
         self.tagged[key] = dict(tags)
 
-    @journalled
+    @recorded
     def tags(self, key: str) -> Mapping[str, str]:
         return self.tagged.get(key, {})
 
-    @journalled
+    @recorded
     def delete(self, keys: Collection[str]) -> None:
         for key in keys:
             self.texts.pop(key, None)
 
-    @journalled
+    @recorded
     def list(self, prefix: str) -> Iterator[StoredObject]:
         found = [StoredObject(key, self.modified[key]) for key in sorted(self.texts) if key.startswith(prefix)]
         return iter(found)
@@ -321,7 +321,7 @@ class FakeTriageEvents(Fake):
 
     published: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
-    @journalled
+    @recorded
     def publish(self, detail_type: str, detail: Mapping[str, Any]) -> None:
         self.published.append((detail_type, detail))
 

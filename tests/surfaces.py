@@ -1,6 +1,6 @@
-"""Every surface that takes foreign data, with a generator of inputs and a check of what has to hold.
+"""Every surface that receives external data, with a generator of inputs and a check of the promises.
 
-A check returns a short outcome for the summary and raises when a promise is broken. ``tests/unit/test_fuzz.py`` runs a
+A check returns a short outcome for the summary, and raises an error if a promise is broken. ``tests/unit/test_fuzz.py`` runs a
 small sample, ``make fuzz`` as many cases as requested.
 """
 
@@ -107,7 +107,7 @@ def cut(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
 
 
 def texts_of(documents: st.SearchStrategy[Any]) -> st.SearchStrategy[str]:
-    """Documents as JSON: valid, altered, cut, and texts that are no JSON."""
+    """Documents as JSON: valid, altered, cut, and texts that are not JSON."""
     written = st.one_of(documents, altered(documents)).map(json.dumps)
     return st.one_of(written, written, cut(written), junk.map(json.dumps), any_text, st.sampled_from(ODDITIES))
 
@@ -166,16 +166,18 @@ def messages(batch: list[Any]) -> str:
 
 
 def _archived(world: World, letter: DeadLetter) -> None:
-    case = TriageInput(letter.event_id, (letter.key,))
-    verdict = Classifier(world.store, world.attempt_log, world.objects, POLICY, Limits(5, 96)).classify(case, NOW)
+    triage_input = TriageInput(letter.event_id, (letter.key,))
+    verdict = Classifier(world.store, world.attempt_log, world.objects, POLICY, Limits(5, 96)).classify(
+        triage_input, NOW
+    )
     assert verdict.action == "archive", "a permanent failure is archived by the first verdict"
     arn = f"arn:aws:states:eu-central-1:123456789012:execution:triage:{letter.message.message_id}"
     archiver = Archiver(world.objects, world.attempt_log, "archive-bucket")
-    key = archiver.archive(case, verdict.as_json(), arn, "2026-11-24T00:00:00.000Z")["key"]
+    key = archiver.archive(triage_input, verdict.as_json(), arn, "2026-11-24T00:00:00.000Z")["key"]
     assert DeadLetter.of_document(parse_document(world.objects.texts[key])) == letter
     if not _can_be_sent(letter.message):
         return
-    Redriver(world.objects, world.queue).redrive(case, arn, "token")
+    Redriver(world.objects, world.queue).redrive(triage_input, arn, "token")
     sent = world.queue.sent[-1]
     assert (sent.body, len(sent.message_attributes) <= 10) == (letter.message.body, True)
 
@@ -220,7 +222,7 @@ def policies(text: str) -> str:
         return "refused"
     for evidence in (Evidence(), Evidence(stored=True), Evidence(redrives=9, age_hours=999, last_status="failed")):
         assert policy.judge(evidence, ["UNKNOWN"], Limits(5, 96)).as_json()
-    return "taken"
+    return "accepted"
 
 
 KEY = "dead-letters/event-1/message-1.json"
@@ -236,13 +238,13 @@ def states(data: Any) -> str:
     objects = FakeObjects(texts={KEY: DeadLetter.of(Message.of_record(record(body()))).as_json()})
     store, attempt_log = FakeEventStore(), FakeAttemptLog()
     try:
-        case = TriageInput.read(data)
-        Classifier(store, attempt_log, objects, POLICY, Limits(5, 96)).classify(case, NOW)
-        Redriver(objects, FakeQueue()).redrive(case, "arn:execution", "token")
+        triage_input = TriageInput.read(data)
+        Classifier(store, attempt_log, objects, POLICY, Limits(5, 96)).classify(triage_input, NOW)
+        Redriver(objects, FakeQueue()).redrive(triage_input, "arn:execution", "token")
         Archiver(objects, attempt_log, "archive-bucket").archive(
-            case, VERDICT, "arn:x:execution", "2026-11-24T00:00:00.000Z"
+            triage_input, VERDICT, "arn:x:execution", "2026-11-24T00:00:00.000Z"
         )
-        Settler(objects, objects, FakeTriageEvents()).settle(case, "ARCHIVED", VERDICT, None)
+        Settler(objects, objects, FakeTriageEvents()).settle(triage_input, "ARCHIVED", VERDICT, None)
     except HoldfastError as error:
         return type(error).__name__
     return "done"
@@ -252,14 +254,14 @@ SNAPSHOT = json.loads(DeadLetter.of(Message.of_record(record(body()))).as_json()
 
 
 def snapshots(text: str) -> str:
-    """A foreign object below ``dead-letters/`` stops neither the sweep nor the snapshot beside it."""
+    """An object that is not a snapshot does not stop the sweep from adopting the others below ``dead-letters/``."""
     objects = FakeObjects()
-    sound = DeadLetter.of(Message.of_record(record(body("event-2"), "message-2")))
-    for key, content in ((KEY, text), (sound.key, sound.as_json())):
+    valid = DeadLetter.of(Message.of_record(record(body("event-2"), "message-2")))
+    for key, content in ((KEY, text), (valid.key, valid.as_json())):
         objects.create(key, content)
     executions = FakeExecutions()
     report = Sweeper(Generations(objects, executions), FakeEventStore()).sweep(NOW, NOW - NOW, FakeDeadline())
-    assert sound.event_id in {given["eventId"] for given in executions.inputs.values()}
+    assert valid.event_id in {started["eventId"] for started in executions.inputs.values()}
     return f"{report.failed} failed, {report.adopted} adopted"
 
 
@@ -274,7 +276,7 @@ class Context:
         return 60_000
 
 
-def _by_hand(call: Callable[[], Any]) -> str:
+def _called_manually(call: Callable[[], Any]) -> str:
     try:
         answer = call()
     except HoldfastError as error:
@@ -287,13 +289,13 @@ def replays(data: Any) -> str:
     """A replay is planned or refused with a reason."""
     services = Replayer(FakeObjects(), FakeExecutions(), map)
     event = {"step": "plan", "input": data, "run": "run", "startedAt": "2026-11-24T00:00:00.000Z"}
-    return _by_hand(lambda: replay.app.lambda_handler(event, None, services=services))
+    return _called_manually(lambda: replay.app.lambda_handler(event, None, services=services))
 
 
 def sweeps(data: dict[str, Any]) -> str:
     """A manual sweep runs or is refused."""
     services = Sweeper(Generations(FakeObjects(), FakeExecutions()), FakeEventStore())
-    return _by_hand(lambda: evidence_sweep.app.lambda_handler(data, Context(), services=services))
+    return _called_manually(lambda: evidence_sweep.app.lambda_handler(data, Context(), services=services))
 
 
 class NoClient:
@@ -311,7 +313,7 @@ class NoClient:
 def republications(data: dict[str, Any]) -> str:
     """A manual republication publishes or is refused."""
     services = Publisher(EnrichedBus(NoClient(), "bus"), EventsTable(NoClient(), "events"), FakeObjects())
-    return _by_hand(lambda: fan_out.app.lambda_handler(data, Context(), services=services))
+    return _called_manually(lambda: fan_out.app.lambda_handler(data, Context(), services=services))
 
 
 # -- the stream ------------------------------------------------------------------------------------------------------
@@ -395,8 +397,8 @@ def answers(draw: st.DrawFn, document: dict[str, Any]) -> Script:
     return Script((whole,))
 
 
-class Vault:
-    """Secrets Manager."""
+class SecretsManager:
+    """Secrets Manager with valid credentials."""
 
     @staticmethod
     def get_secret_value(SecretId: str) -> dict[str, str]:  # noqa: ARG004, N803 - boto3's name
@@ -410,7 +412,7 @@ def genesys(answers: tuple[Script, Script]) -> str:
     wire.answer(users, login)
     user_directory = GenesysUserDirectory(
         Urls("http://unused", "http://unused").of("unused", wire.url, wire.url),
-        CredentialsSecret(Vault(), "arn"),
+        CredentialsSecret(SecretsManager(), "arn"),
         sleep=lambda _: None,
     )
     try:
@@ -471,7 +473,7 @@ SURFACES = (
         republications,
         0.5,
     ),
-    Surface("records of the stream", stored_events(), stream_records, 0.3),
+    Surface("stream records", stored_events(), stream_records, 0.3),
     Surface("on-failure objects", texts_of(st.just(FAILURE)), failure_objects),
     Surface("Genesys' users", st.tuples(st.just(TOKEN), answers(USERS)), genesys, 0.4),
     Surface("Genesys' login", st.tuples(answers(GRANT), st.just(http(json.dumps(USERS).encode()))), genesys, 0.3),

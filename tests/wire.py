@@ -1,4 +1,4 @@
-"""A loopback server that answers with scripted bytes at a scripted pace."""
+"""A loopback server that answers with given bytes at a given pace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole pipeline in memory: the real domain over fakes, and triage as a walk through its real definition."""
+"""The whole pipeline in memory: the domain code over fakes, and triage as a walk through its definition."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.fakes import (
     FakeQueue,
     FakeTriageEvents,
     Journal,
-    WorkerDied,
+    WorkerCrashed,
 )
 from tests.unit.samples import record
 
@@ -59,7 +59,7 @@ class World:
         self.queue = FakeQueue(self.journal)
         self.triage_events = FakeTriageEvents(self.journal)
         self.tokens = 0
-        self.seen = 0
+        self.sent_before = 0
 
     # -- the pipeline --------------------------------------------------------------------------------------------
 
@@ -84,20 +84,20 @@ class World:
 
     def sent(self) -> list[Raw]:
         """The messages that triage sent to the buffer since the last call."""
-        fresh = [received(out, f"sent-{n}") for n, out in enumerate(self.queue.sent, 1) if n > self.seen]
-        self.seen = len(self.queue.sent)
+        fresh = [received(out, f"sent-{n}") for n, out in enumerate(self.queue.sent, 1) if n > self.sent_before]
+        self.sent_before = len(self.queue.sent)
         return fresh
 
     # -- triage --------------------------------------------------------------------------------------------------
 
     def triage(self, name: str, *redrives: Meanwhile, now: datetime = NOW) -> list[str]:
         """Walk an execution to its end and return the states entered; ``redrives`` run while it waits."""
-        left = list(redrives)
+        remaining = list(redrives)
 
         def answer(state: str, payload: Any) -> Any:
             if state == "Redrive":
-                happens = left.pop(0) if left else self.all_goes_well
-                return self.retried(state, lambda: self._redriven(name, TriageInput.read(payload), happens))
+                meanwhile = remaining.pop(0) if remaining else self.process_all
+                return self.retried(state, lambda: self._redriven(name, TriageInput.read(payload), meanwhile))
             return self.retried(state, lambda: self.step(name, state, payload, now))
 
         walk = Walk(DEFINITION, answer)
@@ -118,7 +118,8 @@ class World:
         assert found is not None
         return found
 
-    def all_goes_well(self, sent: list[Raw]) -> None:
+    def process_all(self, sent: list[Raw]) -> None:
+        """Process redriven messages without a failure."""
         assert self.process(*sent) == []
 
     @staticmethod
@@ -130,37 +131,37 @@ class World:
                 return step()
             except TaskFailed:
                 raise
-            except (Exception, WorkerDied) as error:
-                name = "Lambda.Unknown" if isinstance(error, WorkerDied) else type(error).__name__
+            except (Exception, WorkerCrashed) as error:
+                name = "Lambda.Unknown" if isinstance(error, WorkerCrashed) else type(error).__name__
                 if name not in retry["ErrorEquals"] or attempt == retry["MaxAttempts"]:
                     raise TaskFailed(name) from error
         raise AssertionError
 
     def step(self, name: str, state: str, payload: Any, now: datetime) -> Any:
         """Run the domain code behind a state."""
-        case = TriageInput.read(payload)
+        triage_input = TriageInput.read(payload)
         if state == "Classify":
             classifier = Classifier(self.store, self.attempt_log, self.objects, POLICY, self.limits)
-            return classifier.classify(case, now).as_json()
+            return classifier.classify(triage_input, now).as_json()
         if state == "Archive":
-            archivist = Archiver(self.objects, self.attempt_log, "archive-bucket")
-            return archivist.archive(case, payload["verdict"], MACHINE + name, payload["archivedAt"])
+            archiver = Archiver(self.objects, self.attempt_log, "archive-bucket")
+            return archiver.archive(triage_input, payload["verdict"], MACHINE + name, payload["archivedAt"])
         settler = Settler(self.objects, self.objects, self.triage_events)
-        output, _ = settler.settle(case, payload["outcome"], payload["verdict"], payload.get("archive"))
+        output, _ = settler.settle(triage_input, payload["outcome"], payload["verdict"], payload.get("archive"))
         return output
 
-    def _redriven(self, name: str, case: TriageInput, happens: Meanwhile) -> Any:
+    def _redriven(self, name: str, triage_input: TriageInput, meanwhile: Meanwhile) -> Any:
         """Send and wait. Each attempt has its own token, which is invalid once the attempt has ended."""
         token = self.new_token()
         try:
-            Redriver(self.objects, self.queue).redrive(case, MACHINE + name, token)
-            happens(self.sent())
+            Redriver(self.objects, self.queue).redrive(triage_input, MACHINE + name, token)
+            meanwhile(self.sent())
         finally:
             self.executions.waiting.discard(token)
         outcome = self.outcome_of(token)
         if outcome is None:
             raise TaskFailed("States.Timeout")
-        return self.woken(outcome)
+        return self.callback_result(outcome)
 
     def new_token(self) -> str:
         """A new task token that an execution waits for."""
@@ -171,10 +172,10 @@ class World:
 
     def outcome_of(self, token: str) -> Mapping[str, Any] | None:
         """The answer to a token, if there was one."""
-        return next((answer for told, answer in self.executions.told if told == token), None)
+        return next((answer for answered, answer in self.executions.answered if answered == token), None)
 
     @staticmethod
-    def woken(outcome: Mapping[str, Any]) -> Any:
+    def callback_result(outcome: Mapping[str, Any]) -> Any:
         """The callback task's result, or its error."""
         if "error" in outcome:
             raise TaskFailed(outcome["error"], json.dumps(outcome["cause"]))
@@ -186,11 +187,12 @@ class World:
         return [key for key in self.objects.texts if key.startswith(prefix)]
 
     @property
-    def announced(self) -> list[str]:
+    def outcomes(self) -> list[str]:
+        """The outcomes that triage published: ``Recovered`` or ``Archived``."""
         return [kind.removeprefix("Dead Letter ") for kind, _ in self.triage_events.published]
 
-    def at_rest(self) -> None:
-        """Assert that nothing is left in custody."""
+    def assert_nothing_in_custody(self) -> None:
+        """Assert that no execution, task token or snapshot is left."""
         assert self.executions.running == []
         assert self.executions.waiting == set()
         assert self.keys(SNAPSHOT_PREFIX) == []

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from holdfast.domain.attempts import Attempt, AttemptKey, Status
+from holdfast.domain.categories import VERDICT_CATEGORIES as CATEGORIES
 from holdfast.domain.errors import Failure, Unavailable
 from holdfast.domain.letters import DeadLetter, Message
-from holdfast.domain.policy import CATEGORIES, Limits, Policy, Verdict
+from holdfast.domain.policy import Limits, Policy, Verdict
 from holdfast.domain.ports import StorableEvent
 from holdfast.domain.triage import Classifier, TriageInput
 from tests.contract.confusion import MATRIX, told
@@ -61,7 +62,7 @@ class Labelled:
         attempt_log = FakeAttemptLog(journal)
         attempt_log.write([_attempt(letter, line) for line in data["attempts"]])
         if data["attemptLog"] == "unreadable":
-            journal.break_down("attemptlog.of_event", Unavailable("down"))
+            journal.fail_always("attemptlog.of_event", Unavailable("down"))
         store = FakeEventStore(journal)
         store.items |= {held: _stored(held) for held in data["stored"]}
         limits = Limits(data["limits"]["maxRetries"], data["limits"]["maxAgeHours"])

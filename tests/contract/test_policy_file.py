@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.domain.policy import ACTIONS, CATEGORIES, Evidence, Limits, Policy, PolicyError
+from holdfast.domain.categories import VERDICT_CATEGORIES as CATEGORIES
+from holdfast.domain.policy import ACTIONS, Evidence, Limits, Policy, PolicyError
 from tests.contract.project import FUNCTIONS
 
 TEXT = (FUNCTIONS / "holdfast" / "domain" / "triage_policy.json").read_text()
@@ -47,5 +48,5 @@ def test_a_list_in_a_condition_means_any_of_these_and_an_empty_one_is_refused() 
     for category in rule.when["lastCategory"]:
         assert rule.matches(Evidence(last_status="failed", last_category=category), {}, Limits(5, 96))
     assert not rule.matches(Evidence(last_status="failed"), {}, Limits(5, 96))
-    with pytest.raises(PolicyError, match=f"rule {rule.id}: lastCategory is one of nothing"):
+    with pytest.raises(PolicyError, match=f"rule {rule.id}: lastCategory has an empty list"):
         Policy(TEXT.replace('["MALFORMED", "INVALID"]', "[]"))

@@ -152,10 +152,10 @@ def test_the_processor_answers_the_failed_records_and_counts_the_rest(told: Call
 def test_the_processor_tells_nothing_of_a_payload_even_when_everything_breaks(told: Callable[[], str]) -> None:
     store, user_directory = FakeEventStore(), FakeUserDirectory()
     services = processing(store, user_directory)
-    store.journal.break_down("eventstore.store", RuntimeError(PERSONAL))
-    user_directory.journal.break_down("userdirectory.lookup", ValueError(PERSONAL))
+    store.journal.fail_always("eventstore.store", RuntimeError(PERSONAL))
+    user_directory.journal.fail_always("userdirectory.lookup", ValueError(PERSONAL))
     for fake, call in ((services.attempt_log, "attemptlog.write"), (services.queue, "queue.set_visibility")):
-        fake.journal.break_down(call, RuntimeError(PERSONAL))  # type: ignore[attr-defined]
+        fake.journal.fail_always(call, RuntimeError(PERSONAL))  # type: ignore[attr-defined]
     answer = processor.app.lambda_handler({"Records": [record(body())]}, Context(), services=services)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
     assert "bookkeeping failed" in told()
@@ -163,7 +163,7 @@ def test_the_processor_tells_nothing_of_a_payload_even_when_everything_breaks(to
 
 def test_a_wrong_setting_is_told_although_best_effort_lets_the_events_go_on(told: Callable[[], str]) -> None:
     store, user_directory = FakeEventStore(), FakeUserDirectory()
-    user_directory.journal.break_down(
+    user_directory.journal.fail_always(
         "userdirectory.lookup", Misconfigured("the Genesys login refuses the client's credentials")
     )
     records = [record(body("event-1"), "m-1"), record(body("event-2"), "m-2")]

@@ -309,7 +309,7 @@ def test_without_time_for_a_further_request_its_events_are_deferred(service: Mak
 
 def test_when_no_event_of_a_request_has_a_place_nothing_is_sent(service: Make) -> None:
     overflow = FakeObjects()
-    overflow.journal.break_down("objects.create", Unavailable("down"))
+    overflow.journal.fail_always("objects.create", Unavailable("down"))
     noise = "".join(chr(0x4E00 + (n * 7919 + n * n * 104_729) % 20_000) for n in range(400_000))
     results = table(service("dynamodb"), overflow).store([storable(text=noise)], FakeDeadline())
     assert results == {"event-1": Failure.of(Unavailable("down"))}
@@ -340,7 +340,7 @@ def test_an_event_that_finds_no_place_beside_the_table_costs_no_mate(service: Ma
     dynamodb = service("dynamodb")
     dynamodb.answers("batch_execute_statement", {"Responses": [{}]}, {"Statements": [ANY]})
     overflow = FakeObjects()
-    overflow.journal.break_down("objects.create", error)
+    overflow.journal.fail_always("objects.create", error)
     noise = "".join(chr(0x4E00 + (n * 7919 + n * n * 104_729) % 20_000) for n in range(400_000))
     results = table(dynamodb, overflow).store([storable("event-1", noise), storable("event-2")], FakeDeadline())
     assert results == {"event-1": Failure.of(error), "event-2": Stored.NEW}

@@ -1,4 +1,4 @@
-"""Waiting in the queue: jittered, growing, never below what was asked for, never beyond what SQS can hold."""
+"""Visibility timeouts: exponential with jitter, never below Retry-After, never above the limit of SQS."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ from hypothesis import strategies as st
 
 from holdfast.domain.backoff import MAX_VISIBILITY_SECONDS, visibility_seconds
 
-CHANCES = st.floats(0, 1, exclude_max=True)
+RANDOM = st.floats(0, 1, exclude_max=True)
 
 
-@given(st.integers(-5, 10_000), st.integers(0, 43_200), st.integers(0, 43_200), CHANCES)
-def test_a_wait_is_at_least_a_second_and_at_most_its_ceiling(receives: int, base: int, cap: int, rng: float) -> None:
+@given(st.integers(-5, 10_000), st.integers(0, 43_200), st.integers(0, 43_200), RANDOM)
+def test_a_visibility_timeout_is_at_least_one_second_and_at_most_the_cap(
+    receives: int, base: int, cap: int, rng: float
+) -> None:
     seconds = visibility_seconds(receives, base=base, cap=cap, rng=lambda: rng)
     assert 1 <= seconds <= max(1, cap)
     assert seconds < MAX_VISIBILITY_SECONDS
 
 
-@given(st.integers(1, 20), CHANCES, st.floats(0, 42_000))
-def test_what_the_upstream_asked_for_is_a_floor_and_beats_the_cap(receives: int, rng: float, floor: float) -> None:
+@given(st.integers(1, 20), RANDOM, st.floats(0, 42_000))
+def test_a_retry_after_is_a_lower_bound_even_above_the_cap(receives: int, rng: float, floor: float) -> None:
     assert visibility_seconds(receives, base=2, cap=60, rng=lambda: rng, retry_after=floor) >= floor
 
 
-@given(st.floats(0, 1e12), CHANCES)
-def test_no_floor_is_beyond_what_a_queue_can_hold(floor: float, rng: float) -> None:
+@given(st.floats(0, 1e12), RANDOM)
+def test_no_retry_after_exceeds_the_limit_of_sqs(floor: float, rng: float) -> None:
     seconds = visibility_seconds(1, base=2, cap=60, rng=lambda: rng, retry_after=floor)
     assert seconds <= MAX_VISIBILITY_SECONDS - 900
 
 
-def test_letters_told_the_same_time_do_not_return_as_one_wave() -> None:
+def test_equal_retry_after_values_give_different_visibility_timeouts() -> None:
     waits = {visibility_seconds(5, base=10, cap=600, rng=lambda c=c: c / 10, retry_after=120.0) for c in range(10)}
     assert len(waits) == 10
     assert min(waits) == 120

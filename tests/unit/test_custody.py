@@ -1,4 +1,4 @@
-"""The custody rule holds in any order of events (:mod:`tests.custody`), and what checks it finds what breaks it."""
+"""The custody rule holds in any order of steps (:mod:`tests.custody`), and the check finds defects that break it."""
 
 from __future__ import annotations
 
@@ -14,36 +14,37 @@ from holdfast.domain import intake, sweep
 from holdfast.domain.processing import BatchReport
 from holdfast.domain.triage import Archiver, archive_key
 from tests.custody import Custody, Fault
+from tests.fakes import FakeObjects
 
 SHORT = settings(max_examples=50, stateful_step_count=40, derandomize=True, deadline=None, database=None)
-HUNT = settings(SHORT, max_examples=200, phases=[Phase.generate], report_multiple_bugs=False)
-Break = Callable[[pytest.MonkeyPatch], None]
+SEARCH = settings(SHORT, max_examples=200, phases=[Phase.generate], report_multiple_bugs=False)
+Defect = Callable[[pytest.MonkeyPatch], None]
 
 
-def test_whatever_happens_in_whatever_order_every_event_has_an_owner_and_comes_to_its_end() -> None:
+def test_every_event_stays_in_custody_until_it_is_stored_or_archived() -> None:
     run_state_machine_as_test(Custody, settings=SHORT)
 
 
-def forgiving(call: Callable[..., Any], answer: Any = None) -> Callable[..., Any]:
-    """The call, with its failures swallowed."""
+def ignoring_errors(call: Callable[..., Any], answer: Any = None) -> Callable[..., Any]:
+    """Make a call return ``answer`` instead of raising an error."""
 
-    def forgiven(*args: Any, **kwargs: Any) -> Any:
+    def call_and_ignore(*args: Any, **kwargs: Any) -> Any:
         with suppress(Exception):
             return call(*args, **kwargs)
         return answer
 
-    return forgiven
+    return call_and_ignore
 
 
-def lets_go_before_the_evidence_is_written(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(intake, "_write_snapshot", forgiving(intake._write_snapshot))
+def ignores_errors_of_snapshot_writes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(FakeObjects, "create", ignoring_errors(FakeObjects.create, answer=True))
 
 
-def lets_go_without_an_execution(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(intake, "start_generation", forgiving(intake.start_generation, "started"))
+def ignores_errors_of_execution_starts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(intake, "start_generation", ignoring_errors(intake.start_generation, "started"))
 
 
-def answers_the_queue_before_the_event_is_stored(patch: pytest.MonkeyPatch) -> None:
+def reports_transient_failures_as_processed(patch: pytest.MonkeyPatch) -> None:
     def response(report: BatchReport) -> dict[str, list[dict[str, str]]]:
         kept = [o.record.message.message_id for o in report.outcomes if o.failure and o.failure.permanent]
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in kept]}
@@ -51,33 +52,33 @@ def answers_the_queue_before_the_event_is_stored(patch: pytest.MonkeyPatch) -> N
     patch.setattr(BatchReport, "as_response", response)
 
 
-def settles_without_an_archive(patch: pytest.MonkeyPatch) -> None:
+def ignores_errors_of_archive_writes(patch: pytest.MonkeyPatch) -> None:
     original = Archiver.archive
 
-    def archive(self: Archiver, case: Any, verdict: Any, arn: str, at: str) -> Any:
+    def archive(self: Archiver, triage_input: Any, verdict: Any, arn: str, at: str) -> Any:
         answer = {"bucket": "archive-bucket", "key": archive_key(str(verdict["category"]), at, arn)}
-        return forgiving(original, answer)(self, case, verdict, arn, at)
+        return ignoring_errors(original, answer)(self, triage_input, verdict, arn, at)
 
     patch.setattr(Archiver, "archive", archive)
 
 
-def sweeps_away_what_nobody_archived(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(sweep._ArchiveListing, "holds", lambda *_: True)
+def sweeps_snapshots_of_events_that_are_not_stored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sweep, "is_stored", lambda *_: True)
 
 
 @pytest.mark.parametrize(
-    ("broken", "fault"),
+    ("defect", "fault"),
     [
-        (lets_go_before_the_evidence_is_written, Fault("is down", "objects.create")),
-        (lets_go_without_an_execution, Fault("is down", "executions.start")),
-        (answers_the_queue_before_the_event_is_stored, Fault("fails", "eventstore.store")),
-        (settles_without_an_archive, None),
-        (sweeps_away_what_nobody_archived, None),
+        (ignores_errors_of_snapshot_writes, Fault("outage", "objects.create")),
+        (ignores_errors_of_execution_starts, Fault("outage", "executions.start")),
+        (reports_transient_failures_as_processed, Fault("error", "eventstore.store")),
+        (ignores_errors_of_archive_writes, None),
+        (sweeps_snapshots_of_events_that_are_not_stored, None),
     ],
     ids=lambda value: value.__name__ if callable(value) else f"{value and value.call}",
 )
-def test_the_machine_finds_a_product_that(broken: Break, fault: Fault | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken(monkeypatch)
+def test_the_check_finds_a_pipeline_that(defect: Defect, fault: Fault | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    defect(monkeypatch)
     monkeypatch.setattr(Custody, "only", fault)
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(Custody, settings=HUNT)
+        run_state_machine_as_test(Custody, settings=SEARCH)

@@ -14,7 +14,7 @@ from holdfast.domain.identity import execution_name
 from holdfast.domain.intake import MAX_GENERATIONS, Generations, Intake, Taken, as_response, take_in
 from holdfast.domain.letters import DeadLetter, Message, parse_document
 from holdfast.domain.ports import Execution
-from tests.fakes import MACHINE, FakeExecutions, FakeObjects, Journal, WorkerDied
+from tests.fakes import MACHINE, FakeExecutions, FakeObjects, Journal, WorkerCrashed
 from tests.unit.samples import ACD_START, PERSONAL, body, record, stamp, stamped
 
 KEY = "dead-letters/event-1/message-1.json"
@@ -133,7 +133,7 @@ def test_the_execution_that_waits_is_told_with_the_new_evidence(world: World) ->
     world.executions.waiting.add("token-1")
     assert world.left(REDRIVEN) == []
     cause = {"eventId": "event-1", "snapshot": KEY}
-    assert world.executions.told == [("token-1", {"error": "DeadLetteredAgain", "cause": cause})]
+    assert world.executions.answered == [("token-1", {"error": "DeadLetteredAgain", "cause": cause})]
     assert world.journal.calls == ["objects.create", "executions.fail"]
     assert world.executions.running == []
 
@@ -226,7 +226,7 @@ def test_an_execution_of_another_letter_that_a_stamp_names_says_nothing_about_th
 def test_a_stamp_of_another_letter_is_no_stamp(world: World) -> None:
     world.executions.waiting.add("token-1")
     assert world.left(record(body("event-1"), attributes=stamped("event-2"))) == []
-    assert world.executions.told == []
+    assert world.executions.answered == []
     assert world.executions.inputs[NAME]["redrives"] == 0
 
 
@@ -318,25 +318,25 @@ def test_an_intake_that_dies_after_any_step_and_runs_again_tells_one_story(story
     world = World()
     dead = prepare(world, story)
     if fault == "died":
-        world.journal.die_after(step)
-        with pytest.raises(WorkerDied):
+        world.journal.crash_after(step)
+        with pytest.raises(WorkerCrashed):
             world.take_in(dead)
     else:
-        world.journal.lose_answer(calls[step - 1], Unavailable("the answer was lost"))
+        world.journal.lose_response(calls[step - 1], Unavailable("the answer was lost"))
         assert world.left(dead) == ["message-1"]
-    world.journal.heal()
+    world.journal.reset()
 
     if story == "waiting" and step == len(calls):
         # It was told, and is running again: the message waits until that execution has ended.
         assert world.left(dead) == ["message-1"]
         world.executions.end("execution-1", Execution.SUCCEEDED, {"messageIds": ["message-0", "message-1"]})
         assert world.left(dead) == []
-        assert len(world.executions.told) == 1
+        assert len(world.executions.answered) == 1
         assert world.objects.texts == {}
         return
     assert world.left(dead) == []
     assert world.executions.reports == undisturbed.executions.reports
-    assert world.executions.told == undisturbed.executions.told
+    assert world.executions.answered == undisturbed.executions.answered
     assert world.objects.texts == undisturbed.objects.texts
 
 

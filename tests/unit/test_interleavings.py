@@ -1,7 +1,7 @@
-"""Whatever happens beside, twice, late or not at all: each event ends in exactly one effect, or in the archive.
+"""Steps that happen twice, late, in parallel or not at all: an event is stored once, or its dead letter is archived.
 
-The real domain over the fakes; triage walks the real definition (:mod:`tests.contract.asl`), and a test says what
-happens *meanwhile*, while an execution waits for the outcome of its redrive.
+The domain code runs over the fakes, and triage follows its definition (:mod:`tests.contract.asl`). A function named
+``meanwhile`` runs while an execution waits for the outcome of its redrive.
 """
 
 from __future__ import annotations
@@ -23,16 +23,12 @@ from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter, Message
 from holdfast.domain.ports import Execution
 from holdfast.domain.replay import ARCHIVE_PREFIX, Plan, Replayer
 from holdfast.domain.triage import REPLAYED_TAG
-from tests.fakes import (
-    NOW,
-    FakeExecutions,
-    FakeObjects,
-)
+from tests.fakes import NOW, FakeExecutions, FakeObjects
 from tests.unit.samples import ACD_START, body, quiet_body, record
 from tests.world import Aborted, Raw, World, dead
 
 
-def letter(message_id: str = "message-1", text: str | None = None) -> Raw:
+def dead_letter(message_id: str = "message-1", text: str | None = None) -> Raw:
     return dead(record(text or quiet_body(), message_id))
 
 
@@ -41,7 +37,7 @@ def name_of(message_id: str, generation: int = 0) -> str:
 
 
 def nothing(_sent: list[Raw]) -> None:
-    """The redriven message is not heard of."""
+    """The redriven message is neither stored nor dead-lettered."""
 
 
 def aborted(_sent: list[Raw]) -> None:
@@ -56,11 +52,11 @@ def world() -> World:
     return World()
 
 
-# -- stored, and the answer fails ----------------------------------------------------------------------------------
+# -- the event is stored, but its execution does not receive the outcome -------------------------------------------
 
 
-def test_an_answer_that_fails_once_comes_again_and_the_event_is_stored_once(world: World) -> None:
-    world.take_in(letter())
+def test_a_failed_callback_is_repeated_and_the_event_is_stored_once(world: World) -> None:
+    world.take_in(dead_letter())
 
     def meanwhile(sent: list[Raw]) -> None:
         world.journal.fail("executions.succeed", Unavailable("down"))
@@ -70,15 +66,15 @@ def test_an_answer_that_fails_once_comes_again_and_the_event_is_stored_once(worl
     entered = world.triage(NAME, meanwhile)
     assert entered[-3:] == ["Decide", "SettleRecovered", "Recovered"]
     assert list(world.store.items) == ["event-1"]
-    assert world.announced == ["Recovered"]
-    world.at_rest()
+    assert world.outcomes == ["Recovered"]
+    world.assert_nothing_in_custody()
 
 
-def test_an_event_that_is_stored_and_whose_answer_never_gets_through_dies_and_is_recovered(world: World) -> None:
-    world.take_in(letter())
+def test_a_stored_event_whose_callbacks_all_fail_is_recovered_when_it_is_dead_lettered_again(world: World) -> None:
+    world.take_in(dead_letter())
 
     def meanwhile(sent: list[Raw]) -> None:
-        world.journal.break_down("executions.succeed", Unavailable("down"))
+        world.journal.fail_always("executions.succeed", Unavailable("down"))
         for _ in range(5):
             assert world.process(*sent) == ["sent-1"]
         assert world.take_in(*map(dead, sent)) == []
@@ -86,43 +82,45 @@ def test_an_event_that_is_stored_and_whose_answer_never_gets_through_dies_and_is
     world.triage(NAME, meanwhile)
     assert world.output(NAME)["category"] == "ALREADY_STORED"
     assert world.output(NAME)["messageIds"] == ["message-1", "sent-1"]
-    assert world.announced == ["Recovered"]
-    world.at_rest()
+    assert world.outcomes == ["Recovered"]
+    world.assert_nothing_in_custody()
 
 
 @pytest.mark.parametrize("error", [Rejected("invalid token"), RuntimeError("a defect")])
-def test_an_answer_that_fails_for_good_is_told_by_the_table_at_the_time_out(world: World, error: Exception) -> None:
-    world.take_in(letter())
-    world.journal.break_down("executions.succeed", error)
+def test_after_a_permanent_callback_error_the_execution_finds_the_event_in_the_table(
+    world: World, error: Exception
+) -> None:
+    world.take_in(dead_letter())
+    world.journal.fail_always("executions.succeed", error)
     world.triage(NAME)
     assert world.output(NAME)["category"] == "ALREADY_STORED"
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-# -- sent, and it looked as if not ---------------------------------------------------------------------------------
+# -- the response to a redrive is lost -----------------------------------------------------------------------------
 
 
-def test_a_redrive_whose_answer_was_lost_is_sent_again_and_has_one_effect(world: World) -> None:
-    world.take_in(letter())
-    world.journal.lose_answer("queue.send", Unavailable("timed out"))
-    world.triage(NAME, world.all_goes_well)
+def test_a_redrive_that_is_sent_twice_stores_the_event_once(world: World) -> None:
+    world.take_in(dead_letter())
+    world.journal.lose_response("queue.send", Unavailable("timed out"))
+    world.triage(NAME, world.process_all)
     assert [json.loads(out.message_attributes["Triage"]["StringValue"])["taskToken"] for out in world.queue.sent] == [
         "token-1",
         "token-2",
     ]
     assert len(world.store.items) == 1
-    assert world.announced == ["Recovered"]
-    world.at_rest()
+    assert world.outcomes == ["Recovered"]
+    world.assert_nothing_in_custody()
 
 
-def test_a_copy_of_a_lost_send_that_dies_waits_for_the_execution_and_then_has_its_own_story(world: World) -> None:
-    world.take_in(letter())
-    world.journal.lose_answer("queue.send", Unavailable("timed out"))
+def test_the_dead_lettered_copy_of_a_repeated_redrive_gets_an_execution_after_the_first_one_ends(world: World) -> None:
+    world.take_in(dead_letter())
+    world.journal.lose_response("queue.send", Unavailable("timed out"))
     copies: list[Raw] = []
 
     def meanwhile(sent: list[Raw]) -> None:
         copies.extend(sent)
-        assert world.take_in(dead(sent[0])) == ["sent-1"], "its token is dead and its execution runs"
+        assert world.take_in(dead(sent[0])) == ["sent-1"], "its token is invalid and its execution is running"
         assert world.process(sent[1]) == []
 
     world.triage(NAME, meanwhile)
@@ -131,108 +129,91 @@ def test_a_copy_of_a_lost_send_that_dies_waits_for_the_execution_and_then_has_it
     assert world.executions.running == [name_of("sent-1")]
     assert world.triage(name_of("sent-1")) == ["Classify", "Decide", "SettleRecovered", "Recovered"]
     assert len(world.store.items) == 1
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-def test_a_redrive_that_cannot_be_sent_waits_for_the_next_round_and_sends_then(world: World) -> None:
-    world.take_in(letter())
+def test_a_redrive_that_cannot_be_sent_is_repeated_after_a_delay(world: World) -> None:
+    world.take_in(dead_letter())
     world.journal.fail("queue.send", Misconfigured("access denied"))
     entered = world.triage(NAME)
     assert entered.count("Redrive") == 2
     assert world.output(NAME)["category"] == "ALREADY_STORED"
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-# -- silence, then death, then success -----------------------------------------------------------------------------
+# -- the outcome of a redrive comes after its timeout --------------------------------------------------------------
 
 
-def test_a_late_death_after_a_time_out_is_taken_in_and_a_late_success_is_the_only_effect(world: World) -> None:
-    world.take_in(letter())
+def test_a_message_that_is_dead_lettered_after_the_timeout_gets_a_new_execution(world: World) -> None:
+    world.take_in(dead_letter())
     late: list[Raw] = []
     world.triage(NAME, late.extend)
     assert world.output(NAME)["category"] == "UNCONFIRMED"
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
     assert world.take_in(*map(dead, late)) == []
     second = name_of("sent-1")
-    assert world.executions.inputs[second]["redrives"] == 1, "the rounds of the first execution are carried over"
+    assert world.executions.inputs[second]["redrives"] == 1, "the redrives of the first execution are carried over"
     assert world.triage(second)[-1] == "Recovered"
     assert len(world.store.items) == 1
-    assert len(world.keys(ARCHIVE_PREFIX)) == 1, "what was archived stays, and stored comes before archived"
-    assert world.announced == ["Archived", "Recovered"]
-    world.at_rest()
+    assert len(world.keys(ARCHIVE_PREFIX)) == 1, "the archive object stays"
+    assert world.outcomes == ["Archived", "Recovered"]
+    world.assert_nothing_in_custody()
 
 
-def test_a_success_between_the_time_out_and_the_question_recovers_the_letter(world: World) -> None:
-    world.take_in(letter())
+def test_an_event_that_is_stored_after_the_timeout_and_before_classify_is_recovered(world: World) -> None:
+    world.take_in(dead_letter())
 
     def meanwhile(sent: list[Raw]) -> None:
         world.executions.waiting.clear()
-        assert world.process(*sent) == [], "nobody waits any more, and the event is stored all the same"
+        assert world.process(*sent) == [], "the event is stored although no execution waits"
 
     world.triage(NAME, meanwhile)
     assert world.output(NAME)["category"] == "ALREADY_STORED"
-    assert world.announced == ["Recovered"]
-    world.at_rest()
+    assert world.outcomes == ["Recovered"]
+    world.assert_nothing_in_custody()
 
 
-def test_a_success_after_the_archive_makes_no_second_effect(world: World) -> None:
-    world.take_in(letter())
+def test_an_event_that_is_processed_after_it_was_archived_is_stored_once(world: World) -> None:
+    world.take_in(dead_letter())
     late: list[Raw] = []
     world.triage(NAME, late.extend)
     assert world.process(*late) == []
     assert world.process(*late) == []
     assert list(world.store.items) == ["event-1"]
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-# -- evidence, and then no execution -------------------------------------------------------------------------------
+# -- a snapshot without an execution -------------------------------------------------------------------------------
 
 
-def test_a_throttled_start_leaves_the_message_and_the_second_delivery_starts_once(world: World) -> None:
+def test_the_sweep_adopts_a_snapshot_whose_message_is_not_delivered_again(world: World) -> None:
     world.journal.fail("executions.start", Throttled("slow"))
-    assert world.take_in(letter()) == ["message-1"]
-    assert len(world.keys(SNAPSHOT_PREFIX)) == 1
-    assert world.take_in(letter()) == []
-    assert world.executions.running == [NAME]
-    world.triage(NAME)
-    world.at_rest()
-
-
-def test_evidence_whose_message_never_comes_again_is_adopted(world: World) -> None:
-    world.journal.fail("executions.start", Throttled("slow"))
-    world.take_in(letter())
+    world.take_in(dead_letter())
     assert world.sweep().adopted == 1
     world.triage(NAME)
-    assert world.announced == ["Recovered"]
-    world.at_rest()
+    assert world.outcomes == ["Recovered"]
+    world.assert_nothing_in_custody()
 
 
-# -- the intake, twice ---------------------------------------------------------------------------------------------
+# -- the intake receives a batch twice -----------------------------------------------------------------------------
 
 
 def batch() -> list[Raw]:
-    return [letter(f"message-{n}", quiet_body(f"event-{n}")) for n in range(8)]
+    return [dead_letter(f"message-{n}", quiet_body(f"event-{n}")) for n in range(8)]
 
 
-def test_a_batch_that_is_delivered_twice_starts_each_execution_once(world: World) -> None:
-    assert world.take_in(*batch()) == []
-    assert world.take_in(*batch()) == []
-    assert len(world.executions.running) == len(world.keys(SNAPSHOT_PREFIX)) == 8
-
-
-def test_a_batch_that_is_delivered_again_after_the_end_leaves_nothing_behind(world: World) -> None:
+def test_a_batch_that_is_delivered_again_after_its_executions_ended_changes_nothing(world: World) -> None:
     world.take_in(*batch())
     for name in world.executions.running:
         world.triage(name)
     assert world.take_in(*batch()) == []
-    assert len(world.store.items) == len(world.announced) == 8
-    world.at_rest()
+    assert len(world.store.items) == len(world.outcomes) == 8
+    world.assert_nothing_in_custody()
 
 
 @pytest.fixture
-def many_switches() -> Iterator[None]:
-    """Let the threads of a test take turns as often as they can."""
+def frequent_thread_switches() -> Iterator[None]:
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -240,8 +221,8 @@ def many_switches() -> Iterator[None]:
 
 
 @dataclass
-class AtOnce(FakeObjects):
-    """A bucket whose every conditional write is one step, as in S3; both workers reach it at the same time."""
+class ConcurrentObjects(FakeObjects):
+    """A bucket with atomic conditional writes, as in S3. Both workers write at the same time."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     gate: threading.Barrier = field(default_factory=lambda: threading.Barrier(2))
@@ -253,8 +234,8 @@ class AtOnce(FakeObjects):
 
 
 @dataclass
-class StartsAtOnce(FakeExecutions):
-    """A state machine whose every start is one step, as in Step Functions; both workers reach it at the same time."""
+class ConcurrentExecutions(FakeExecutions):
+    """A state machine with atomic starts, as in Step Functions. Both workers start executions at the same time."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     gate: threading.Barrier = field(default_factory=lambda: threading.Barrier(2))
@@ -265,9 +246,9 @@ class StartsAtOnce(FakeExecutions):
             return super().start(name, execution_input)
 
 
-@pytest.mark.usefixtures("many_switches")
-def test_a_batch_that_two_workers_take_in_at_the_same_time_starts_each_execution_once(world: World) -> None:
-    world.objects, world.executions = AtOnce(world.journal), StartsAtOnce(world.journal)
+@pytest.mark.usefixtures("frequent_thread_switches")
+def test_two_workers_that_take_in_the_same_batch_start_each_execution_once(world: World) -> None:
+    world.objects, world.executions = ConcurrentObjects(world.journal), ConcurrentExecutions(world.journal)
     left: list[list[str]] = []
     workers = [threading.Thread(target=lambda: left.append(world.take_in(*batch()))) for _ in range(2)]
     for worker in workers:
@@ -281,97 +262,97 @@ def test_a_batch_that_two_workers_take_in_at_the_same_time_starts_each_execution
 # -- two copies of one event ---------------------------------------------------------------------------------------
 
 
-def test_two_copies_of_one_event_that_are_dead_at_once_have_two_stories_and_one_effect(world: World) -> None:
-    assert world.take_in(letter("message-1"), letter("message-2")) == []
+def test_two_dead_letters_of_one_event_have_two_executions_and_store_the_event_once(world: World) -> None:
+    assert world.take_in(dead_letter("message-1"), dead_letter("message-2")) == []
     assert world.executions.running == [NAME, name_of("message-2")]
 
-    def the_other_one_meanwhile(sent: list[Raw]) -> None:
+    def meanwhile(sent: list[Raw]) -> None:
         world.triage(name_of("message-2"))
         assert world.process(*sent) == []
 
-    world.triage(NAME, the_other_one_meanwhile)
+    world.triage(NAME, meanwhile)
     assert len(world.store.items) == 1
-    assert world.announced == ["Recovered", "Recovered"]
-    world.at_rest()
+    assert world.outcomes == ["Recovered", "Recovered"]
+    world.assert_nothing_in_custody()
 
 
-def test_of_two_copies_one_is_archived_and_the_other_is_stored_later(world: World) -> None:
-    world.take_in(letter("message-1"), letter("message-2"))
+def test_one_of_two_dead_letters_of_an_event_is_archived_and_the_other_one_is_stored(world: World) -> None:
+    world.take_in(dead_letter("message-1"), dead_letter("message-2"))
     world.triage(NAME, nothing)
     world.triage(name_of("message-2"))
-    assert world.announced == ["Archived", "Recovered"]
+    assert world.outcomes == ["Archived", "Recovered"]
     assert len(world.store.items) == 1
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-# -- archived, and not released ------------------------------------------------------------------------------------
+# -- faults of the archive bucket ----------------------------------------------------------------------------------
 
 
-def test_evidence_that_the_archived_letter_could_not_release_is_released_by_the_sweep(world: World) -> None:
-    world.take_in(letter(text="malformed"))
+def test_the_sweep_deletes_the_snapshot_that_settle_could_not_delete(world: World) -> None:
+    world.take_in(dead_letter(text="malformed"))
     (name,) = world.executions.running
     world.journal.fail("objects.delete", Unavailable("down"))
     world.triage(name)
-    assert world.announced == ["Archived"]
+    assert world.outcomes == ["Archived"]
     assert len(world.keys(SNAPSHOT_PREFIX)) == 1
     report = world.sweep()
     assert (report.released, report.adopted) == (1, 0)
     assert len(world.keys(ARCHIVE_PREFIX)) == 1
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-def test_an_archive_whose_answer_was_lost_meets_its_own_object(world: World) -> None:
-    world.take_in(letter(text="malformed"))
+def test_an_archive_object_is_written_once_when_the_response_was_lost(world: World) -> None:
+    world.take_in(dead_letter(text="malformed"))
     (name,) = world.executions.running
-    world.journal.lose_answer("objects.create", Unavailable("timed out"))
+    world.journal.lose_response("objects.create", Unavailable("timed out"))
     world.triage(name)
-    assert world.announced == ["Archived"]
+    assert world.outcomes == ["Archived"]
     assert len(world.keys(ARCHIVE_PREFIX)) == 1
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-def test_an_archive_that_cannot_be_written_leaves_the_evidence_and_the_next_generation_archives(world: World) -> None:
-    world.take_in(letter(text="malformed"))
+def test_after_a_failed_archive_write_the_next_generation_archives_the_dead_letter(world: World) -> None:
+    world.take_in(dead_letter(text="malformed"))
     (name,) = world.executions.running
-    world.journal.break_down("objects.create", Unavailable("down"))
+    world.journal.fail_always("objects.create", Unavailable("down"))
     assert world.triage(name)[-1] == "Archive"
     assert world.executions.reports[name].status is Execution.FAILED
-    world.journal.heal()
+    world.journal.reset()
     assert world.sweep().adopted == 1
     assert world.triage(f"{name}-g1")[-1] == "Archived"
     assert len(world.keys(ARCHIVE_PREFIX)) == 1
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-# -- aborted by hand -----------------------------------------------------------------------------------------------
+# -- aborted executions --------------------------------------------------------------------------------------------
 
 
-def test_an_execution_that_was_aborted_by_hand_is_followed_by_the_next_generation(world: World) -> None:
-    world.take_in(letter())
+def test_the_sweep_starts_the_next_generation_of_an_aborted_execution(world: World) -> None:
+    world.take_in(dead_letter())
     world.triage(NAME, aborted)
     assert len(world.keys(SNAPSHOT_PREFIX)) == 1
     assert world.sweep().adopted == 1
     assert world.executions.running == [name_of("message-1", 1)]
     assert world.triage(name_of("message-1", 1))[-1] == "Recovered"
     assert len(world.store.items) == 1
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-def test_an_aborted_letter_that_is_stored_all_the_same_is_released_by_the_sweep(world: World) -> None:
-    world.take_in(letter())
+def test_the_sweep_deletes_the_snapshot_of_an_aborted_execution_whose_event_is_stored(world: World) -> None:
+    world.take_in(dead_letter())
 
     def meanwhile(sent: list[Raw]) -> None:
-        world.all_goes_well(sent)
+        world.process_all(sent)
         raise Aborted
 
     world.triage(NAME, meanwhile)
     report = world.sweep()
     assert (report.released, report.adopted) == (1, 0)
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-def test_a_message_that_dies_after_the_abort_is_worked_on_once_and_nothing_is_left_behind(world: World) -> None:
-    world.take_in(letter())
+def test_a_message_that_is_dead_lettered_after_an_abort_takes_over_all_snapshots(world: World) -> None:
+    world.take_in(dead_letter())
     late: list[Raw] = []
 
     def meanwhile(sent: list[Raw]) -> None:
@@ -381,78 +362,78 @@ def test_a_message_that_dies_after_the_abort_is_worked_on_once_and_nothing_is_le
     world.triage(NAME, meanwhile)
     assert world.take_in(*map(dead, late)) == []
     assert world.executions.running == [name_of("sent-1")]
-    assert world.sweep().adopted == 0, "the letter is in the hands of the newer message's execution"
+    assert world.sweep().adopted == 0, "the execution of the newer message handles the snapshot"
     assert world.triage(name_of("sent-1"))[-1] == "Recovered"
-    assert world.keys(SNAPSHOT_PREFIX) == [], "what the aborted execution held went along"
+    assert world.keys(SNAPSHOT_PREFIX) == [], "the snapshots of the aborted execution are deleted too"
     assert len(world.store.items) == 1
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-def test_the_limits_of_a_letter_go_on_counting_after_an_abort(world: World) -> None:
-    def worker_died_on(message_id: str) -> None:
+def test_the_retry_limits_of_a_category_include_redrives_of_aborted_executions(world: World) -> None:
+    def worker_crashed_on(message_id: str) -> None:
         world.attempt_log.write(
             [Attempt(AttemptKey("event-1", message_id, 5), Status.STARTED, format_time(NOW), "request")]
         )
 
-    def dies_again(sent: list[Raw]) -> None:
-        worker_died_on("sent-1")
+    def fails_again(sent: list[Raw]) -> None:
+        worker_crashed_on("sent-1")
         assert world.take_in(*map(dead, sent)) == []
 
-    world.take_in(letter())
-    worker_died_on("message-1")
-    world.triage(NAME, dies_again, aborted)
+    world.take_in(dead_letter())
+    worker_crashed_on("message-1")
+    world.triage(NAME, fails_again, aborted)
     assert world.sweep().adopted == 2
-    assert "Redrive" not in world.triage(name_of("sent-1")), "a crash is retried twice, whoever retries"
-    assert world.announced == ["Archived"]
-    world.at_rest()
+    assert "Redrive" not in world.triage(name_of("sent-1")), "a crash is retried twice, over all executions"
+    assert world.outcomes == ["Archived"]
+    world.assert_nothing_in_custody()
 
 
-NO_EVENT = json.dumps({"id": "event-1", "detail-type": ACD_START, "detail": None})
+NOT_AN_EVENT = json.dumps({"id": "event-1", "detail-type": ACD_START, "detail": None})
 
 
-def test_an_aborted_event_is_not_released_because_another_body_that_claims_its_id_was_archived(world: World) -> None:
-    world.take_in(letter("message-1"))
+def test_the_sweep_adopts_an_event_although_another_body_with_its_id_was_archived(world: World) -> None:
+    world.take_in(dead_letter("message-1"))
     world.triage(NAME, aborted)
-    world.take_in(letter("message-2", NO_EVENT))
+    world.take_in(dead_letter("message-2", NOT_AN_EVENT))
     world.journal.fail("objects.delete", Unavailable("down"))
     world.triage(name_of("message-2"))
     report = world.sweep()
     assert (report.released, report.adopted) == (1, 1)
     assert world.triage(name_of("message-1", 1))[-1] == "Recovered"
     assert list(world.store.items) == ["event-1"]
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-def test_two_bodies_that_claim_one_id_and_were_both_aborted_are_adopted_one_by_one(world: World) -> None:
-    for message_id, text in (("message-1", NO_EVENT), ("message-2", quiet_body())):
-        world.take_in(letter(message_id, text))
+def test_the_sweep_adopts_two_bodies_with_one_id_separately(world: World) -> None:
+    for message_id, text in (("message-1", NOT_AN_EVENT), ("message-2", quiet_body())):
+        world.take_in(dead_letter(message_id, text))
         world.executions.end(name_of(message_id), Execution.ABORTED)
     assert world.sweep().adopted == 2
     assert world.triage(name_of("message-1", 1))[-1] == "Archived"
     assert world.triage(name_of("message-2", 1))[-1] == "Recovered"
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-# -- bodies that nobody can read -----------------------------------------------------------------------------------
-
-
-def test_two_identical_malformed_bodies_are_one_letter_and_two_messages_and_both_are_archived(world: World) -> None:
-    assert world.take_in(letter("message-1", "oops"), letter("message-2", "oops")) == []
-    assert len({DeadLetter.of(Message.of_record(letter(m, "oops"))).event_id for m in ("message-1", "message-2")}) == 1
+def test_two_messages_with_the_same_malformed_body_are_both_archived(world: World) -> None:
+    assert world.take_in(dead_letter("message-1", "oops"), dead_letter("message-2", "oops")) == []
+    assert (
+        len({DeadLetter.of(Message.of_record(dead_letter(m, "oops"))).event_id for m in ("message-1", "message-2")})
+        == 1
+    )
     first, second = world.executions.running
     world.triage(first)
-    assert len(world.keys(SNAPSHOT_PREFIX)) == 1, "one must not release what the other one holds"
+    assert len(world.keys(SNAPSHOT_PREFIX)) == 1, "the first execution keeps the snapshot of the second one"
     world.triage(second)
     archived = [json.loads(world.objects.texts[key])["message"]["messageId"] for key in world.keys(ARCHIVE_PREFIX)]
     assert sorted(archived) == ["message-1", "message-2"]
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-# -- a replay beside triage ----------------------------------------------------------------------------------------
+# -- a replay during triage ----------------------------------------------------------------------------------------
 
 
 def replay(world: World) -> str:
-    """Start the replay of the one archived letter, and answer its triage execution's name."""
+    """Start the replay of the only archived letter. Returns the name of its triage execution."""
     (key,) = world.keys(ARCHIVE_PREFIX)
     plan = Plan.read({"prefix": "archive/", "run": "run-1", "startedAt": "2026-11-24T00:00:00Z"})
     prepared = Replayer(world.objects, world.executions, map).prepare(plan, key)
@@ -461,55 +442,55 @@ def replay(world: World) -> str:
     return str(prepared["name"])
 
 
-def archived_with_a_late_copy(world: World) -> Raw:
-    """Archive the letter as unconfirmed; its redriven message is still somewhere."""
-    world.take_in(letter())
+def archived_unconfirmed(world: World) -> Raw:
+    """Archive the dead letter as UNCONFIRMED. Returns its redriven message."""
+    world.take_in(dead_letter())
     late: list[Raw] = []
     world.triage(NAME, late.extend)
     (copy,) = late
     return copy
 
 
-def test_a_replay_beside_the_triage_of_a_late_copy_has_one_effect(world: World) -> None:
-    copy = archived_with_a_late_copy(world)
+def test_a_replay_and_a_late_redriven_message_store_the_event_once(world: World) -> None:
+    copy = archived_unconfirmed(world)
     name = replay(world)
 
-    def the_late_copy_dies_meanwhile(sent: list[Raw]) -> None:
+    def meanwhile(sent: list[Raw]) -> None:
         assert world.take_in(dead(copy)) == []
         world.triage(name_of("sent-1"))
         assert world.process(*sent) == []
 
-    world.triage(name, the_late_copy_dies_meanwhile)
+    world.triage(name, meanwhile)
     assert len(world.store.items) == 1
-    assert world.announced == ["Archived", "Recovered", "Recovered"]
+    assert world.outcomes == ["Archived", "Recovered", "Recovered"]
     (key,) = world.keys(ARCHIVE_PREFIX)
     assert world.objects.tagged[key] == REPLAYED_TAG
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-def test_a_replay_whose_event_dies_again_is_archived_again_and_the_first_object_stays(world: World) -> None:
-    archived_with_a_late_copy(world)
+def test_a_replay_that_fails_writes_a_second_archive_object(world: World) -> None:
+    archived_unconfirmed(world)
     name = replay(world)
-    world.triage(name, lambda sent: _dies(world, sent))
+    world.triage(name, lambda sent: _fails_every_receive(world, sent))
     assert world.output(name)["category"] == "EXHAUSTED"
     assert len(world.keys(ARCHIVE_PREFIX)) == 2
     assert world.objects.tagged == {}
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-def test_a_replay_that_is_aborted_leaves_its_letter_in_the_archive(world: World) -> None:
-    archived_with_a_late_copy(world)
+def test_a_replay_that_is_aborted_leaves_the_archive_object(world: World) -> None:
+    archived_unconfirmed(world)
     name = replay(world)
     world.triage(name, aborted)
     assert len(world.keys(ARCHIVE_PREFIX)) == 1
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-# -- all rounds ----------------------------------------------------------------------------------------------------
+# -- outages -------------------------------------------------------------------------------------------------------
 
 
-def _dies(world: World, sent: list[Raw]) -> None:
-    """Every receive of the redriven message fails with an outage, and SQS moves it."""
+def _fails_every_receive(world: World, sent: list[Raw]) -> None:
+    """Every receive of the messages fails, and SQS moves them to the dead-letter queue."""
     for raw in sent:
         for receive in range(1, 6):
             received = {**raw, "attributes": {**raw["attributes"], "ApproximateReceiveCount": str(receive)}}
@@ -518,21 +499,21 @@ def _dies(world: World, sent: list[Raw]) -> None:
         assert world.take_in(dead(raw)) == []
 
 
-def test_an_outage_of_five_rounds_ends_in_the_archive_with_every_message_settled(world: World) -> None:
+def test_an_outage_longer_than_five_redrives_ends_in_the_archive_with_all_attempts(world: World) -> None:
     first = record(body(), "message-1")
-    _dies(world, [first])
-    entered = world.triage(NAME, *[lambda sent: _dies(world, sent)] * 5)
+    _fails_every_receive(world, [first])
+    entered = world.triage(NAME, *[lambda sent: _fails_every_receive(world, sent)] * 5)
     assert entered.count("Redrive") == 5
     assert world.output(NAME)["category"] == "EXHAUSTED"
     assert len(world.output(NAME)["messageIds"]) == 6
     (key,) = world.keys(ARCHIVE_PREFIX)
     assert len(json.loads(world.objects.texts[key])["attempts"]) == 30
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
-def test_an_outage_that_ends_in_the_fifth_round_recovers_the_letter(world: World) -> None:
-    _dies(world, [record(body(), "message-1")])
-    world.triage(NAME, *[lambda sent: _dies(world, sent)] * 4)
+def test_an_outage_that_ends_before_the_fifth_redrive_recovers_the_event(world: World) -> None:
+    _fails_every_receive(world, [record(body(), "message-1")])
+    world.triage(NAME, *[lambda sent: _fails_every_receive(world, sent)] * 4)
     assert world.output(NAME)["category"] == "ALREADY_STORED"
     assert world.keys(ARCHIVE_PREFIX) == []
-    world.at_rest()
+    world.assert_nothing_in_custody()

@@ -34,7 +34,7 @@ from tests.fakes import (
     FakeQueue,
     FakeUserDirectory,
     Journal,
-    WorkerDied,
+    WorkerCrashed,
 )
 from tests.unit.samples import OTHER_USER_ID, PERSONAL, USER_ID, body, quiet_body, record, stamped
 from tests.unit.test_envelope import BODIES
@@ -114,7 +114,7 @@ def test_ten_events_cost_one_lookup_and_one_write(world: World) -> None:
     report = world.process(*ten())
     assert world.journal.calls == ["userdirectory.lookup", "eventstore.store"]
     assert stored_count(report.outcomes, Stored.NEW) == report.enriched == 10
-    assert world.people.asked == [{USER_ID}]
+    assert world.people.lookups == [{USER_ID}]
 
 
 def test_an_empty_batch_is_fine(world: World) -> None:
@@ -143,16 +143,16 @@ def test_an_event_that_the_table_refuses_is_the_only_one_reported(world: World) 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), Throttled("slow"), RuntimeError(PERSONAL)])
 def test_when_all_ten_fail_each_is_reported_by_its_id(world: World, error: Exception) -> None:
-    world.journal.break_down("eventstore.store", error)
+    world.journal.fail_always("eventstore.store", error)
     assert failed_ids(world.process(*ten())) == [f"message-{n}" for n in range(10)]
     assert len(world.attempt_log.attempts) == len(world.queue.visibility) == 10
-    assert all(PERSONAL not in str(line.as_json()) for line in world.attempt_log.lines)
+    assert all(PERSONAL not in str(line.as_json()) for line in world.attempt_log.records)
 
 
 def test_a_failure_is_noted_with_its_reason(world: World) -> None:
     world.store.refusals["event-1"] = Failure.of(Throttled("store events: ThrottlingError", retry_after=7.0))
     world.process(record(body()))
-    (line,) = world.attempt_log.lines
+    (line,) = world.attempt_log.records
     assert line.key == AttemptKey("event-1", "message-1", 1)
     assert line.as_json() == {
         "at": "2026-11-23T12:00:00.000Z",
@@ -178,7 +178,7 @@ def test_copies_of_one_event_in_a_batch_are_worked_on_once_and_share_the_result(
 
 
 def test_a_redelivery_after_a_lost_answer_is_a_silent_success(world: World) -> None:
-    world.journal.lose_answer("eventstore.store", Unavailable("the answer was lost"))
+    world.journal.lose_response("eventstore.store", Unavailable("the answer was lost"))
     assert failed_ids(world.process(record(body()))) == ["message-1"]
     again = world.process(record(body(), receives=2))
     assert failed_ids(again) == []
@@ -190,10 +190,10 @@ def test_a_worker_that_dies_after_any_step_leaves_nothing_that_a_redelivery_does
     world: World, step: int
 ) -> None:
     records = [record(body("event-1"), "m-1", receives=2), record("bad", "m-2")]
-    world.journal.die_after(step)
-    with pytest.raises(WorkerDied):
+    world.journal.crash_after(step)
+    with pytest.raises(WorkerCrashed):
         world.process(*records)
-    world.journal.heal()
+    world.journal.reset()
     assert failed_ids(world.process(record(body("event-1"), "m-1", receives=3), record("bad", "m-2", receives=2))) == [
         "m-2"
     ]
@@ -238,7 +238,7 @@ def test_a_permanent_failure_goes_to_the_dead_letter_queue_without_a_wait(
 
 def test_a_body_without_an_id_is_noted_under_the_hash_of_its_bytes(world: World) -> None:
     world.process(record("oops"))
-    assert world.attempt_log.lines[0].key.event_id == event_id_of_bytes("oops")
+    assert world.attempt_log.records[0].key.event_id == event_id_of_bytes("oops")
 
 
 @given(st.lists(BODIES, max_size=5), st.integers(1, 3))
@@ -256,7 +256,7 @@ def test_every_record_has_exactly_one_outcome_whatever_it_holds(texts: list[str]
 
 
 def test_with_best_effort_a_failed_lookup_marks_every_event_after_one_call(world: World) -> None:
-    world.journal.break_down("userdirectory.lookup", Unavailable("down"))
+    world.journal.fail_always("userdirectory.lookup", Unavailable("down"))
     report = world.process(*ten())
     assert failed_ids(report) == []
     assert len(report.enrichment_failures) == 10
@@ -266,17 +266,17 @@ def test_with_best_effort_a_failed_lookup_marks_every_event_after_one_call(world
 
 def test_with_required_a_failed_lookup_fails_the_events_that_name_users() -> None:
     world = World(required=True)
-    world.journal.break_down("userdirectory.lookup", Throttled("slow down", retry_after=120.0))
+    world.journal.fail_always("userdirectory.lookup", Throttled("slow down", retry_after=120.0))
     assert failed_ids(world.process(record(body("event-1"), "m-1"), record(quiet_body("event-2"), "m-2"))) == ["m-1"]
     assert list(world.store.items) == ["event-2"]
     assert world.queue.visibility["receipt-m-1"] >= 120, "no retry of that event before that"
-    assert world.attempt_log.lines[0].failure == Failure("THROTTLED_UPSTREAM", "Throttled", "slow down", False, 120.0)
+    assert world.attempt_log.records[0].failure == Failure("THROTTLED_UPSTREAM", "Throttled", "slow down", False, 120.0)
 
 
 def test_an_event_whose_users_are_cached_is_stored_although_the_lookup_fails() -> None:
     world = World(required=True)
-    world.people.remembered.add(USER_ID)
-    world.journal.break_down("userdirectory.lookup", Unavailable("down"))
+    world.people.cached_ids.add(USER_ID)
+    world.journal.fail_always("userdirectory.lookup", Unavailable("down"))
     stranger = body("event-2", detail={"topicName": "v2.x", "eventBody": {"userId": OTHER_USER_ID}})
     report = world.process(record(body("event-1"), "m-1"), record(stranger, "m-2"))
     assert failed_ids(report) == ["m-2"]
@@ -294,7 +294,7 @@ def test_without_enrichment_the_event_is_stored_unchanged() -> None:
 @pytest.mark.parametrize("required", [False, True])
 def test_an_unforeseen_error_of_the_lookup_affects_only_the_events_with_users(required: bool) -> None:
     world = World(required=required)
-    world.journal.break_down("userdirectory.lookup", RuntimeError(PERSONAL))
+    world.journal.fail_always("userdirectory.lookup", RuntimeError(PERSONAL))
     report = world.process(record(body("event-1"), "m-1"), record(quiet_body("event-2"), "m-2"), record("bad", "m-3"))
     assert failed_ids(report) == (["m-1", "m-3"] if required else ["m-3"])
     if not required:
@@ -312,13 +312,13 @@ def test_an_unknown_user_is_not_a_failure(world: World) -> None:
 
 @pytest.mark.parametrize(("receives", "seconds"), [(1, 5), (2, 10), (3, 20), (4, 40), (5, 50), (50, 50)])
 def test_a_transient_failure_waits_longer_each_time(world: World, receives: int, seconds: int) -> None:
-    world.journal.break_down("eventstore.store", Unavailable("down"))
+    world.journal.fail_always("eventstore.store", Unavailable("down"))
     world.process(record(body(), receives=receives))
     assert world.queue.visibility == {"receipt-message-1": seconds}
 
 
 def test_retry_after_is_the_minimum_of_the_wait(world: World) -> None:
-    world.journal.break_down("eventstore.store", Throttled("slow", retry_after=3_600.0))
+    world.journal.fail_always("eventstore.store", Throttled("slow", retry_after=3_600.0))
     world.process(record(body()))
     assert world.queue.visibility == {"receipt-message-1": 3_605}
 
@@ -329,7 +329,7 @@ def test_retry_after_is_the_minimum_of_the_wait(world: World) -> None:
 def test_without_time_left_all_records_are_deferred_with_ordinary_backoff(world: World) -> None:
     report = world.process(*ten(), deadline=FakeDeadline(0))
     assert failures(report) == [DEFERRED] * 10
-    assert {line.status for line in world.attempt_log.lines} == {Status.DEFERRED}
+    assert {line.status for line in world.attempt_log.records} == {Status.DEFERRED}
     assert set(world.queue.visibility.values()) == {5}
     assert "eventstore.store" not in world.journal.calls
 
@@ -342,7 +342,7 @@ def test_time_that_runs_out_during_enrichment_defers_the_write(world: World) -> 
 
 def test_a_deferred_record_closes_its_started_attempt(world: World) -> None:
     world.process(record(body(), receives=2), deadline=FakeDeadline(1, 0))
-    assert [line.status for line in world.attempt_log.lines] == [Status.STARTED, Status.DEFERRED]
+    assert [line.status for line in world.attempt_log.records] == [Status.STARTED, Status.DEFERRED]
     assert world.attempt_log.attempts[AttemptKey("event-1", "message-1", 2)].status is Status.DEFERRED
 
 
@@ -351,12 +351,12 @@ def test_a_deferred_record_closes_its_started_attempt(world: World) -> None:
 
 def test_a_first_receive_is_not_recorded(world: World) -> None:
     world.process(record(body()))
-    assert world.attempt_log.lines == []
+    assert world.attempt_log.records == []
 
 
 def test_a_later_receive_is_marked_as_started_and_closed_after_the_work(world: World) -> None:
     world.process(record(body(), receives=2))
-    assert [line.status for line in world.attempt_log.lines] == [Status.STARTED, Status.STORED]
+    assert [line.status for line in world.attempt_log.records] == [Status.STARTED, Status.STORED]
     assert world.journal.calls == [
         "attemptlog.read",
         "attemptlog.write",
@@ -370,12 +370,12 @@ def test_a_permanent_failure_is_not_marked_again(world: World) -> None:
     world.note("event-1", "message-1", 1, Status.FAILED, Failure.of(Rejected("too large")))
     world.store.refusals["event-1"] = Failure.of(Rejected("too large"))
     world.process(record(body(), receives=2))
-    assert [line.status for line in world.attempt_log.lines] == [Status.FAILED]
+    assert [line.status for line in world.attempt_log.records] == [Status.FAILED]
 
 
 def test_a_later_receive_of_an_unreadable_body_is_not_marked_as_started(world: World) -> None:
     world.process(record("oops", receives=2))
-    assert [line.status for line in world.attempt_log.lines] == [Status.FAILED]
+    assert [line.status for line in world.attempt_log.records] == [Status.FAILED]
 
 
 # -- suspects ------------------------------------------------------------------------------------------------------
@@ -414,15 +414,15 @@ def test_a_poison_message_does_not_affect_its_batch_records(world: World) -> Non
     def receive(number: int) -> list[dict[str, Any]]:
         return [record(body(f"event-{n}"), f"message-{n}", receives=number) for n in range(10)]
 
-    world.journal.die_after(2)  # marked as started, then crashed
-    with pytest.raises(WorkerDied):
+    world.journal.crash_after(2)  # marked as started, then crashed
+    with pytest.raises(WorkerCrashed):
         world.process(*receive(2))
-    world.journal.heal()
+    world.journal.reset()
     world.process(*receive(3)[1:], deadline=FakeDeadline())
     assert sorted(world.store.items) == [f"event-{n}" for n in range(1, 10)]
-    world.journal.heal()
-    world.journal.die_after(2)
-    with pytest.raises(WorkerDied):
+    world.journal.reset()
+    world.journal.crash_after(2)
+    with pytest.raises(WorkerCrashed):
         world.process(receive(3)[0])
     poison = world.attempt_log.attempts[AttemptKey("event-0", "message-0", 3)]
     assert poison.status is Status.STARTED, "started and never closed is the evidence for triage"
@@ -452,7 +452,7 @@ def test_a_failed_record_is_not_deleted_with_the_finished_ones(world: World) -> 
 
 def test_suspects_are_processed_even_if_the_finished_messages_cannot_be_deleted(world: World) -> None:
     world.note("event-1", "message-1", 1, Status.STARTED)
-    world.journal.break_down("queue.delete", Unavailable("down"))
+    world.journal.fail_always("queue.delete", Unavailable("down"))
     report = world.process(record(body("event-1"), receives=2), record(body("event-2"), "message-2"))
     assert failed_ids(report) == []
     assert report.bookkeeping_errors == ["delete finished messages: Unavailable: down"]
@@ -485,7 +485,7 @@ def test_a_failing_attempt_log_changes_no_result(world: World, error: Exception)
     records = [record(body("event-1"), "m-1", receives=2), record("bad", "m-2", receives=2)]
     healthy = failed_ids(World().process(*records))
     for call in ("attemptlog.read", "attemptlog.write"):
-        world.journal.break_down(call, error)
+        world.journal.fail_always(call, error)
     report = world.process(*records)
     assert failed_ids(report) == healthy == ["m-2"]
     assert [error.partition(":")[0] for error in report.bookkeeping_errors] == [
@@ -497,7 +497,7 @@ def test_a_failing_attempt_log_changes_no_result(world: World, error: Exception)
 
 
 def test_a_visibility_timeout_that_cannot_be_set_changes_no_result(world: World) -> None:
-    world.journal.break_down("queue.set_visibility", Unavailable("down"))
+    world.journal.fail_always("queue.set_visibility", Unavailable("down"))
     report = world.process(record("bad"))
     assert failed_ids(report) == ["message-1"]
     assert report.bookkeeping_errors == ["set visibility timeouts: Unavailable: down"]
@@ -510,7 +510,7 @@ def test_the_execution_of_a_redriven_record_gets_its_answer_after_the_event_is_s
     world.executions.waiting.add("token-1")
     report = world.process(record(body(), attributes=stamped()))
     assert failed_ids(report) == []
-    assert world.executions.told == [("token-1", {"outcome": "STORED", "eventId": "event-1", "messageId": "message-1"})]
+    assert world.executions.answered == [("token-1", {"outcome": "STORED", "eventId": "event-1", "messageId": "message-1"})]
     assert world.journal.calls[-2:] == ["eventstore.store", "executions.succeed"]
 
 
@@ -519,27 +519,27 @@ def test_without_time_for_the_answer_the_record_comes_again(world: World) -> Non
     report = world.process(record(body(), attributes=stamped()), deadline=FakeDeadline(60, 60, 0))
     assert failures(report) == [DEFERRED]
     assert list(world.store.items) == ["event-1"]
-    assert world.executions.told == []
+    assert world.executions.answered == []
 
 
 def test_a_stamp_for_another_event_is_ignored(world: World) -> None:
     world.executions.waiting.add("token-1")
     world.process(record(body("event-1"), attributes=stamped("event-2")))
-    assert world.executions.told == []
+    assert world.executions.answered == []
 
 
 def test_a_failed_record_sends_no_answer(world: World) -> None:
     world.executions.waiting.add("token-1")
     world.store.refusals["event-1"] = Failure.of(Unavailable("down"))
     world.process(record(body(), attributes=stamped()))
-    assert world.executions.told == []
+    assert world.executions.answered == []
 
 
 def test_a_redriven_duplicate_sends_its_answer(world: World) -> None:
     world.process(record(body(), "m-1"))
     world.executions.waiting.add("token-1")
     world.process(record(body(), "m-2", attributes=stamped()))
-    assert len(world.executions.told) == 1
+    assert len(world.executions.answered) == 1
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), Throttled("slow"), Misconfigured("denied")])
@@ -549,13 +549,13 @@ def test_after_a_transient_error_of_the_answer_the_record_comes_again(world: Wor
     assert failed_ids(world.process(record(body(), attributes=stamped()))) == ["message-1"]
     again = world.process(record(body(), attributes=stamped(), receives=2))
     assert failed_ids(again) == []
-    assert len(world.executions.told) == 1
+    assert len(world.executions.answered) == 1
     assert list(world.store.items) == ["event-1"]
 
 
 @pytest.mark.parametrize("error", [Rejected("token"), RuntimeError(PERSONAL)])
 def test_after_a_permanent_error_of_the_answer_the_batch_is_processed(world: World, error: Exception) -> None:
-    world.journal.break_down("executions.succeed", error)
+    world.journal.fail_always("executions.succeed", error)
     report = world.process(record(body(), attributes=stamped()), record(body("event-2"), "m-2"))
     assert failed_ids(report) == []
     (line,) = report.bookkeeping_errors

@@ -35,8 +35,8 @@ class World:
         self.objects.create(
             evidence, json.dumps({"eventId": event_id, "message": message(body(event_id), "m").as_json()})
         )
-        archivist = Archiver(self.objects, FakeAttemptLog(self.journal), "archive-bucket")
-        key = archivist.archive(TriageInput(event_id, (evidence,)), {"category": category}, f"{MACHINE}{event_id}", at)[
+        archiver = Archiver(self.objects, FakeAttemptLog(self.journal), "archive-bucket")
+        key = archiver.archive(TriageInput(event_id, (evidence,)), {"category": category}, f"{MACHINE}{event_id}", at)[
             "key"
         ]
         self.objects.delete([evidence])
@@ -101,7 +101,7 @@ def test_the_category_is_in_the_key() -> None:
 def test_a_dry_run_counts_by_category_and_writes_nothing(world: World) -> None:
     keys = [world.archive("event-1"), world.archive("event-2"), world.archive("event-3", "CRASHED")]
     world.objects.tag(keys[0], REPLAYED_TAG)
-    world.journal.heal()
+    world.journal.reset()
     assert world.replayer.count(plan(prefix="archive/", dryRun=True)) == {"CRASHED": 1, "SKIPPED": 1, "UNKNOWN": 1}
     assert world.replayer.count(plan(prefix="archive/", dryRun=True, force=True)) == {"CRASHED": 1, "UNKNOWN": 2}
     assert set(world.journal.calls) == {"objects.list", "objects.tags"}

@@ -143,7 +143,7 @@ def test_a_stamp_about_another_letter_wakes_nobody(world: World) -> None:
     stamp = TriageStamp("event-1", MACHINE + VICTIM, 1, "token-of-event-1")
     assert world.process(forged(stamp, quiet_body("event-2"))) == []
     assert world.take_in(dead(forged(stamp, quiet_body("event-2")))) == []
-    assert world.executions.told == []
+    assert world.executions.answered == []
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_stolen_token_cannot_pass_off_an_event_as_stored(world: World) -> None
     )
     assert world.process(*late) == [], "and its message is stored when its turn comes"
     assert set(world.store.items) == {"event-1", "event-2"}
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
 def test_a_stolen_token_cannot_slip_foreign_evidence_into_an_execution(world: World) -> None:
@@ -199,7 +199,7 @@ def test_a_forged_round_ends_its_own_letter_and_no_other(world: World, attempt: 
     world.triage(VICTIM)
     assert world.output(own)["category"] == category
     assert world.output(VICTIM)["category"] == "ALREADY_STORED"
-    world.at_rest()
+    world.assert_nothing_in_custody()
 
 
 def test_attributes_that_look_like_eventbridge_s_are_kept_on_a_message_that_reached_the_buffer(world: World) -> None:

@@ -69,7 +69,7 @@ class World:
         self.queue = FakeQueue(self.journal)
         self.triage_events = FakeTriageEvents(self.journal)
         self.classifier = Classifier(self.store, self.attempt_log, self.objects, POLICY, Limits(5, 96))
-        self.archivist = Archiver(self.objects, self.attempt_log, "archive-bucket")
+        self.archiver = Archiver(self.objects, self.attempt_log, "archive-bucket")
         self.redriver = Redriver(self.objects, self.queue)
         self.settler = Settler(self.objects, self.objects, self.triage_events)
 
@@ -213,7 +213,7 @@ def test_an_undelivered_event_is_told_by_eventbridge_s_attributes(world: World) 
 
 def test_a_ledger_that_is_down_leaves_a_gap_and_no_failure(world: World) -> None:
     case = world.keep(body(), system=MOVED)
-    world.journal.break_down("attemptlog.of_event", Unavailable("down"))
+    world.journal.fail_always("attemptlog.of_event", Unavailable("down"))
     verdict = world.classifier.classify(case, NOW)
     assert (verdict.category, verdict.action, verdict.evidence.attempt_log) == ("UNKNOWN", "retry", "unreadable")
 
@@ -221,7 +221,7 @@ def test_a_ledger_that_is_down_leaves_a_gap_and_no_failure(world: World) -> None
 @pytest.mark.parametrize("call", ["eventstore.holds", "objects.read"])
 def test_a_table_or_bucket_that_cannot_be_asked_decides_nothing(world: World, call: str) -> None:
     case = world.keep(body())
-    world.journal.break_down(call, Unavailable("down"))
+    world.journal.fail_always(call, Unavailable("down"))
     with pytest.raises(Unavailable):
         world.classifier.classify(case, NOW)
 
@@ -295,7 +295,7 @@ def test_the_archive_object_is_the_contract_s(world: World) -> None:
     case = world.keep(text, attributes={"Own": {"dataType": "String", "stringValue": "x"}})
     world.note(2, Status.FAILED, Failure.of(Unavailable("down")))
     world.note(1, Status.STARTED, message_id="message-0")
-    key = world.archivist.archive(case, VERDICT, ARN, ARCHIVED_AT)["key"]
+    key = world.archiver.archive(case, VERDICT, ARN, ARCHIVED_AT)["key"]
     assert key == "archive/category=REJECTED/dt=2026-11-23/acd-start-x.json"
     document = json.loads(world.objects.texts[key])
     assert list(document) == [
@@ -319,7 +319,7 @@ def test_the_archive_object_is_the_contract_s(world: World) -> None:
 
 @pytest.mark.parametrize("text", ["oops", " ", "null", "\ud800", '"\u2028"'])
 def test_a_body_that_nobody_can_read_is_archived_to_the_byte(world: World, text: str) -> None:
-    key = world.archivist.archive(world.keep(text), VERDICT, ARN, ARCHIVED_AT)["key"]
+    key = world.archiver.archive(world.keep(text), VERDICT, ARN, ARCHIVED_AT)["key"]
     document = json.loads(world.objects.texts[key])
     assert (document["message"]["body"], document["event"]) == (text, None)
     assert DeadLetter.of_document(parse_document(world.objects.texts[key])).message.body == text
@@ -327,10 +327,10 @@ def test_a_body_that_nobody_can_read_is_archived_to_the_byte(world: World, text:
 
 def test_a_retry_meets_its_own_object_and_the_first_write_stands(world: World) -> None:
     case = world.keep(body())
-    first = world.archivist.archive(case, VERDICT, ARN, ARCHIVED_AT)["key"]
+    first = world.archiver.archive(case, VERDICT, ARN, ARCHIVED_AT)["key"]
     before = world.objects.texts[first]
     world.note(3, Status.FAILED)
-    assert world.archivist.archive(case, VERDICT, ARN, ARCHIVED_AT)["key"] == first
+    assert world.archiver.archive(case, VERDICT, ARN, ARCHIVED_AT)["key"] == first
     assert world.objects.texts[first] == before
 
 
@@ -339,21 +339,21 @@ def test_an_object_of_another_execution_is_refused(world: World, standing: str) 
     case = world.keep(body())
     world.objects.create(archive_key("REJECTED", ARCHIVED_AT, ARN), standing)
     with pytest.raises(SnapshotMissing):
-        world.archivist.archive(case, VERDICT, ARN, ARCHIVED_AT)
+        world.archiver.archive(case, VERDICT, ARN, ARCHIVED_AT)
 
 
 def test_the_same_input_gives_the_same_bytes(world: World) -> None:
     case = world.keep(body())
-    key = world.archivist.archive(case, VERDICT, ARN, ARCHIVED_AT)["key"]
+    key = world.archiver.archive(case, VERDICT, ARN, ARCHIVED_AT)["key"]
     first = world.objects.texts.pop(key)
-    world.archivist.archive(case, VERDICT, ARN, ARCHIVED_AT)
+    world.archiver.archive(case, VERDICT, ARN, ARCHIVED_AT)
     assert world.objects.texts[key] == first
 
 
 def test_an_archive_without_its_history_is_better_than_none(world: World) -> None:
     case = world.keep(body())
-    world.journal.break_down("attemptlog.of_event", Unavailable("down"))
-    key = world.archivist.archive(case, VERDICT, ARN, ARCHIVED_AT)["key"]
+    world.journal.fail_always("attemptlog.of_event", Unavailable("down"))
+    key = world.archiver.archive(case, VERDICT, ARN, ARCHIVED_AT)["key"]
     assert json.loads(world.objects.texts[key])["attempts"] == []
 
 
@@ -361,7 +361,7 @@ def test_an_archive_that_cannot_be_written_fails_and_the_evidence_stays(world: W
     case = world.keep(body())
     world.journal.fail("objects.create", Unavailable("down"))
     with pytest.raises(Unavailable):
-        world.archivist.archive(case, VERDICT, ARN, ARCHIVED_AT)
+        world.archiver.archive(case, VERDICT, ARN, ARCHIVED_AT)
     assert list(world.objects.texts) == [KEY]
 
 
