@@ -124,6 +124,15 @@ def test_an_event_to_which_nothing_is_added_keeps_its_text() -> None:
     assert event.text == text
 
 
+def test_an_enriched_event_keeps_the_rest_of_its_text() -> None:
+    text = body(detail={"eventBody": {"amount": 1}}).replace('"amount": 1', f'"userId":"{USER_ID}", "amount": 1.50')
+    event = event_of(text)
+    event.enrich({USER_ID: ANNA})
+    assert event.text == text.replace(
+        f'"{USER_ID}"', f'"{USER_ID}","userName":"Anna Ito","userEmail":"anna@example.com"'
+    )
+
+
 def test_an_escaped_key_is_found() -> None:
     text = body(detail={"eventBody": {}}).replace('"eventBody": {}', f'"eventBody": {{"user\\u0049d": "{USER_ID}"}}')
     event = event_of(text)

@@ -73,6 +73,11 @@ def serialise(value: Any) -> str:
     return encodable(text)
 
 
+def members(fields: dict[str, str]) -> str:
+    """Write fields as they stand inside a JSON object."""
+    return _COMPACT.encode(fields)[1:-1]
+
+
 def encodable(text: str) -> str:
     """Return the text if UTF-8 can carry it.
 
@@ -105,7 +110,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite_integer(digits: str) -> int:
-    if len(digits.lstrip("-")) > _INTEGER_DIGITS:
+    if len(digits) > _INTEGER_DIGITS and len(digits.lstrip("-")) > _INTEGER_DIGITS:
         raise MalformedBody(_NOT_FINITE)
     return int(digits)
 

@@ -27,27 +27,27 @@ class UserReference:
 
     Attributes:
         user_id: The user.
+        field: The field that contains the id; empty if only the topic names the user.
         prefix: Prefix of the fields to add: ``<prefix>Name`` and ``<prefix>Email``.
         holder: The object that receives these fields.
     """
 
     user_id: str
+    field: str
     prefix: str
     holder: dict[str, Any]
 
-    def add(self, user: User | None) -> bool:
-        """Add name and e-mail to the event; return whether anything was added.
+    def additions(self, user: User | None) -> dict[str, str]:
+        """The fields to add.
 
         Fields that the producer sent are never overwritten. For an unknown user (inactive, or outside the division)
-        nothing is added.
+        there are none.
         """
         known = {f"{self.prefix}Name": user.name, f"{self.prefix}Email": user.email} if user else {}
-        fields = {field: value for field, value in known.items() if value is not None and field not in self.holder}
-        self.holder.update(fields)
-        return bool(fields)
+        return {field: value for field, value in known.items() if value is not None and field not in self.holder}
 
 
-def references(topic: Any, payload: dict[str, Any]) -> list[UserReference]:
+def references(topic: Any, payload: dict[str, Any], text: str) -> list[UserReference]:
     """Find every user that an event names: in the payload at any depth, and in the topic of ``v2.users.*``.
 
     Bodies of ``v2.users.{id}.*`` contain no user id; only ``detail.topicName`` does.
@@ -55,20 +55,25 @@ def references(topic: Any, payload: dict[str, Any]) -> list[UserReference]:
     Args:
         topic: ``detail.topicName``, of any type.
         payload: The object with the business data.
+        text: The whole event as JSON, in which no letter is escaped.
     """
-    found = list(_references_in(payload))
+    # Most events name users at the top of the payload only: then no field name is left for the objects below.
+    at_the_top = all(text.count(f'"{field}"') <= (field in payload) for field in _ID_FIELDS)
+    found = [
+        reference for holder in ([payload] if at_the_top else _objects_in(payload)) for reference in _named(holder)
+    ]
     match = _USER_TOPIC.match(topic) if isinstance(topic, str) else None
     if match and not any(reference.holder is payload for reference in found):
-        found.append(UserReference(match.group(1), "user", payload))
+        found.append(UserReference(match.group(1), "", "user", payload))
     return found
 
 
-def _references_in(payload: dict[str, Any]) -> Iterator[UserReference]:
-    for holder in _objects_in(payload):
-        for field, prefix in _ID_FIELDS.items():
-            user_id = holder.get(field)
-            if isinstance(user_id, str) and _USER_ID.fullmatch(user_id):
-                yield UserReference(user_id, prefix, holder)
+def _named(holder: dict[str, Any]) -> Iterator[UserReference]:
+    """The users that one object names."""
+    for field, prefix in _ID_FIELDS.items():
+        user_id = holder.get(field)
+        if isinstance(user_id, str) and _USER_ID.fullmatch(user_id):
+            yield UserReference(user_id, field, prefix, holder)
 
 
 def _objects_in(value: Any) -> Iterator[dict[str, Any]]:
