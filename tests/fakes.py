@@ -7,6 +7,7 @@ crashes the worker after the n-th call, so that a test can cover every crash poi
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -324,6 +325,23 @@ class FakeTriageEvents(Fake):
     @recorded
     def publish(self, detail_type: str, detail: Mapping[str, Any]) -> None:
         self.published.append((detail_type, detail))
+
+
+@dataclass
+class FakeDynamoDb:
+    """A DynamoDB client that accepts every PartiQL statement."""
+
+    statements: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def batch_execute_statement(self, Statements: list[Mapping[str, Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        self.statements += Statements
+        return {"Responses": [{} for _ in Statements]}
+
+    @property
+    def last_item(self) -> dict[str, Any]:
+        """The item that the last statement inserts."""
+        names = re.findall(r"'(\w+)': \?", self.statements[-1]["Statement"])
+        return dict(zip(names, self.statements[-1]["Parameters"], strict=True))
 
 
 def conforming() -> tuple[

@@ -41,6 +41,7 @@ from tests.fakes import (
     NOW,
     FakeAttemptLog,
     FakeDeadline,
+    FakeDynamoDb,
     FakeEventStore,
     FakeExecutions,
     FakeObjects,
@@ -332,8 +333,11 @@ def stored_events(draw: st.DrawFn) -> dict[str, Any]:
         NOW,
         json.dumps([text] * (size // len(text) + 1)) if size > 1 else text,
     )
-    table = EventsTableWriter(None, "events", 1, FakeObjects())
-    return table._item(event) if _is_utf8(event) else {}
+    if not _is_utf8(event):
+        return {}
+    dynamodb = FakeDynamoDb()
+    EventsTableWriter(dynamodb, "events", 1, FakeObjects()).store([event], FakeDeadline())
+    return dynamodb.last_item
 
 
 def stream_records(item: dict[str, Any]) -> str:

@@ -48,8 +48,11 @@ NAME = name_of("message-1")
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> Iterator[World]:
+    """A pipeline in which nothing may be left in custody at the end of a test."""
+    made = World()
+    yield made
+    made.assert_nothing_in_custody()
 
 
 # -- the event is stored, but its execution does not receive the outcome -------------------------------------------
@@ -67,7 +70,6 @@ def test_a_failed_callback_is_repeated_and_the_event_is_stored_once(world: World
     assert entered[-3:] == ["Decide", "SettleRecovered", "Recovered"]
     assert list(world.store.items) == ["event-1"]
     assert world.outcomes == ["Recovered"]
-    world.assert_nothing_in_custody()
 
 
 def test_a_stored_event_whose_callbacks_all_fail_is_recovered_when_it_is_dead_lettered_again(world: World) -> None:
@@ -83,7 +85,6 @@ def test_a_stored_event_whose_callbacks_all_fail_is_recovered_when_it_is_dead_le
     assert world.output(NAME)["category"] == "ALREADY_STORED"
     assert world.output(NAME)["messageIds"] == ["message-1", "sent-1"]
     assert world.outcomes == ["Recovered"]
-    world.assert_nothing_in_custody()
 
 
 @pytest.mark.parametrize("error", [Rejected("invalid token"), RuntimeError("a defect")])
@@ -94,7 +95,6 @@ def test_after_a_permanent_callback_error_the_execution_finds_the_event_in_the_t
     world.journal.fail_always("executions.succeed", error)
     world.triage(NAME)
     assert world.output(NAME)["category"] == "ALREADY_STORED"
-    world.assert_nothing_in_custody()
 
 
 # -- the response to a redrive is lost -----------------------------------------------------------------------------
@@ -110,7 +110,6 @@ def test_a_redrive_that_is_sent_twice_stores_the_event_once(world: World) -> Non
     ]
     assert len(world.store.items) == 1
     assert world.outcomes == ["Recovered"]
-    world.assert_nothing_in_custody()
 
 
 def test_the_dead_lettered_copy_of_a_repeated_redrive_gets_an_execution_after_the_first_one_ends(world: World) -> None:
@@ -129,7 +128,6 @@ def test_the_dead_lettered_copy_of_a_repeated_redrive_gets_an_execution_after_th
     assert world.executions.running == [name_of("sent-1")]
     assert world.triage(name_of("sent-1")) == ["Classify", "Decide", "SettleRecovered", "Recovered"]
     assert len(world.store.items) == 1
-    world.assert_nothing_in_custody()
 
 
 def test_a_redrive_that_cannot_be_sent_is_repeated_after_a_delay(world: World) -> None:
@@ -138,7 +136,6 @@ def test_a_redrive_that_cannot_be_sent_is_repeated_after_a_delay(world: World) -
     entered = world.triage(NAME)
     assert entered.count("Redrive") == 2
     assert world.output(NAME)["category"] == "ALREADY_STORED"
-    world.assert_nothing_in_custody()
 
 
 # -- the outcome of a redrive comes after its timeout --------------------------------------------------------------
@@ -158,7 +155,6 @@ def test_a_message_that_is_dead_lettered_after_the_timeout_gets_a_new_execution(
     assert len(world.store.items) == 1
     assert len(world.keys(ARCHIVE_PREFIX)) == 1, "the archive object stays"
     assert world.outcomes == ["Archived", "Recovered"]
-    world.assert_nothing_in_custody()
 
 
 def test_an_event_that_is_stored_after_the_timeout_and_before_classify_is_recovered(world: World) -> None:
@@ -171,7 +167,6 @@ def test_an_event_that_is_stored_after_the_timeout_and_before_classify_is_recove
     world.triage(NAME, meanwhile)
     assert world.output(NAME)["category"] == "ALREADY_STORED"
     assert world.outcomes == ["Recovered"]
-    world.assert_nothing_in_custody()
 
 
 def test_an_event_that_is_processed_after_it_was_archived_is_stored_once(world: World) -> None:
@@ -181,7 +176,6 @@ def test_an_event_that_is_processed_after_it_was_archived_is_stored_once(world: 
     assert world.process(*late) == []
     assert world.process(*late) == []
     assert list(world.store.items) == ["event-1"]
-    world.assert_nothing_in_custody()
 
 
 # -- a snapshot without an execution -------------------------------------------------------------------------------
@@ -193,7 +187,6 @@ def test_the_sweep_adopts_a_snapshot_whose_message_is_not_delivered_again(world:
     assert world.sweep().adopted == 1
     world.triage(NAME)
     assert world.outcomes == ["Recovered"]
-    world.assert_nothing_in_custody()
 
 
 # -- the intake receives a batch twice -----------------------------------------------------------------------------
@@ -209,7 +202,6 @@ def test_a_batch_that_is_delivered_again_after_its_executions_ended_changes_noth
         world.triage(name)
     assert world.take_in(*batch()) == []
     assert len(world.store.items) == len(world.outcomes) == 8
-    world.assert_nothing_in_custody()
 
 
 @pytest.fixture
@@ -247,7 +239,8 @@ class ConcurrentExecutions(FakeExecutions):
 
 
 @pytest.mark.usefixtures("frequent_thread_switches")
-def test_two_workers_that_take_in_the_same_batch_start_each_execution_once(world: World) -> None:
+def test_two_workers_that_take_in_the_same_batch_start_each_execution_once() -> None:
+    world = World()
     world.objects, world.executions = ConcurrentObjects(world.journal), ConcurrentExecutions(world.journal)
     left: list[list[str]] = []
     workers = [threading.Thread(target=lambda: left.append(world.take_in(*batch()))) for _ in range(2)]
@@ -273,7 +266,6 @@ def test_two_dead_letters_of_one_event_have_two_executions_and_store_the_event_o
     world.triage(NAME, meanwhile)
     assert len(world.store.items) == 1
     assert world.outcomes == ["Recovered", "Recovered"]
-    world.assert_nothing_in_custody()
 
 
 def test_one_of_two_dead_letters_of_an_event_is_archived_and_the_other_one_is_stored(world: World) -> None:
@@ -282,7 +274,6 @@ def test_one_of_two_dead_letters_of_an_event_is_archived_and_the_other_one_is_st
     world.triage(name_of("message-2"))
     assert world.outcomes == ["Archived", "Recovered"]
     assert len(world.store.items) == 1
-    world.assert_nothing_in_custody()
 
 
 # -- faults of the archive bucket ----------------------------------------------------------------------------------
@@ -298,7 +289,6 @@ def test_the_sweep_deletes_the_snapshot_that_settle_could_not_delete(world: Worl
     report = world.sweep()
     assert (report.released, report.adopted) == (1, 0)
     assert len(world.keys(ARCHIVE_PREFIX)) == 1
-    world.assert_nothing_in_custody()
 
 
 def test_an_archive_object_is_written_once_when_the_response_was_lost(world: World) -> None:
@@ -308,7 +298,6 @@ def test_an_archive_object_is_written_once_when_the_response_was_lost(world: Wor
     world.triage(name)
     assert world.outcomes == ["Archived"]
     assert len(world.keys(ARCHIVE_PREFIX)) == 1
-    world.assert_nothing_in_custody()
 
 
 def test_after_a_failed_archive_write_the_next_generation_archives_the_dead_letter(world: World) -> None:
@@ -321,7 +310,6 @@ def test_after_a_failed_archive_write_the_next_generation_archives_the_dead_lett
     assert world.sweep().adopted == 1
     assert world.triage(f"{name}-g1")[-1] == "Archived"
     assert len(world.keys(ARCHIVE_PREFIX)) == 1
-    world.assert_nothing_in_custody()
 
 
 # -- aborted executions --------------------------------------------------------------------------------------------
@@ -335,7 +323,6 @@ def test_the_sweep_starts_the_next_generation_of_an_aborted_execution(world: Wor
     assert world.executions.running == [name_of("message-1", 1)]
     assert world.triage(name_of("message-1", 1))[-1] == "Recovered"
     assert len(world.store.items) == 1
-    world.assert_nothing_in_custody()
 
 
 def test_the_sweep_deletes_the_snapshot_of_an_aborted_execution_whose_event_is_stored(world: World) -> None:
@@ -348,7 +335,6 @@ def test_the_sweep_deletes_the_snapshot_of_an_aborted_execution_whose_event_is_s
     world.triage(NAME, meanwhile)
     report = world.sweep()
     assert (report.released, report.adopted) == (1, 0)
-    world.assert_nothing_in_custody()
 
 
 def test_a_message_that_is_dead_lettered_after_an_abort_takes_over_all_snapshots(world: World) -> None:
@@ -366,7 +352,6 @@ def test_a_message_that_is_dead_lettered_after_an_abort_takes_over_all_snapshots
     assert world.triage(name_of("sent-1"))[-1] == "Recovered"
     assert world.keys(SNAPSHOT_PREFIX) == [], "the snapshots of the aborted execution are deleted too"
     assert len(world.store.items) == 1
-    world.assert_nothing_in_custody()
 
 
 def test_the_retry_limits_of_a_category_include_redrives_of_aborted_executions(world: World) -> None:
@@ -385,7 +370,6 @@ def test_the_retry_limits_of_a_category_include_redrives_of_aborted_executions(w
     assert world.sweep().adopted == 2
     assert "Redrive" not in world.triage(name_of("sent-1")), "a crash is retried twice, over all executions"
     assert world.outcomes == ["Archived"]
-    world.assert_nothing_in_custody()
 
 
 NOT_AN_EVENT = json.dumps({"id": "event-1", "detail-type": ACD_START, "detail": None})
@@ -401,7 +385,6 @@ def test_the_sweep_adopts_an_event_although_another_body_with_its_id_was_archive
     assert (report.released, report.adopted) == (1, 1)
     assert world.triage(name_of("message-1", 1))[-1] == "Recovered"
     assert list(world.store.items) == ["event-1"]
-    world.assert_nothing_in_custody()
 
 
 def test_the_sweep_adopts_two_bodies_with_one_id_separately(world: World) -> None:
@@ -411,7 +394,6 @@ def test_the_sweep_adopts_two_bodies_with_one_id_separately(world: World) -> Non
     assert world.sweep().adopted == 2
     assert world.triage(name_of("message-1", 1))[-1] == "Archived"
     assert world.triage(name_of("message-2", 1))[-1] == "Recovered"
-    world.assert_nothing_in_custody()
 
 
 def test_two_messages_with_the_same_malformed_body_are_both_archived(world: World) -> None:
@@ -426,7 +408,6 @@ def test_two_messages_with_the_same_malformed_body_are_both_archived(world: Worl
     world.triage(second)
     archived = [json.loads(world.objects.texts[key])["message"]["messageId"] for key in world.keys(ARCHIVE_PREFIX)]
     assert sorted(archived) == ["message-1", "message-2"]
-    world.assert_nothing_in_custody()
 
 
 # -- a replay during triage ----------------------------------------------------------------------------------------
@@ -465,7 +446,6 @@ def test_a_replay_and_a_late_redriven_message_store_the_event_once(world: World)
     assert world.outcomes == ["Archived", "Recovered", "Recovered"]
     (key,) = world.keys(ARCHIVE_PREFIX)
     assert world.objects.tagged[key] == REPLAYED_TAG
-    world.assert_nothing_in_custody()
 
 
 def test_a_replay_that_fails_writes_a_second_archive_object(world: World) -> None:
@@ -475,7 +455,6 @@ def test_a_replay_that_fails_writes_a_second_archive_object(world: World) -> Non
     assert world.output(name)["category"] == "EXHAUSTED"
     assert len(world.keys(ARCHIVE_PREFIX)) == 2
     assert world.objects.tagged == {}
-    world.assert_nothing_in_custody()
 
 
 def test_a_replay_that_is_aborted_leaves_the_archive_object(world: World) -> None:
@@ -483,7 +462,6 @@ def test_a_replay_that_is_aborted_leaves_the_archive_object(world: World) -> Non
     name = replay(world)
     world.triage(name, aborted)
     assert len(world.keys(ARCHIVE_PREFIX)) == 1
-    world.assert_nothing_in_custody()
 
 
 # -- outages -------------------------------------------------------------------------------------------------------
@@ -508,7 +486,6 @@ def test_an_outage_longer_than_five_redrives_ends_in_the_archive_with_all_attemp
     assert len(world.output(NAME)["messageIds"]) == 6
     (key,) = world.keys(ARCHIVE_PREFIX)
     assert len(json.loads(world.objects.texts[key])["attempts"]) == 30
-    world.assert_nothing_in_custody()
 
 
 def test_an_outage_that_ends_before_the_fifth_redrive_recovers_the_event(world: World) -> None:
@@ -516,4 +493,3 @@ def test_an_outage_that_ends_before_the_fifth_redrive_recovers_the_event(world: 
     world.triage(NAME, *[lambda sent: _fails_every_receive(world, sent)] * 4)
     assert world.output(NAME)["category"] == "ALREADY_STORED"
     assert world.keys(ARCHIVE_PREFIX) == []
-    world.assert_nothing_in_custody()

@@ -1,4 +1,4 @@
-"""What an attacker could send comes to nothing: a test for each promise of ``docs/security.md``."""
+"""Hostile input has no effect: a test for each promise of ``docs/security.md``."""
 
 from __future__ import annotations
 
@@ -22,12 +22,22 @@ from holdfast.domain.ports import StorableEvent
 from holdfast.domain.processing import Processing
 from holdfast.domain.replay import ARCHIVE_PREFIX
 from tests.contract.asl import Walk
-from tests.fakes import MACHINE, NOW, FakeAttemptLog, FakeEventStore, FakeExecutions, FakeObjects, FakeQueue
+from tests.fakes import (
+    MACHINE,
+    NOW,
+    FakeAttemptLog,
+    FakeDeadline,
+    FakeDynamoDb,
+    FakeEventStore,
+    FakeExecutions,
+    FakeObjects,
+    FakeQueue,
+)
 from tests.surfaces import any_text
 from tests.unit.samples import ACD_START, body, envelope, quiet_body, record
 from tests.world import DEFINITION, Raw, World, dead
 
-VICTIM = execution_name(ACD_START, "event-1", "message-1")
+EXECUTION = execution_name(ACD_START, "event-1", "message-1")
 HOSTILE = '{% $error("x") %}\n{"_aws": {}}\u2028\'}; DROP TABLE --/../'
 
 
@@ -35,7 +45,7 @@ def forged(stamp: TriageStamp, text: str, message_id: str = "forged") -> Raw:
     return record(text, message_id, attributes={"Triage": {"dataType": "String", "stringValue": stamp.write()}})
 
 
-def letter(text: str = quiet_body(), message_id: str = "message-1") -> Raw:
+def dead_letter(text: str = quiet_body(), message_id: str = "message-1") -> Raw:
     return dead(record(text, message_id))
 
 
@@ -48,27 +58,29 @@ def world() -> World:
 
 
 @given(any_text.filter(bool))
-def test_an_event_cannot_steer_where_anything_of_it_is_kept(event_id: str) -> None:
+def test_an_event_id_cannot_change_a_key_or_a_path(event_id: str) -> None:
     found = to_event_id(event_id)
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}|sha256-[0-9a-f]{64}", found)
     key = DeadLetter.of(Message.of_record(record(body(event_id)))).key
     assert re.fullmatch(r"dead-letters/[A-Za-z0-9_-]+/message-1\.json", key)
 
 
-def test_an_id_cannot_be_taken_for_the_hash_of_another() -> None:
+def test_an_id_cannot_equal_the_hash_of_another_id() -> None:
     hashed = to_event_id("a/b")
     assert to_event_id(hashed) != hashed
 
 
 @given(any_text, any_text, any_text)
-def test_a_detail_type_cannot_shape_an_execution_s_name(detail_type: str, event_id: str, message_id: str) -> None:
+def test_an_execution_name_has_the_same_form_for_any_detail_type_and_id(
+    detail_type: str, event_id: str, message_id: str
+) -> None:
     name = execution_name(detail_type, to_event_id(event_id), message_id)
     assert re.fullmatch(r"[A-Za-z0-9-]{1,20}-[0-9a-f]{16}-[A-Za-z0-9]{0,32}", name)
 
 
-def test_a_body_cannot_choose_its_archive_s_category_or_day(world: World) -> None:
+def test_a_body_cannot_choose_the_category_or_day_of_its_archive_key(world: World) -> None:
     text = json.dumps({"id": "event-1", "verdict": {"category": "../x"}, "archivedAt": "../y", "detail": HOSTILE})
-    world.take_in(letter(text))
+    world.take_in(dead_letter(text))
     (name,) = world.executions.running
     world.triage(name)
     assert world.keys(ARCHIVE_PREFIX) == [f"archive/category=INVALID/dt=2026-11-23/{name}.json"]
@@ -77,20 +89,22 @@ def test_a_body_cannot_choose_its_archive_s_category_or_day(world: World) -> Non
 # -- injection -------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_of_an_event_is_evaluated_by_the_state_machine() -> None:
-    hostile = DeadLetter.of(Message.of_record(letter(json.dumps(envelope(HOSTILE, **{"detail-type": HOSTILE})))))
-    given = execution_input(hostile, Carried((hostile.key,)))
-    assert given["detailType"] == HOSTILE
+def test_the_state_machine_evaluates_no_expression_from_an_event() -> None:
+    hostile = DeadLetter.of(Message.of_record(dead_letter(json.dumps(envelope(HOSTILE, **{"detail-type": HOSTILE})))))
+    data = execution_input(hostile, Carried((hostile.key,)))
+    assert data["detailType"] == HOSTILE
     archive = {"category": "UNKNOWN", "action": "archive", "explanation": HOSTILE}
     walk = Walk(DEFINITION, lambda state, payload: archive if state == "Classify" else payload)
-    told = walk.run(given)
-    assert (told["detailType"], told["verdict"]["explanation"]) == (HOSTILE, HOSTILE)
-    assert HOSTILE not in json.dumps({**given, "detailType": ""})
+    output = walk.run(data)
+    assert (output["detailType"], output["verdict"]["explanation"]) == (HOSTILE, HOSTILE)
+    assert HOSTILE not in json.dumps({**data, "detailType": ""})
 
 
-def test_nothing_of_an_event_is_in_a_statement() -> None:
+def test_a_statement_contains_no_value_of_an_event() -> None:
     event = StorableEvent("event-1", HOSTILE, HOSTILE, HOSTILE, HOSTILE, NOW, json.dumps(HOSTILE))
-    statement = EventsTableWriter(None, "events", 1, FakeObjects())._statement(event)
+    dynamodb = FakeDynamoDb()
+    EventsTableWriter(dynamodb, "events", 1, FakeObjects()).store([event], FakeDeadline())
+    (statement,) = dynamodb.statements
     assert re.fullmatch(r'INSERT INTO "events" VALUE \{(\'[A-Za-z]+\': \?(, )?)+\}', statement["Statement"])
     assert len(statement["Parameters"]) == statement["Statement"].count("?")
 
@@ -135,82 +149,82 @@ def test_an_event_cannot_forge_a_log_line_a_metric_or_a_dimension(
     assert "DROP TABLE" not in "".join(lines)
 
 
-# -- forged bookkeeping ----------------------------------------------------------------------------------------------
+# -- forged stamps ---------------------------------------------------------------------------------------------------
 
 
-def test_a_stamp_about_another_letter_wakes_nobody(world: World) -> None:
+def test_a_stamp_for_another_event_is_ignored(world: World) -> None:
     world.executions.waiting.add("token-of-event-1")
-    stamp = TriageStamp("event-1", MACHINE + VICTIM, 1, "token-of-event-1")
+    stamp = TriageStamp("event-1", MACHINE + EXECUTION, 1, "token-of-event-1")
     assert world.process(forged(stamp, quiet_body("event-2"))) == []
     assert world.take_in(dead(forged(stamp, quiet_body("event-2")))) == []
     assert world.executions.answered == []
 
 
 @pytest.mark.parametrize(
-    "named", [MACHINE + VICTIM, "arn:aws:states:eu-central-1:123456789012:execution:payroll:x", ""]
+    "named", [MACHINE + EXECUTION, "arn:aws:states:eu-central-1:123456789012:execution:payroll:x", ""]
 )
-def test_an_execution_that_works_on_another_letter_says_nothing_about_this_one(world: World, named: str) -> None:
-    world.take_in(letter())
+def test_a_stamp_that_names_the_execution_of_another_event_is_ignored(world: World, named: str) -> None:
+    world.take_in(dead_letter())
     stamp = TriageStamp("event-2", named, 1, "no token")
     assert world.take_in(dead(forged(stamp, quiet_body("event-2")))) == []
-    (own,) = [name for name in world.executions.running if name != VICTIM]
+    (own,) = [name for name in world.executions.running if name != EXECUTION]
     assert world.executions.inputs[own]["eventId"] == "event-2"
-    assert world.executions.inputs[VICTIM]["snapshots"] == ["dead-letters/event-1/message-1.json"]
+    assert world.executions.inputs[EXECUTION]["snapshots"] == ["dead-letters/event-1/message-1.json"]
 
 
-def test_a_stolen_token_cannot_pass_off_an_event_as_stored(world: World) -> None:
-    world.take_in(letter())
+def test_a_stolen_task_token_cannot_mark_an_event_as_stored(world: World) -> None:
+    world.take_in(dead_letter())
     late: list[Raw] = []
 
-    def thief(sent: list[Raw]) -> None:
+    def attack(sent: list[Raw]) -> None:
         late.extend(sent)
         assert world.process(forged(TriageStamp("event-2", "x", 1, "token-1"), quiet_body("event-2"))) == []
 
-    world.triage(VICTIM, thief)
-    assert world.output(VICTIM)["outcome"] == "ARCHIVED"
-    assert world.output(VICTIM)["category"] == "UNKNOWN"
+    world.triage(EXECUTION, attack)
+    assert world.output(EXECUTION)["outcome"] == "ARCHIVED"
+    assert world.output(EXECUTION)["category"] == "UNKNOWN"
     (key,) = world.keys(ARCHIVE_PREFIX)
     assert DeadLetter.of_document(parse_document(world.objects.texts[key])) == DeadLetter.of(
-        Message.of_record(letter())
+        Message.of_record(dead_letter())
     )
-    assert world.process(*late) == [], "and its message is stored when its turn comes"
+    assert world.process(*late) == [], "the redriven message is stored"
     assert set(world.store.items) == {"event-1", "event-2"}
     world.assert_nothing_in_custody()
 
 
-def test_a_stolen_token_cannot_slip_foreign_evidence_into_an_execution(world: World) -> None:
-    world.take_in(letter())
+def test_a_stolen_task_token_cannot_add_a_snapshot_of_another_event(world: World) -> None:
+    world.take_in(dead_letter())
 
-    def thief(_sent: list[Raw]) -> None:
+    def attack(_sent: list[Raw]) -> None:
         world.take_in(dead(forged(TriageStamp("event-2", "x", 1, "token-1"), quiet_body("event-2"))))
 
-    world.triage(VICTIM, thief)
-    assert world.output(VICTIM)["category"] == "UNCONFIRMED"
-    assert world.output(VICTIM)["messageIds"] == ["message-1"]
-    assert world.keys("dead-letters/event-2/") == ["dead-letters/event-2/forged.json"], "it waits for the sweep"
+    world.triage(EXECUTION, attack)
+    assert world.output(EXECUTION)["category"] == "UNCONFIRMED"
+    assert world.output(EXECUTION)["messageIds"] == ["message-1"]
+    assert world.keys("dead-letters/event-2/") == ["dead-letters/event-2/forged.json"]
     assert world.sweep().adopted == 1
 
 
-@pytest.mark.parametrize(("attempt", "category"), [(1_000, "EXHAUSTED"), (10**400, "ALREADY_STORED")])
-def test_a_forged_round_ends_its_own_letter_and_no_other(world: World, attempt: int, category: str) -> None:
-    world.take_in(letter(), dead(forged(TriageStamp("event-2", "x", attempt, "y"), quiet_body("event-2"))))
-    (own,) = [name for name in world.executions.running if name != VICTIM]
+@pytest.mark.parametrize(("redrives", "category"), [(1_000, "EXHAUSTED"), (10**400, "ALREADY_STORED")])
+def test_a_forged_number_of_redrives_affects_only_its_own_event(world: World, redrives: int, category: str) -> None:
+    world.take_in(dead_letter(), dead(forged(TriageStamp("event-2", "x", redrives, "y"), quiet_body("event-2"))))
+    (own,) = [name for name in world.executions.running if name != EXECUTION]
     world.triage(own)
-    world.triage(VICTIM)
+    world.triage(EXECUTION)
     assert world.output(own)["category"] == category
-    assert world.output(VICTIM)["category"] == "ALREADY_STORED"
+    assert world.output(EXECUTION)["category"] == "ALREADY_STORED"
     world.assert_nothing_in_custody()
 
 
-def test_attributes_that_look_like_eventbridge_s_are_kept_on_a_message_that_reached_the_buffer(world: World) -> None:
+def test_a_producer_s_own_error_code_attribute_is_kept(world: World) -> None:
     pretended = {"ERROR_CODE": {"dataType": "String", "stringValue": "NO_PERMISSIONS"}}
     world.take_in(dead(record(quiet_body(), "message-1", attributes=pretended)))
-    world.triage(VICTIM)
+    world.triage(EXECUTION)
     assert world.queue.sent[0].message_attributes["ERROR_CODE"]["StringValue"] == "NO_PERMISSIONS"
 
 
-def test_a_body_that_is_no_event_cannot_settle_an_event_whose_id_it_claims(world: World) -> None:
-    world.take_in(letter(json.dumps({"id": "event-1", "detail": None})))
+def test_a_body_that_is_not_an_event_is_not_settled_by_a_stored_event_with_its_id(world: World) -> None:
+    world.take_in(dead_letter(json.dumps({"id": "event-1", "detail": None})))
     assert world.process(record(quiet_body())) == []
     (name,) = world.executions.running
     world.triage(name)
@@ -221,14 +235,16 @@ def test_a_body_that_is_no_event_cannot_settle_an_event_whose_id_it_claims(world
 # -- memory ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_most_compressible_message_costs_a_few_times_its_size(world: World) -> None:
+def test_the_memory_for_a_highly_compressible_message_is_limited(world: World) -> None:
     shell = quiet_body()
     text = shell.replace("v2.x", "x" * (MAX_MESSAGE_BYTES - len(shell)))
-    table = EventsTableWriter(None, "events", 1, FakeObjects())
+    dynamodb = FakeDynamoDb()
+    table = EventsTableWriter(dynamodb, "events", 1, FakeObjects())
     tracemalloc.start()
     try:
         assert world.process(record(text)) == []
-        item = table._item(world.store.items["event-1"])
+        table.store([world.store.items["event-1"]], FakeDeadline())
+        item = dynamodb.last_item
         made = publication({"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "1"}})
         peak = tracemalloc.get_traced_memory()[1]
     finally:
