@@ -17,6 +17,7 @@ from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.secrets import CredentialsSecret
 from holdfast.adapters.settings import Settings
 from holdfast.adapters.sqs import BufferConsumer
+from holdfast.adapters.startup import without_collection
 from holdfast.adapters.stepfunctions import CallbackTokens
 from holdfast.adapters.telemetry import emit, logger
 from holdfast.domain.categories import Category
@@ -88,7 +89,8 @@ def _enrichment(settings: ProcessorSettings) -> Enrichment | None:
     if settings.enrichment_policy == "off" or not settings.genesys_credentials_secret_arn:
         return None
     # Imported here, so that a cold start without enrichment does not load requests.
-    from holdfast.adapters.genesys import GenesysUserDirectory, Urls  # noqa: PLC0415
+    with without_collection():
+        from holdfast.adapters.genesys import GenesysUserDirectory, Urls  # noqa: PLC0415
 
     directory = GenesysUserDirectory(
         Urls.of(settings.genesys_domain, settings.genesys_api_url, settings.genesys_login_url),

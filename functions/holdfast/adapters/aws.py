@@ -8,12 +8,14 @@ from functools import cache, cached_property
 from itertools import islice
 from typing import Any, TypeVar
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from botocore.exceptions import ConnectionError as ConnectionFailed
-
+from holdfast.adapters.startup import without_collection
 from holdfast.domain.errors import HoldfastError, Misconfigured, Rejected, Throttled, Unavailable
+
+with without_collection():
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+    from botocore.exceptions import ConnectionError as ConnectionFailed
 
 T = TypeVar("T")
 
@@ -92,7 +94,8 @@ class _Client:
 
     @cached_property
     def _created(self) -> Any:
-        return boto3.client(self._service, config=_CONFIG)  # type: ignore[call-overload]  # the name is a variable
+        with without_collection():
+            return boto3.client(self._service, config=_CONFIG)  # type: ignore[call-overload]  # the name is a variable
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._created, name)
