@@ -130,6 +130,18 @@ class FakeDeadline:
 
 
 @dataclass
+class FakeContext:
+    """The context of a Lambda invocation."""
+
+    milliseconds: int = 60_000
+    aws_request_id: str = "request-1"
+    function_name: str = "function"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.milliseconds
+
+
+@dataclass
 class FakeEventStore(Fake):
     """The events table. ``refusals`` maps event ids to the failure of their write."""
 

@@ -40,6 +40,7 @@ from tests.contract.project import fixtures
 from tests.fakes import (
     NOW,
     FakeAttemptLog,
+    FakeContext,
     FakeDeadline,
     FakeDynamoDb,
     FakeEventStore,
@@ -269,14 +270,6 @@ def snapshots(text: str) -> str:
 # -- manual calls ----------------------------------------------------------------------------------------------------
 
 
-class Context:
-    """Lambda's context."""
-
-    @staticmethod
-    def get_remaining_time_in_millis() -> int:
-        return 60_000
-
-
 def _called_manually(call: Callable[[], Any]) -> str:
     try:
         answer = call()
@@ -296,7 +289,7 @@ def replays(data: Any) -> str:
 def sweeps(data: dict[str, Any]) -> str:
     """A manual sweep runs or is refused."""
     services = Sweeper(Generations(FakeObjects(), FakeExecutions()), FakeEventStore())
-    return _called_manually(lambda: evidence_sweep.app.lambda_handler(data, Context(), services=services))
+    return _called_manually(lambda: evidence_sweep.app.lambda_handler(data, FakeContext(), services=services))
 
 
 class NoClient:
@@ -314,7 +307,7 @@ class NoClient:
 def republications(data: dict[str, Any]) -> str:
     """A manual republication publishes or is refused."""
     services = Publisher(EnrichedBus(NoClient(), "bus"), EventsTable(NoClient(), "events"), FakeObjects())
-    return _called_manually(lambda: fan_out.app.lambda_handler(data, Context(), services=services))
+    return _called_manually(lambda: fan_out.app.lambda_handler(data, FakeContext(), services=services))
 
 
 # -- the stream ------------------------------------------------------------------------------------------------------

@@ -63,19 +63,26 @@ class World:
 
     # -- the pipeline --------------------------------------------------------------------------------------------
 
-    def process(self, *records: Raw) -> list[str]:
-        """Process a batch. Returns the ids of the messages that were reported as failed."""
-        services = Processing(
+    @property
+    def processing(self) -> Processing:
+        return Processing(
             store=self.store, attempt_log=self.attempt_log, queue=self.queue, task_tokens=self.executions, enrichment=None,
             backoff_base_seconds=1, backoff_cap_seconds=1,
             clock=lambda: NOW, rng=lambda: 0.5,
         )  # fmt: skip
-        report = process_batch(records, services, FakeDeadline(), "request")
+
+    @property
+    def intake(self) -> Intake:
+        return Intake(Generations(self.objects, self.executions), self.executions)
+
+    def process(self, *records: Raw) -> list[str]:
+        """Process a batch. Returns the ids of the messages that were reported as failed."""
+        report = process_batch(records, self.processing, FakeDeadline(), "request")
         return [one["itemIdentifier"] for one in report.as_response()["batchItemFailures"]]
 
     def take_in(self, *letters: Raw) -> list[str]:
         """Take in a batch of dead letters. Returns the ids of the messages that stay in their queue."""
-        taken = take_in(letters, Intake(Generations(self.objects, self.executions), self.executions))
+        taken = take_in(letters, self.intake)
         return [one["itemIdentifier"] for one in as_response(taken)["batchItemFailures"]]
 
     def sweep(self, now: datetime = NOW + timedelta(days=2)) -> SweepReport:

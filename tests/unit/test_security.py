@@ -16,23 +16,12 @@ from holdfast.adapters.dynamodb import EventsTableWriter
 from holdfast.domain.categories import VERDICT_CATEGORIES as CATEGORIES
 from holdfast.domain.fan_out import publication
 from holdfast.domain.identity import execution_name, to_event_id
-from holdfast.domain.intake import Carried, Generations, Intake, execution_input
+from holdfast.domain.intake import Carried, execution_input
 from holdfast.domain.letters import MAX_MESSAGE_BYTES, DeadLetter, Message, TriageStamp, parse_document
 from holdfast.domain.ports import StorableEvent
-from holdfast.domain.processing import Processing
 from holdfast.domain.replay import ARCHIVE_PREFIX
 from tests.contract.asl import Walk
-from tests.fakes import (
-    MACHINE,
-    NOW,
-    FakeAttemptLog,
-    FakeDeadline,
-    FakeDynamoDb,
-    FakeEventStore,
-    FakeExecutions,
-    FakeObjects,
-    FakeQueue,
-)
+from tests.fakes import MACHINE, NOW, FakeContext, FakeDeadline, FakeDynamoDb, FakeObjects
 from tests.surfaces import any_text
 from tests.unit.samples import ACD_START, body, envelope, quiet_body, record
 from tests.world import DEFINITION, Raw, World, dead
@@ -109,18 +98,8 @@ def test_a_statement_contains_no_value_of_an_event() -> None:
     assert len(statement["Parameters"]) == statement["Statement"].count("?")
 
 
-class Context:
-    """Lambda's context."""
-
-    aws_request_id = "request"
-
-    @staticmethod
-    def get_remaining_time_in_millis() -> int:
-        return 60_000
-
-
 def test_an_event_cannot_forge_a_log_line_a_metric_or_a_dimension(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", f"test-{uuid.uuid4()}")
     processor.app.logger.cache_clear()
@@ -129,15 +108,8 @@ def test_an_event_cannot_forge_a_log_line_a_metric_or_a_dimension(
         record(json.dumps(envelope(HOSTILE, detail=HOSTILE)), "message-2"),
         forged(TriageStamp(HOSTILE, HOSTILE, 1, HOSTILE), json.dumps(envelope(HOSTILE)), "message-3"),
     ]
-    services = Processing(
-        store=FakeEventStore(), attempt_log=FakeAttemptLog(), queue=FakeQueue(), task_tokens=FakeExecutions(), enrichment=None,
-        backoff_base_seconds=1, backoff_cap_seconds=1,
-        clock=lambda: NOW, rng=lambda: 0.5,
-    )  # fmt: skip
-    processor.app.lambda_handler({"Records": batch}, Context(), services=services)
-    dead_letter_intake.app.lambda_handler(
-        {"Records": batch}, Context(), services=Intake(Generations(FakeObjects(), FakeExecutions()), FakeExecutions())
-    )
+    processor.app.lambda_handler({"Records": batch}, FakeContext(), services=world.processing)
+    dead_letter_intake.app.lambda_handler({"Records": batch}, FakeContext(), services=world.intake)
     lines = capsys.readouterr().out.splitlines()
     assert lines
     for line in map(json.loads, lines):
