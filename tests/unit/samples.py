@@ -1,4 +1,4 @@
-"""Synthetic events and SQS records in the shapes that Genesys Cloud and Lambda really use."""
+"""Synthetic events and SQS records in the formats of Genesys Cloud and Lambda."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from holdfast.domain.envelope import Event, examine
 from holdfast.domain.letters import Message, TriageStamp
 
-#: Stands for everything personal in the samples; tests search logs and messages for it.
+#: The personal data of the samples. Tests search logs and error messages for it.
 PERSONAL = "Zoë Müller tel:+15550100"
 USER_ID = "5f1c0a3e-0000-4000-8000-000000000001"
 OTHER_USER_ID = "5f1c0a3e-0000-4000-8000-000000000002"
@@ -16,7 +16,7 @@ ACD_START = "v2.detail.events.conversation.{id}.acd.start"
 
 
 def envelope(event_id: str = "event-1", **changes: Any) -> dict[str, Any]:
-    """An event in Genesys's real shape; ``changes`` replace envelope fields, ``None`` takes one away."""
+    """An event in the format of Genesys Cloud; ``changes`` replace envelope fields, and ``None`` removes one."""
     made = {
         "version": "0",
         "id": event_id,
@@ -44,13 +44,13 @@ def envelope(event_id: str = "event-1", **changes: Any) -> dict[str, Any]:
 
 
 def plain_envelope(detail_id: str = "plain-1", **attributes: Any) -> dict[str, Any]:
-    """An event in the plain shape: its id is in the detail."""
+    """An event in the plain format: its id is in the detail."""
     detail = {"id": detail_id, "attributes": {"userId": USER_ID, **attributes}}
     return {"source": "genesys.cloud", "detail-type": "Agent Event", "detail": detail}
 
 
 def body(event_id: str = "event-1", **changes: Any) -> str:
-    """An SQS body with an event in Genesys's shape."""
+    """An SQS body with an event in the format of Genesys Cloud."""
     return json.dumps(envelope(event_id, **changes))
 
 
@@ -60,7 +60,7 @@ def quiet_body(event_id: str = "event-1") -> str:
 
 
 def event_of(text: str) -> Event:
-    """The event in a body; raises what makes the body none."""
+    """The event in a body. Raises the error of a body that is not an event."""
     content = examine(text).content
     if isinstance(content, Exception):
         raise content
@@ -68,7 +68,7 @@ def event_of(text: str) -> Event:
 
 
 def payload_of(event: Event) -> dict[str, Any]:
-    """The business data of an event, in either shape."""
+    """The business data of an event, in either format."""
     detail = event.envelope["detail"]
     payload: dict[str, Any] = detail["eventBody"] if isinstance(detail.get("eventBody"), dict) else detail["attributes"]
     return payload
@@ -94,7 +94,7 @@ def record(
 
 
 def stamp(event_id: str = "event-1", *, execution: str = "execution-1", redrives: int = 1) -> TriageStamp:
-    """The bookkeeping of a redrive; its token is ``token-1``."""
+    """The stamp of a redrive; its task token is ``token-1``."""
     return TriageStamp(event_id, execution, redrives, "token-1")
 
 
@@ -104,5 +104,5 @@ def stamped(event_id: str = "event-1", **changes: Any) -> dict[str, dict[str, An
 
 
 def message(text: str, message_id: str = "message-1", **changes: Any) -> Message:
-    """A message as the domain sees it."""
+    """An SQS message."""
     return Message.of_record(record(text, message_id, **changes))

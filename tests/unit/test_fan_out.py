@@ -1,4 +1,4 @@
-"""From the table's stream to the bus: new items only, within the limits of PutEvents, nothing left out."""
+"""Publications of new table items, and their batches within the limits of PutEvents."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def image(**content: Any) -> dict[str, Any]:
 
 
 def sized(bytes_: int, number: str = "1") -> Publication:
-    """A publication that PutEvents counts as so many bytes."""
+    """A publication of this size, as PutEvents counts it."""
     return Publication(number, "e", "t", "x" * (bytes_ - len(SOURCE) - 1))
 
 
 @pytest.mark.parametrize("as_stream", [True, False])
-def test_a_packed_item_is_published_as_the_whole_event(as_stream: bool) -> None:
+def test_a_compressed_item_is_published_as_the_whole_event(as_stream: bool) -> None:
     packed = zlib.compress(body().encode())
     value = base64.b64encode(packed).decode() if as_stream else packed
     made = publication(stream_record(image(eventPacked={"B": value})))
@@ -48,7 +48,7 @@ def test_a_packed_item_is_published_as_the_whole_event(as_stream: bool) -> None:
     }
 
 
-def test_a_plain_item_is_published_and_a_missing_conversation_is_left_out() -> None:
+def test_an_uncompressed_item_without_a_conversation_is_published() -> None:
     item = image(event={"S": '{"id":"event-1"}'})
     del item["conversationId"]
     made = publication(stream_record(item))
@@ -56,9 +56,9 @@ def test_a_plain_item_is_published_and_a_missing_conversation_is_left_out() -> N
     assert json.loads(made.detail) == {"eventId": "event-1", "event": {"id": "event-1"}}
 
 
-def test_an_item_beside_the_table_is_published_as_its_pointer() -> None:
-    place = {"bucket": {"S": "b"}, "key": {"S": "events/event-1.json"}}
-    made = publication(stream_record(image(eventPointer={"M": place})))
+def test_an_event_that_is_stored_in_the_bucket_is_published_as_a_pointer() -> None:
+    pointer = {"bucket": {"S": "b"}, "key": {"S": "events/event-1.json"}}
+    made = publication(stream_record(image(eventPointer={"M": pointer})))
     assert made
     assert json.loads(made.detail)["eventPointer"] == {"bucket": "b", "key": "events/event-1.json"}
 
@@ -69,12 +69,12 @@ def test_only_new_items_are_published(kind: str) -> None:
 
 
 @pytest.mark.parametrize("record", [{}, {"eventName": "INSERT"}, {"eventName": "INSERT", "dynamodb": {"Keys": {}}}])
-def test_a_record_without_an_image_is_none(record: dict[str, Any]) -> None:
+def test_a_record_without_an_image_is_not_published(record: dict[str, Any]) -> None:
     assert publication(record) is None
 
 
 @pytest.mark.parametrize(("beyond", "whole"), [(-1, True), (0, True), (1, False)])
-def test_an_event_beyond_the_limit_of_an_entry_goes_as_a_pointer(beyond: int, whole: bool) -> None:
+def test_an_event_above_the_size_limit_is_published_as_a_pointer(beyond: int, whole: bool) -> None:
     item = {"eventId": "event-1", "detailType": "tö", "event": '""'}
     room = MAX_REQUEST_BYTES - published(item, "1").size + beyond
     made = published({**item, "event": f'"{"x" * room}"'}, "1")
@@ -85,7 +85,7 @@ def test_an_event_beyond_the_limit_of_an_entry_goes_as_a_pointer(beyond: int, wh
         assert detail == {"eventId": "event-1", "eventPointer": {"eventId": "event-1"}}
 
 
-def test_the_size_is_counted_in_bytes() -> None:
+def test_the_size_of_an_entry_is_counted_in_bytes() -> None:
     assert Publication("1", "e", "tö", "é").size == 2 + 3 + len(SOURCE)
 
 
@@ -102,13 +102,13 @@ def test_a_request_holds_at_most_a_megabyte(second: int, batches: list[int]) -> 
 
 
 @given(st.lists(st.integers(100, MAX_REQUEST_BYTES), max_size=40))
-def test_batches_keep_the_order_leave_nothing_out_and_stay_within_the_limits(sizes: list[int]) -> None:
+def test_batches_contain_every_publication_once_in_order_within_the_limits(sizes: list[int]) -> None:
     publications = [Publication(str(n), "e", "t", "x" * (size - len(SOURCE) - 1)) for n, size in enumerate(sizes)]
     batches = list(in_batches(publications))
     assert [one for batch in batches for one in batch] == publications
     assert all(1 <= len(batch) <= 10 and sum(one.size for one in batch) <= MAX_REQUEST_BYTES for batch in batches)
 
 
-def test_dynamodb_s_types_become_plain_values() -> None:
+def test_dynamodb_types_become_plain_values() -> None:
     typed = {"s": {"S": "x"}, "n": {"N": "7"}, "b": {"B": "AAE="}, "m": {"M": {"in": {"S": "y"}}}, "t": {"BOOL": True}}
     assert plain(typed) == {"s": "x", "n": 7, "b": b"\x00\x01", "m": {"in": "y"}, "t": True}

@@ -1,4 +1,4 @@
-"""A replay takes what was asked for, once, and can be stopped and started again."""
+"""A replay takes the letters of its input once, and can be stopped and started again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from holdfast.domain.triage import REPLAYED_TAG, Archiver, TriageInput
 from tests.fakes import MACHINE, FakeAttemptLog, FakeExecutions, FakeObjects, Journal
 from tests.unit.samples import PERSONAL, body, message
 
-ASKED = {"prefix": "archive/category=UNKNOWN/", "run": "run-1", "startedAt": "2026-11-23T12:00:00.000Z"}
+INPUT = {"prefix": "archive/category=UNKNOWN/", "run": "run-1", "startedAt": "2026-11-23T12:00:00.000Z"}
 VERDICT = {"category": "UNKNOWN"}
 
 
@@ -31,15 +31,15 @@ class World:
         self.replayer = Replayer(self.objects, self.executions, lambda work, values: list(map(work, values)))
 
     def archive(self, event_id: str, category: str = "UNKNOWN", at: str = "2026-11-22T10:00:00.000Z") -> str:
-        evidence = f"dead-letters/{event_id}/m.json"
+        snapshot = f"dead-letters/{event_id}/m.json"
         self.objects.create(
-            evidence, json.dumps({"eventId": event_id, "message": message(body(event_id), "m").as_json()})
+            snapshot, json.dumps({"eventId": event_id, "message": message(body(event_id), "m").as_json()})
         )
         archiver = Archiver(self.objects, FakeAttemptLog(self.journal), "archive-bucket")
-        key = archiver.archive(TriageInput(event_id, (evidence,)), {"category": category}, f"{MACHINE}{event_id}", at)[
+        key = archiver.archive(TriageInput(event_id, (snapshot,)), {"category": category}, f"{MACHINE}{event_id}", at)[
             "key"
         ]
-        self.objects.delete([evidence])
+        self.objects.delete([snapshot])
         return key
 
 
@@ -49,13 +49,13 @@ def world() -> World:
 
 
 def plan(**changes: Any) -> Plan:
-    return Plan.read({**ASKED, **changes})
+    return Plan.read({**INPUT, **changes})
 
 
 # -- the plan ------------------------------------------------------------------------------------------------------
 
 
-def test_a_plan_travels_through_the_replay_unchanged() -> None:
+def test_a_plan_is_written_and_read() -> None:
     full = plan(dryRun=True, force=True, reason="fixed in 1.4.2")
     assert Plan.read(full.as_json()) == full
     assert Plan.read(plan().as_json()) == plan()
@@ -76,12 +76,12 @@ def test_a_plan_travels_through_the_replay_unchanged() -> None:
         ({"dryrun": True}, "unknown fields: dryrun"),
     ],
 )
-def test_a_replay_that_was_asked_for_wrongly_is_refused_with_the_reason(change: dict[str, Any], reason: str) -> None:
+def test_a_wrong_input_is_refused_with_the_reason(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(InvalidInput, match=reason):
         plan(**change)
 
 
-def test_the_same_replay_asked_for_again_meets_its_own_names() -> None:
+def test_the_same_input_gives_the_same_execution_names() -> None:
     name = plan().execution_name("event-1")
     assert re.fullmatch(r"[A-Za-z0-9_-]+", name)
     assert len(name) <= EXECUTION_NAME_LIMIT
@@ -90,7 +90,7 @@ def test_the_same_replay_asked_for_again_meets_its_own_names() -> None:
     assert name not in others | {plan().execution_name("event-2")}
 
 
-def test_the_category_is_in_the_key() -> None:
+def test_the_category_is_read_from_the_key() -> None:
     assert category_of("archive/category=CRASHED/dt=2026-11-23/x.json") == "CRASHED"
     assert category_of("archive/x.json") == "UNKNOWN"
 
@@ -110,7 +110,7 @@ def test_a_dry_run_counts_by_category_and_writes_nothing(world: World) -> None:
 # -- one letter ----------------------------------------------------------------------------------------------------
 
 
-def test_an_archived_letter_gets_one_execution_that_holds_its_archive_object(world: World) -> None:
+def test_an_archived_letter_gets_an_execution_with_its_archive_object(world: World) -> None:
     key = world.archive("event-1")
     prepared = world.replayer.prepare(plan(reason="fixed"), key)
     assert prepared["action"] == "start"
@@ -134,12 +134,12 @@ def test_a_letter_whose_event_is_stored_is_skipped_unless_forced(world: World) -
 @pytest.mark.parametrize(
     ("archived_at", "action"), [("2026-11-23T11:59:59.999Z", "start"), ("2026-11-23T12:00:00.001Z", "skip")]
 )
-def test_what_is_archived_after_the_start_is_skipped(world: World, archived_at: str, action: str) -> None:
+def test_a_letter_that_was_archived_after_the_start_is_skipped(world: World, archived_at: str, action: str) -> None:
     assert world.replayer.prepare(plan(), world.archive("event-1", at=archived_at))["action"] == action
 
 
-@pytest.mark.parametrize("text", [None, "scribble", "{}"])
-def test_an_object_that_is_no_letter_is_named_so(world: World, text: str | None) -> None:
+@pytest.mark.parametrize("text", [None, "not JSON", "{}"])
+def test_an_object_that_is_not_an_archived_letter_is_an_error(world: World, text: str | None) -> None:
     key = "archive/category=UNKNOWN/dt=2026-11-22/x.json"
     if text is not None:
         world.objects.create(key, text)
@@ -147,15 +147,15 @@ def test_an_object_that_is_no_letter_is_named_so(world: World, text: str | None)
         world.replayer.prepare(plan(), key)
 
 
-# -- what came of it -----------------------------------------------------------------------------------------------
+# -- the report ----------------------------------------------------------------------------------------------------
 
 
-def test_the_report_counts_by_category_and_outcome_and_is_written(world: World) -> None:
+def test_the_report_counts_by_category_and_outcome(world: World) -> None:
     for number, (category, outcome) in enumerate(
         [("UNKNOWN", "RECOVERED"), ("UNKNOWN", "RECOVERED"), ("CRASHED", "ARCHIVED")]
     ):
         key = f"archive/category={category}/dt=2026-11-22/{number}.json"
-        for _ in range(2):  # a repeated note is the same note
+        for _ in range(2):  # a repeated call writes the same object
             world.replayer.note(plan(), key, {"outcome": outcome})
     report = world.replayer.report(plan())
     assert report["counts"] == {"CRASHED ARCHIVED": 1, "UNKNOWN RECOVERED": 2}
@@ -164,13 +164,13 @@ def test_the_report_counts_by_category_and_outcome_and_is_written(world: World) 
     assert written == {key: value for key, value in report.items() if key != "report"}
 
 
-def test_another_run_s_notes_are_not_counted(world: World) -> None:
+def test_results_of_another_run_are_not_counted(world: World) -> None:
     world.replayer.note(plan(), "archive/category=UNKNOWN/a.json", {"outcome": "RECOVERED"})
     assert world.replayer.report(plan(run="run-2"))["letters"] == 0
 
 
 @pytest.mark.parametrize("status", [Execution.ABORTED, Execution.FAILED, Execution.TIMED_OUT])
-def test_what_was_stopped_with_its_replay_is_done_by_the_next_start(world: World, status: Execution) -> None:
+def test_a_letter_whose_execution_was_stopped_is_replayed_by_the_next_run(world: World, status: Execution) -> None:
     key = world.archive("event-1")
     first = world.replayer.prepare(plan(), key)["name"]
     world.executions.end(first, status)
@@ -180,7 +180,7 @@ def test_what_was_stopped_with_its_replay_is_done_by_the_next_start(world: World
 
 
 @pytest.mark.parametrize("status", [Execution.RUNNING, Execution.SUCCEEDED])
-def test_what_this_replay_settled_or_is_at_is_not_started_again(world: World, status: Execution) -> None:
+def test_a_letter_that_this_replay_handles_or_settled_is_skipped(world: World, status: Execution) -> None:
     key = world.archive("event-1")
     world.executions.end(world.replayer.prepare(plan(), key)["name"], status)
     assert world.replayer.prepare(plan(run="run-2"), key)["action"] == "skip"

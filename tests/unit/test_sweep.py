@@ -1,4 +1,4 @@
-"""The daily sweep: settled evidence goes, evidence that somebody works on stays, the rest is adopted."""
+"""The daily sweep deletes settled snapshots, leaves those that an execution handles, and adopts the others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ class World:
         self.executions = FakeExecutions(self.journal)
         self.store = FakeEventStore(self.journal)
 
-    def keep(self, text: str | None = None, message_id: str = "message-1", *, hours: int = 48, **changes: Any) -> str:
+    def add_snapshot(
+        self, text: str | None = None, message_id: str = "message-1", *, hours: int = 48, **changes: Any
+    ) -> str:
         letter = DeadLetter.of(message(text or body(), message_id, **changes))
         self.objects.age = timedelta(hours=hours)
         self.objects.create(letter.key, letter.as_json())
@@ -47,56 +49,59 @@ def world() -> World:
     return World()
 
 
-def test_nothing_to_do_is_a_report_too(world: World) -> None:
+def test_a_sweep_without_snapshots_returns_an_empty_report(world: World) -> None:
     assert world.sweep() == SweepReport()
 
 
-def test_young_evidence_is_left_alone_and_its_age_is_told(world: World) -> None:
-    world.keep(hours=23)
+def test_a_young_snapshot_is_left_alone_and_its_age_is_reported(world: World) -> None:
+    world.add_snapshot(hours=23)
     assert world.sweep() == SweepReport(seen=1, left=1, oldest_hours=23.0)
-    assert world.journal.calls[-1] == "objects.list"
+    assert world.executions.reports == {}
 
 
-def test_evidence_of_a_stored_event_is_released(world: World) -> None:
-    world.keep()
-    world.store.items["event-1"] = None  # type: ignore[assignment]  # that it is there is all that is asked
+def test_the_snapshot_of_a_stored_event_is_deleted(world: World) -> None:
+    world.add_snapshot()
+    world.store.items["event-1"] = None  # type: ignore[assignment]  # only its key matters
     assert world.sweep() == SweepReport(seen=1, released=1, oldest_hours=48.0)
     assert world.objects.texts == {}
 
 
-def test_evidence_of_a_body_that_only_claims_a_stored_event_s_id_is_not_released(world: World) -> None:
-    world.keep('{"id": "event-1"}')
-    world.store.items["event-1"] = None  # type: ignore[assignment]  # that it is there is all that is asked
+def test_the_snapshot_of_another_body_with_the_id_of_a_stored_event_is_adopted(world: World) -> None:
+    world.add_snapshot('{"id": "event-1"}')
+    world.store.items["event-1"] = None  # type: ignore[assignment]  # only its key matters
     assert world.sweep().adopted == 1
 
 
 @pytest.mark.parametrize("status", [Execution.RUNNING, Execution.PENDING_REDRIVE])
-def test_evidence_of_an_execution_that_works_on_it_is_left(world: World, status: Execution) -> None:
-    world.keep()
-    world.executions.end(NAME, status)
+def test_a_snapshot_that_a_running_execution_handles_is_left_alone(world: World, status: Execution) -> None:
+    world.add_snapshot()
+    world.executions.end(NAME, Execution.ABORTED)
+    world.executions.end(f"{NAME}-g1", status)
     assert world.sweep().left == 1
-    assert list(world.executions.reports) == [NAME]
+    assert list(world.executions.reports) == [NAME, f"{NAME}-g1"]
 
 
-def test_evidence_of_an_execution_that_settled_it_is_released(world: World) -> None:
-    world.keep()
+def test_the_snapshot_of_an_execution_that_succeeded_is_deleted(world: World) -> None:
+    world.add_snapshot()
     world.executions.end(NAME, Execution.SUCCEEDED)
     assert world.sweep().released == 1
     assert world.objects.texts == {}
 
 
 @pytest.mark.parametrize("status", [Execution.ABORTED, Execution.FAILED, Execution.TIMED_OUT])
-def test_what_an_execution_left_behind_is_adopted_by_the_next_generation(world: World, status: Execution) -> None:
-    key = world.keep()
+def test_the_next_generation_adopts_the_snapshot_of_an_execution_that_did_not_succeed(
+    world: World, status: Execution
+) -> None:
+    key = world.add_snapshot()
     world.executions.end(NAME, status)
     assert world.sweep() == SweepReport(seen=1, adopted=1, oldest_hours=48.0)
     assert world.executions.running == [f"{NAME}-g1"]
     assert world.executions.inputs[f"{NAME}-g1"]["snapshots"] == [key]
-    assert world.sweep().left == 1, "a second sweep finds it in good hands"
+    assert world.sweep().left == 1, "a second sweep leaves it to the execution"
 
 
-def test_what_the_execution_before_it_spent_goes_on_counting(world: World) -> None:
-    key = world.keep()
+def test_the_next_generation_takes_over_the_limits(world: World) -> None:
+    key = world.add_snapshot()
     world.executions.end(NAME, Execution.ABORTED)
     world.executions.last_inputs[NAME] = {"snapshots": [key], "redrives": 2, "history": ["CRASHED", "CRASHED"]}
     world.sweep()
@@ -105,18 +110,18 @@ def test_what_the_execution_before_it_spent_goes_on_counting(world: World) -> No
 
 
 def archive(world: World, text: str, *, digest_of: str = "event-1", day: str = "2026-11-22") -> str:
-    """Put a letter into the archive, as another execution than its own."""
+    """Write an archive object of another execution."""
     key = f"archive/category=EXHAUSTED/dt={day}/{execution_name(ACD_START, digest_of, 'another')}.json"
     world.objects.create(key, DeadLetter.of(message(text, "another")).as_json())
     return key
 
 
-def test_evidence_of_a_letter_that_another_execution_has_archived_is_released(world: World) -> None:
-    evidence = world.keep(hours=48)
+def test_a_snapshot_whose_letter_another_execution_archived_is_deleted(world: World) -> None:
+    world.add_snapshot(hours=48)
     world.executions.end(NAME, Execution.ABORTED)
     archived = archive(world, body())
     assert world.sweep() == SweepReport(seen=1, released=1, oldest_hours=48.0)
-    assert list(world.objects.texts) == [archived], f"{evidence} is gone"
+    assert list(world.objects.texts) == [archived]
     assert world.executions.running == []
 
 
@@ -128,70 +133,65 @@ def test_evidence_of_a_letter_that_another_execution_has_archived_is_released(wo
         (body("event-2"), "event-1", "2026-11-22"),
         (body(), "event-1", "2026-11-20"),
     ],
-    ids=["the same id over another body", "another letter", "another letter under this digest", "before it died"],
+    ids=["another body with this id", "another event", "another event with this digest", "before the snapshot"],
 )
-def test_evidence_of_a_letter_that_is_not_the_archived_one_is_adopted(
+def test_a_snapshot_is_adopted_although_another_letter_was_archived(
     world: World, text: str, digest_of: str, day: str
 ) -> None:
-    world.keep(hours=48)
+    world.add_snapshot(hours=48)
     archive(world, text, digest_of=digest_of, day=day)
     assert world.sweep().adopted == 1
 
 
-def test_a_day_of_the_archive_is_listed_once_for_all_letters(world: World) -> None:
+def test_a_day_of_the_archive_is_listed_once_per_sweep(world: World) -> None:
     for number in (1, 2, 3):
-        world.keep(body(f"event-{number}"), f"message-{number}", hours=30)
+        world.add_snapshot(body(f"event-{number}"), f"message-{number}", hours=30)
     world.sweep()
     days_times_categories = 2 * len(CATEGORIES)
     assert world.journal.calls.count("objects.list") == 1 + days_times_categories
 
 
-def test_evidence_that_no_execution_was_ever_started_for_is_adopted(world: World) -> None:
-    world.keep()
+def test_a_snapshot_without_an_execution_is_adopted(world: World) -> None:
+    world.add_snapshot()
     assert world.sweep().adopted == 1
     assert world.executions.running == [NAME]
 
 
-def test_all_evidence_of_a_letter_goes_to_one_execution_the_newest_last(world: World) -> None:
-    newest = world.keep(message_id="a-newer", hours=30, attributes=stamped(execution=f"{MACHINE}gone", redrives=3))
-    oldest = world.keep(message_id="message-1", hours=60)
+def test_all_snapshots_of_an_event_are_adopted_by_one_execution(world: World) -> None:
+    newest = world.add_snapshot(
+        message_id="a-newer", hours=30, attributes=stamped(execution=f"{MACHINE}gone", redrives=3)
+    )
+    oldest = world.add_snapshot(message_id="message-1", hours=60)
     assert world.sweep().adopted == 2
     (started,) = world.executions.inputs.values()
     assert started["snapshots"] == [oldest, newest]
     assert (started["messageId"], started["redrives"]) == ("a-newer", 3)
 
 
-def test_one_young_piece_of_evidence_keeps_the_letter_out_of_the_sweep(world: World) -> None:
-    world.keep(message_id="old", hours=60)
-    world.keep(message_id="young", hours=1)
+def test_an_event_with_a_young_snapshot_is_left_alone(world: World) -> None:
+    world.add_snapshot(message_id="old", hours=60)
+    world.add_snapshot(message_id="young", hours=1)
     assert world.sweep().left == 2
 
 
-def test_the_execution_that_redrove_the_message_is_asked_too(world: World) -> None:
-    world.keep(attributes=stamped(execution=f"{MACHINE}redriver"))
+def test_a_snapshot_is_left_alone_while_the_execution_that_redrove_it_runs(world: World) -> None:
+    world.add_snapshot(attributes=stamped(execution=f"{MACHINE}redriver"))
     world.executions.end("redriver", Execution.RUNNING)
     assert world.sweep().left == 1
 
 
 @pytest.mark.parametrize("status", [Execution.SUCCEEDED, Execution.RUNNING])
-def test_another_letter_s_stamp_says_nothing_about_this_evidence(world: World, status: Execution) -> None:
-    world.keep(attributes=stamped("event-2", execution=f"{MACHINE}another", redrives=9))
+def test_a_stamp_for_another_event_is_ignored(world: World, status: Execution) -> None:
+    world.add_snapshot(attributes=stamped("event-2", execution=f"{MACHINE}another", redrives=9))
     world.executions.end("another", status)
     assert world.sweep().adopted == 1
     assert world.executions.inputs[NAME]["redrives"] == 0
 
 
-def test_an_older_generation_that_failed_does_not_hide_a_newer_one_that_runs(world: World) -> None:
-    world.keep()
-    world.executions.end(NAME, Execution.ABORTED)
-    world.executions.end(f"{NAME}-g1", Execution.RUNNING)
-    assert world.sweep().left == 1
-
-
 @pytest.mark.parametrize("error", [Unavailable("down"), Throttled("slow"), RuntimeError(PERSONAL)])
 def test_an_error_in_one_event_does_not_stop_the_sweep(world: World, error: Exception) -> None:
     for number in (1, 2, 3):
-        world.keep(body(f"event-{number}"), f"message-{number}")
+        world.add_snapshot(body(f"event-{number}"), f"message-{number}")
     world.journal.fail("executions.start", None, error)
     report = world.sweep()
     assert (report.adopted, report.failed) == (2, 1)
@@ -200,21 +200,21 @@ def test_an_error_in_one_event_does_not_stop_the_sweep(world: World, error: Exce
     assert world.sweep().adopted == 1
 
 
-def test_evidence_that_cannot_be_read_is_told_and_stays(world: World) -> None:
-    world.objects.create("dead-letters/event-9/x.json", "scribble")
+def test_an_object_that_is_not_a_snapshot_is_reported_and_kept(world: World) -> None:
+    world.objects.create("dead-letters/event-9/x.json", "not a snapshot")
     report = world.sweep()
     assert (report.failed, report.errors) == (1, ["SnapshotMissing: the object is not a snapshot of a dead letter"])
     assert list(world.objects.texts) == ["dead-letters/event-9/x.json"]
 
 
-def test_evidence_that_was_released_meanwhile_is_no_matter(world: World) -> None:
-    world.keep()
+def test_a_snapshot_that_is_deleted_during_the_sweep_is_reported(world: World) -> None:
+    world.add_snapshot()
     world.objects.read = lambda _key: None  # type: ignore[method-assign]
     assert world.sweep().failed == 1
 
 
-def test_without_time_the_rest_is_left_to_the_next_sweep(world: World) -> None:
+def test_a_sweep_without_time_leaves_the_rest_to_the_next_one(world: World) -> None:
     for number in (1, 2, 3):
-        world.keep(body(f"event-{number}"), f"message-{number}")
+        world.add_snapshot(body(f"event-{number}"), f"message-{number}")
     report = world.sweep(FakeDeadline(10, 0))
     assert (report.adopted, report.finished, report.seen) == (1, False, 3)
