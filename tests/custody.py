@@ -129,7 +129,7 @@ class Running:
         self.data: Any = json.loads(json.dumps(world.executions.inputs[name]))
         self.state: str | None = DEFINITION["StartAt"]
         self.token: str | None = None
-        self.silent = False
+        self.timed_out = False
         self._walk = Walk(DEFINITION, self._answer, day)
 
     def advance(self) -> None:
@@ -142,7 +142,7 @@ class Running:
         except TaskFailed:
             self._end(Execution.FAILED)
         else:
-            self.silent, self.token = False, None
+            self.timed_out, self.token = False, None
             self._world.executions.last_inputs[self.name] = self.data
             if self.state is None:
                 self._end(Execution.SUCCEEDED)
@@ -150,7 +150,7 @@ class Running:
     def time_out(self) -> None:
         """Let the callback time out."""
         self._world.executions.waiting.discard(self.token or "")
-        self.silent = True
+        self.timed_out = True
         self.advance()
 
     def abort(self) -> None:
@@ -174,7 +174,7 @@ class Running:
         outcome = self._world.outcome_of(self.token or "")
         if outcome is not None:
             return self._world.callback_result(outcome)
-        if self.silent:
+        if self.timed_out:
             raise TaskFailed("States.Timeout")
         raise Waiting
 
@@ -475,7 +475,7 @@ class Custody(RuleBasedStateMachine):
             self.every_event_is_in_custody_stored_or_archived()
             if not (self.buffer or self.dead or self.world.executions.running or self.world.keys(SNAPSHOT_PREFIX)):
                 return
-        raise AssertionError("something is left in custody after 60 rounds of deliveries and sweeps")
+        raise AssertionError("something is left in custody after 60 deliveries and sweeps")
 
     def finish(self, one: Running) -> None:
         """Advance an execution to its end, or until it waits for a message that is still in a queue."""

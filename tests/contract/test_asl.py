@@ -217,24 +217,24 @@ def test_the_default_redrives_last_at_least_four_hours() -> None:
 
 
 @pytest.mark.parametrize("rng", RANDOM)
-@pytest.mark.parametrize("asked", [1, 59.5, 3600, CAP, 5 * CAP])
+@pytest.mark.parametrize("retry_after", [1, 59.5, 3600, CAP, 5 * CAP])
 @pytest.mark.parametrize("redrives", [0, 4, 8])
-def test_a_retry_after_is_a_lower_bound_even_above_the_cap(redrives: int, asked: float, rng: float) -> None:
-    usual, step = delay(redrives, rng=rng), min(CAP, BASE * 4**redrives)
-    found = delay(redrives, rng=rng, retryAfterSeconds=asked)
-    assert found >= asked
-    assert found >= usual
-    assert found <= max(usual, asked + step / 2 + 1)
+def test_a_retry_after_is_a_lower_bound_even_above_the_cap(redrives: int, retry_after: float, rng: float) -> None:
+    standard, step = delay(redrives, rng=rng), min(CAP, BASE * 4**redrives)
+    found = delay(redrives, rng=rng, retryAfterSeconds=retry_after)
+    assert found >= retry_after
+    assert found >= standard
+    assert found <= max(standard, retry_after + step / 2 + 1)
 
 
 def test_equal_retry_after_values_give_different_delays() -> None:
     assert len({delay(0, rng=rng, retryAfterSeconds=7200) for rng in RANDOM}) == len(RANDOM)
 
 
-@pytest.mark.parametrize("asked", [10**9, 10**12, 1e300])
-def test_no_retry_after_exceeds_the_limit_of_a_wait_state(asked: float) -> None:
+@pytest.mark.parametrize("retry_after", [10**9, 10**12, 1e300])
+def test_no_retry_after_exceeds_the_limit_of_a_wait_state(retry_after: float) -> None:
     # https://docs.aws.amazon.com/step-functions/latest/dg/state-wait.html
-    assert 0 < delay(0, rng=0.999999, retryAfterSeconds=asked) <= 99_999_999
+    assert 0 < delay(0, rng=0.999999, retryAfterSeconds=retry_after) <= 99_999_999
 
 
 @pytest.mark.parametrize("redrives", range(9))
@@ -381,10 +381,10 @@ def test_a_letter_that_fails_after_every_redrive_keeps_all_snapshots_and_categor
         for n in range(2, 7)
     ]
     walk, output = walked({"Classify": [*[RETRY] * 5, ARCHIVE], "Redrive": failures, "Archive": [{"key": "k"}]})
-    case = TriageInput.read(output["payload"])
-    assert case.snapshots == tuple(f"dead-letters/a/m{n}.json" for n in range(1, 7))
-    assert case.history == ("UNAVAILABLE",) * 5
-    assert case.redrives == 5
+    triage_input = TriageInput.read(output["payload"])
+    assert triage_input.snapshots == tuple(f"dead-letters/a/m{n}.json" for n in range(1, 7))
+    assert triage_input.history == ("UNAVAILABLE",) * 5
+    assert triage_input.redrives == 5
     assert walk.entered.count("Redrive") == 5
 
 
@@ -411,7 +411,7 @@ def test_the_replay_limits_concurrency_and_tolerates_failing_letters() -> None:
     assert letters["ItemProcessor"]["ProcessorConfig"] == {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}
 
 
-def test_a_child_of_the_replay_notes_every_outcome() -> None:
+def test_a_child_of_the_replay_records_every_outcome() -> None:
     inside = machine("replay")["States"]["ReplayLetters"]["ItemProcessor"]["States"]
     for name in ("Prepare", "Triage"):
         assert "States.ALL" in catch_names(inside[name])

@@ -65,8 +65,8 @@ def test_messages_that_differ_only_in_system_attributes_have_the_same_content() 
 
 
 def test_counts_that_are_not_numbers_are_ignored() -> None:
-    odd = message("x", system={"ApproximateReceiveCount": "many", "SentTimestamp": "-1"})
-    assert (odd.receive_count, odd.sent_at_ms) == (1, 0)
+    found = message("x", system={"ApproximateReceiveCount": "many", "SentTimestamp": "-1"})
+    assert (found.receive_count, found.sent_at_ms) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ VALID = {"eventId": "event-1", "execution": "e", "redrives": 1, "taskToken": "t"
         *(json.dumps({key: value for key, value in VALID.items() if key != missing}) for missing in VALID),
         *(json.dumps({**VALID, name: ""}) for name in ("eventId", "execution", "taskToken")),
         *(json.dumps({**VALID, name: 5}) for name in ("eventId", "execution", "taskToken")),
-        *(json.dumps({**VALID, "redrives": odd}) for odd in (-1, "1", True, None, 1.5, [1], 1_001, 10**400)),
+        *(json.dumps({**VALID, "redrives": wrong}) for wrong in (-1, "1", True, None, 1.5, [1], 1_001, 10**400)),
     ],
 )
 def test_a_stamp_in_another_form_is_ignored(text: str) -> None:

@@ -393,7 +393,7 @@ def test_suspects_come_last_one_at_a_time_after_the_finished_messages_are_delete
     assert world.journal.calls == [
         "attemptlog.read",
         "userdirectory.lookup",
-        "eventstore.store",  # the mate
+        "eventstore.store",  # the other batch record
         "queue.delete",
         "attemptlog.write",  # the first suspect
         "userdirectory.lookup",
@@ -510,7 +510,9 @@ def test_the_execution_of_a_redriven_record_gets_its_answer_after_the_event_is_s
     world.executions.waiting.add("token-1")
     report = world.process(record(body(), attributes=stamped()))
     assert failed_ids(report) == []
-    assert world.executions.answered == [("token-1", {"outcome": "STORED", "eventId": "event-1", "messageId": "message-1"})]
+    assert world.executions.answered == [
+        ("token-1", {"outcome": "STORED", "eventId": "event-1", "messageId": "message-1"})
+    ]
     assert world.journal.calls[-2:] == ["eventstore.store", "executions.succeed"]
 
 

@@ -179,8 +179,8 @@ def test_a_stored_event_is_recovered_with_any_other_evidence(world: World) -> No
     world.add_attempt(5, Status.FAILED, Failure.of(Rejected("too large")))
     world.store_event()
     for redrive in (None, "DEAD_LETTERED_AGAIN", "STORED", "SILENT", "NOT_SENT"):
-        asked = TriageInput(triage_input.event_id, triage_input.snapshots, redrives=99, redrive_outcome=redrive)
-        assert category(world, asked) == "ALREADY_STORED"
+        later = TriageInput(triage_input.event_id, triage_input.snapshots, redrives=99, redrive_outcome=redrive)
+        assert category(world, later) == "ALREADY_STORED"
 
 
 @pytest.mark.parametrize(
