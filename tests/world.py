@@ -85,9 +85,9 @@ class World:
         taken = take_in(letters, self.intake)
         return [one["itemIdentifier"] for one in as_response(taken)["batchItemFailures"]]
 
-    def sweep(self, now: datetime = NOW + timedelta(days=2)) -> SweepReport:
-        sweeper = Sweeper(Generations(self.objects, self.executions), self.store)
-        return sweeper.sweep(now, timedelta(days=1), FakeDeadline())
+    def sweep(self, now: datetime = NOW + timedelta(days=2), deadline: FakeDeadline | None = None) -> SweepReport:
+        sweeper = Sweeper(self.intake.generations, self.store)
+        return sweeper.sweep(now, timedelta(days=1), deadline or FakeDeadline())
 
     def sent(self) -> list[Raw]:
         """The messages that triage sent to the buffer since the last call."""

@@ -159,14 +159,6 @@ def test_every_error_name_exists() -> None:
         assert retry_names(state) | catch_names(state) <= known, name
 
 
-def test_classify_and_redrive_catch_every_error() -> None:
-    assert catch_names(triage("Redrive")) == {*SENT_BY_INTAKE, "States.Timeout", "States.ALL"}
-    assert {c["Next"] for c in triage("Classify")["Catch"]} == {"Archive"}
-    assert {c["Next"] for c in triage("Redrive")["Catch"]} == {"Classify"}
-    for name in ("Classify", "Redrive"):
-        assert "States.ALL" in catch_names(triage(name))
-
-
 def test_decide_supports_every_action_and_schedule_of_the_policy() -> None:
     text = json.dumps(triage("Decide"))
     assert set(re.findall(r"verdict\.action = '(\w+)'", text)) == ACTIONS
@@ -282,18 +274,6 @@ def test_snapshots_are_a_list_and_a_new_one_is_last(before: list[str]) -> None:
     assert output["redriveOutcome"] == "DEAD_LETTERED_AGAIN"
 
 
-def test_an_outcome_for_another_event_is_ignored() -> None:
-    states = {
-        "input": {"eventId": "a", "snapshots": ["k1"]},
-        "errorOutput": {"Error": "DeadLetteredAgain", "Cause": json.dumps({"eventId": "b", "snapshot": "k2"})},
-    }
-    assert evaluate(dead_lettered_again()["Output"], states) == {
-        "eventId": "a",
-        "snapshots": ["k1"],
-        "redriveOutcome": "SILENT",
-    }
-
-
 # ------------------------------------------------------------------ paths through triage
 
 LETTER = {
@@ -356,23 +336,6 @@ def test_a_letter_that_cannot_be_classified_is_archived(failure: str) -> None:
     archive = walk.inputs[1]
     assert (archive["verdict"]["category"], archive["verdict"]["evidence"]) == ("UNKNOWN", {"error": failure})
     assert archive["archivedAt"] == "2026-11-23T09:30:01.000Z"
-
-
-@pytest.mark.parametrize(
-    ("failure", "redrive"),
-    [
-        (TaskFailed("DeadLetteredAgain", '{"eventId": "a", "snapshot": "k"}'), "DEAD_LETTERED_AGAIN"),
-        (TaskFailed("States.Timeout"), "SILENT"),
-        (TaskFailed("SnapshotMissing"), "NOT_SENT"),
-        (TaskFailed("Unavailable"), "NOT_SENT"),
-    ],
-    ids=["dead-lettered again", "timeout", "no snapshot", "not sent"],
-)
-def test_classify_follows_every_outcome_of_a_redrive(failure: TaskFailed, redrive: str) -> None:
-    walk, _ = walked({"Classify": [RETRY, ARCHIVE], "Redrive": [failure], "Archive": [{"key": "k"}]})
-    assert walk.entered[3:5] == ["Redrive", "Classify"]
-    assert walk.inputs[4]["redriveOutcome"] == redrive
-    assert walk.inputs[4]["redrives"] == 1
 
 
 def test_a_letter_that_fails_after_every_redrive_keeps_all_snapshots_and_categories() -> None:

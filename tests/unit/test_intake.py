@@ -4,37 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from holdfast.domain.errors import Throttled, Unavailable
 from holdfast.domain.identity import execution_name
-from holdfast.domain.intake import MAX_GENERATIONS, Generations, Intake, Taken, as_response, take_in
+from holdfast.domain.intake import MAX_GENERATIONS, take_in
 from holdfast.domain.letters import DeadLetter, Message, parse_document
 from holdfast.domain.ports import Execution
-from tests.fakes import MACHINE, FakeExecutions, FakeObjects, Journal, WorkerCrashed
+from tests.fakes import MACHINE, WorkerCrashed
 from tests.unit.samples import ACD_START, PERSONAL, body, record, stamped
+from tests.world import World
 
 KEY = "dead-letters/event-1/message-1.json"
 NAME = execution_name(ACD_START, "event-1", "message-1")
-
-
-@dataclass
-class World:
-    journal: Journal = field(default_factory=Journal)
-
-    def __post_init__(self) -> None:
-        self.objects = FakeObjects(self.journal)
-        self.executions = FakeExecutions(self.journal)
-
-    def take_in(self, *records: dict[str, Any]) -> list[Taken]:
-        return take_in(records, Intake(Generations(self.objects, self.executions), self.executions))
-
-    def left(self, *records: dict[str, Any]) -> list[str]:
-        """Take in records. Returns the ids of the messages that stay in the dead-letter queue."""
-        return [one["itemIdentifier"] for one in as_response(self.take_in(*records))["batchItemFailures"]]
 
 
 @pytest.fixture
@@ -49,7 +33,7 @@ REDRIVEN = record(body(), attributes=stamped(execution=f"{MACHINE}execution-1", 
 
 
 def test_the_snapshot_is_written_before_the_execution_starts(world: World) -> None:
-    assert world.left(DEAD) == []
+    assert world.take_in(DEAD) == []
     assert DeadLetter.of_document(parse_document(world.objects.texts[KEY])).message == Message.of_record(DEAD)
     assert world.executions.running == [NAME]
 
@@ -70,13 +54,13 @@ def test_the_input_of_an_execution_contains_no_personal_data(world: World) -> No
 
 def test_a_second_delivery_of_a_dead_letter_starts_no_second_execution(world: World) -> None:
     world.take_in(DEAD)
-    assert world.left(record(body(), receives=2)) == []
+    assert world.take_in(record(body(), receives=2)) == []
     assert list(world.executions.reports) == [NAME]
 
 
 @pytest.mark.parametrize("text", ["oops", " ", "null", "\ud800", "[" * 100_000])
 def test_an_unreadable_body_is_taken_in(world: World, text: str) -> None:
-    assert world.left(record(text)) == []
+    assert world.take_in(record(text)) == []
     (name,) = world.executions.running
     assert name.startswith("unreadable-")
     (snapshot,) = world.objects.texts.values()
@@ -89,14 +73,14 @@ def test_an_unreadable_body_is_taken_in(world: World, text: str) -> None:
 @pytest.mark.parametrize("status", [Execution.RUNNING, Execution.PENDING_REDRIVE])
 def test_a_running_execution_keeps_its_dead_letter(world: World, status: Execution) -> None:
     world.executions.end(NAME, status)
-    assert world.left(DEAD) == []
+    assert world.take_in(DEAD) == []
     assert list(world.executions.reports) == [NAME]
     assert KEY in world.objects.texts
 
 
 def test_the_snapshot_of_a_settled_dead_letter_is_deleted(world: World) -> None:
     world.executions.end(NAME, Execution.SUCCEEDED, {"messageIds": ["message-1"]})
-    assert world.left(DEAD) == []
+    assert world.take_in(DEAD) == []
     assert world.objects.texts == {}
     assert world.executions.running == []
 
@@ -104,7 +88,7 @@ def test_the_snapshot_of_a_settled_dead_letter_is_deleted(world: World) -> None:
 @pytest.mark.parametrize("status", [Execution.FAILED, Execution.ABORTED, Execution.TIMED_OUT])
 def test_the_next_generation_starts_after_an_execution_that_did_not_succeed(world: World, status: Execution) -> None:
     world.executions.end(NAME, status)
-    assert world.left(DEAD) == []
+    assert world.take_in(DEAD) == []
     assert world.executions.running == [f"{NAME}-g1"]
     world.executions.end(f"{NAME}-g1", status)
     world.take_in(DEAD)
@@ -114,7 +98,7 @@ def test_the_next_generation_starts_after_an_execution_that_did_not_succeed(worl
 def test_the_message_stays_in_its_queue_when_every_generation_exists(world: World) -> None:
     for generation in range(MAX_GENERATIONS):
         world.executions.end(execution_name(ACD_START, "event-1", "message-1", generation), Execution.ABORTED)
-    assert world.left(DEAD) == ["message-1"]
+    assert world.take_in(DEAD) == ["message-1"]
     assert KEY in world.objects.texts
 
 
@@ -123,7 +107,7 @@ def test_the_message_stays_in_its_queue_when_every_generation_exists(world: Worl
 
 def test_the_new_snapshot_is_reported_to_the_waiting_execution(world: World) -> None:
     world.executions.waiting.add("token-1")
-    assert world.left(REDRIVEN) == []
+    assert world.take_in(REDRIVEN) == []
     cause = {"eventId": "event-1", "snapshot": KEY}
     assert world.executions.answered == [("token-1", {"error": "DeadLetteredAgain", "cause": cause})]
     assert world.executions.running == []
@@ -131,13 +115,13 @@ def test_the_new_snapshot_is_reported_to_the_waiting_execution(world: World) -> 
 
 def test_the_message_stays_in_its_queue_while_its_execution_runs_with_another_token(world: World) -> None:
     world.executions.end("execution-1", Execution.RUNNING)
-    assert world.left(REDRIVEN) == ["message-1"]
+    assert world.take_in(REDRIVEN) == ["message-1"]
     assert world.executions.running == ["execution-1"]
 
 
 def test_a_message_that_its_execution_has_settled_is_deleted(world: World) -> None:
     world.executions.end("execution-1", Execution.SUCCEEDED, {"messageIds": ["message-0", "message-1"]})
-    assert world.left(REDRIVEN) == []
+    assert world.take_in(REDRIVEN) == []
     assert world.objects.texts == {}
     assert world.executions.running == []
 
@@ -156,7 +140,7 @@ def test_a_message_that_its_execution_did_not_settle_gets_a_new_execution(
     world: World, status: Execution, output: dict[str, Any] | None
 ) -> None:
     world.executions.end("execution-1", status, output)
-    assert world.left(REDRIVEN) == []
+    assert world.take_in(REDRIVEN) == []
     assert world.executions.running == [NAME]
     assert world.executions.inputs[NAME]["redrives"] == 2, "redrives are carried over"
 
@@ -173,7 +157,7 @@ LAST_INPUT = {
 def test_a_new_execution_takes_over_snapshots_and_limits_from_the_one_that_ended(world: World) -> None:
     world.executions.end("execution-1", Execution.ABORTED)
     world.executions.last_inputs["execution-1"] = LAST_INPUT
-    assert world.left(REDRIVEN) == []
+    assert world.take_in(REDRIVEN) == []
     started = world.executions.inputs[NAME]
     assert started["snapshots"] == ["dead-letters/event-1/message-0.json", KEY]
     assert (started["redrives"], started["history"], started["firstSentAt"]) == (
@@ -211,7 +195,7 @@ def test_the_archive_object_of_a_replay_is_not_taken_over(world: World) -> None:
 def test_a_stamp_that_names_the_execution_of_another_event_is_ignored(world: World, status: Execution) -> None:
     world.executions.end("execution-1", status, {"messageIds": ["message-1"]}, event_id="event-2")
     world.executions.last_inputs["execution-1"] = {**LAST_INPUT, "eventId": "event-2"}
-    assert world.left(REDRIVEN) == []
+    assert world.take_in(REDRIVEN) == []
     started = world.executions.inputs[NAME]
     assert (started["snapshots"], started["redrives"]) == ([KEY], 2)
     assert KEY in world.objects.texts
@@ -219,7 +203,7 @@ def test_a_stamp_that_names_the_execution_of_another_event_is_ignored(world: Wor
 
 def test_a_stamp_for_another_event_is_ignored(world: World) -> None:
     world.executions.waiting.add("token-1")
-    assert world.left(record(body("event-1"), attributes=stamped("event-2"))) == []
+    assert world.take_in(record(body("event-1"), attributes=stamped("event-2"))) == []
     assert world.executions.answered == []
     assert world.executions.inputs[NAME]["redrives"] == 0
 
@@ -230,23 +214,23 @@ def test_a_stamp_for_another_event_is_ignored(world: World) -> None:
 def test_only_the_messages_whose_start_was_throttled_stay_in_the_queue(world: World) -> None:
     world.journal.fail("executions.start", None, Throttled("too fast"), None, Throttled("too fast"), None)
     records = [record(body(f"event-{n}"), f"message-{n}") for n in range(5)]
-    assert world.left(*records) == ["message-1", "message-3"]
+    assert world.take_in(*records) == ["message-1", "message-3"]
     assert len(world.executions.running) == 3
     assert len(world.objects.texts) == 5, "every message has a snapshot"
-    assert world.left(records[1], records[3]) == []
+    assert world.take_in(records[1], records[3]) == []
     assert len(world.executions.running) == 5
 
 
 def test_no_execution_starts_without_a_snapshot(world: World) -> None:
     world.journal.fail("objects.create", Unavailable("down"))
-    assert world.left(DEAD) == ["message-1"]
+    assert world.take_in(DEAD) == ["message-1"]
     assert world.executions.reports == {}
 
 
 def test_the_snapshot_of_another_message_is_never_overwritten(world: World) -> None:
     world.take_in(DEAD)
     before = dict(world.objects.texts)
-    (taken,) = world.take_in(record(body(time="2027-01-01T00:00:00Z")))
+    (taken,) = take_in([record(body(time="2027-01-01T00:00:00Z"))], world.intake)
     assert taken.error
     assert taken.error.startswith("SnapshotConflict")
     assert world.objects.texts == before
@@ -254,19 +238,19 @@ def test_the_snapshot_of_another_message_is_never_overwritten(world: World) -> N
 
 def test_the_message_stays_in_its_queue_when_its_key_holds_another_object(world: World) -> None:
     world.objects.create(KEY, "not a snapshot")
-    assert world.left(DEAD) == ["message-1"]
+    assert world.take_in(DEAD) == ["message-1"]
 
 
 def test_the_message_stays_in_its_queue_when_its_snapshot_is_deleted_meanwhile(world: World) -> None:
     world.take_in(DEAD)
     world.executions.reports.clear()
     world.objects.read = lambda _key: None  # type: ignore[method-assign]
-    assert world.left(DEAD) == ["message-1"]
+    assert world.take_in(DEAD) == ["message-1"]
 
 
 def test_an_unexpected_error_is_reported_by_type_and_place(world: World) -> None:
     world.journal.fail("objects.create", RuntimeError(PERSONAL))
-    (taken,) = world.take_in(DEAD)
+    (taken,) = take_in([DEAD], world.intake)
     assert re.fullmatch(r"RuntimeError: unexpected error at fakes.py:\d+", taken.error or "")
 
 
@@ -316,18 +300,18 @@ def test_an_intake_that_runs_again_after_a_crash_at_any_step_has_the_same_result
             world.take_in(dead)
     else:
         world.journal.lose_response(calls[step - 1], Unavailable("the response was lost"))
-        assert world.left(dead) == ["message-1"]
+        assert world.take_in(dead) == ["message-1"]
     world.journal.reset()
 
     if scenario == "waiting" and step == len(calls):
         # Its execution has received the callback and runs: the message stays until that execution has ended.
-        assert world.left(dead) == ["message-1"]
+        assert world.take_in(dead) == ["message-1"]
         world.executions.end("execution-1", Execution.SUCCEEDED, {"messageIds": ["message-0", "message-1"]})
-        assert world.left(dead) == []
+        assert world.take_in(dead) == []
         assert len(world.executions.answered) == 1
         assert world.objects.texts == {}
         return
-    assert world.left(dead) == []
+    assert world.take_in(dead) == []
     assert world.executions.reports == undisturbed.executions.reports
     assert world.executions.answered == undisturbed.executions.answered
     assert world.objects.texts == undisturbed.objects.texts

@@ -17,7 +17,7 @@ import pytest
 
 from holdfast.domain.attempts import Attempt, AttemptKey, Status
 from holdfast.domain.envelope import format_time
-from holdfast.domain.errors import Misconfigured, Rejected, Throttled, Unavailable
+from holdfast.domain.errors import Misconfigured, Rejected, Unavailable
 from holdfast.domain.identity import execution_name
 from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter, Message
 from holdfast.domain.ports import Execution
@@ -178,17 +178,6 @@ def test_an_event_that_is_processed_after_it_was_archived_is_stored_once(world: 
     assert list(world.store.items) == ["event-1"]
 
 
-# -- a snapshot without an execution -------------------------------------------------------------------------------
-
-
-def test_the_sweep_adopts_a_snapshot_whose_message_is_not_delivered_again(world: World) -> None:
-    world.journal.fail("executions.start", Throttled("slow"))
-    world.take_in(dead_letter())
-    assert world.sweep().adopted == 1
-    world.triage(NAME)
-    assert world.outcomes == ["Recovered"]
-
-
 # -- the intake receives a batch twice -----------------------------------------------------------------------------
 
 
@@ -268,36 +257,7 @@ def test_two_dead_letters_of_one_event_have_two_executions_and_store_the_event_o
     assert world.outcomes == ["Recovered", "Recovered"]
 
 
-def test_one_of_two_dead_letters_of_an_event_is_archived_and_the_other_one_is_stored(world: World) -> None:
-    world.take_in(dead_letter("message-1"), dead_letter("message-2"))
-    world.triage(NAME, nothing)
-    world.triage(name_of("message-2"))
-    assert world.outcomes == ["Archived", "Recovered"]
-    assert len(world.store.items) == 1
-
-
 # -- faults of the archive bucket ----------------------------------------------------------------------------------
-
-
-def test_the_sweep_deletes_the_snapshot_that_settle_could_not_delete(world: World) -> None:
-    world.take_in(dead_letter(text="malformed"))
-    (name,) = world.executions.running
-    world.journal.fail("objects.delete", Unavailable("down"))
-    world.triage(name)
-    assert world.outcomes == ["Archived"]
-    assert len(world.keys(SNAPSHOT_PREFIX)) == 1
-    report = world.sweep()
-    assert (report.released, report.adopted) == (1, 0)
-    assert len(world.keys(ARCHIVE_PREFIX)) == 1
-
-
-def test_an_archive_object_is_written_once_when_the_response_was_lost(world: World) -> None:
-    world.take_in(dead_letter(text="malformed"))
-    (name,) = world.executions.running
-    world.journal.lose_response("objects.create", Unavailable("timed out"))
-    world.triage(name)
-    assert world.outcomes == ["Archived"]
-    assert len(world.keys(ARCHIVE_PREFIX)) == 1
 
 
 def test_after_a_failed_archive_write_the_next_generation_archives_the_dead_letter(world: World) -> None:
@@ -313,28 +273,6 @@ def test_after_a_failed_archive_write_the_next_generation_archives_the_dead_lett
 
 
 # -- aborted executions --------------------------------------------------------------------------------------------
-
-
-def test_the_sweep_starts_the_next_generation_of_an_aborted_execution(world: World) -> None:
-    world.take_in(dead_letter())
-    world.triage(NAME, aborted)
-    assert len(world.keys(SNAPSHOT_PREFIX)) == 1
-    assert world.sweep().adopted == 1
-    assert world.executions.running == [name_of("message-1", 1)]
-    assert world.triage(name_of("message-1", 1))[-1] == "Recovered"
-    assert len(world.store.items) == 1
-
-
-def test_the_sweep_deletes_the_snapshot_of_an_aborted_execution_whose_event_is_stored(world: World) -> None:
-    world.take_in(dead_letter())
-
-    def meanwhile(sent: list[Raw]) -> None:
-        world.process_all(sent)
-        raise Aborted
-
-    world.triage(NAME, meanwhile)
-    report = world.sweep()
-    assert (report.released, report.adopted) == (1, 0)
 
 
 def test_a_message_that_is_dead_lettered_after_an_abort_takes_over_all_snapshots(world: World) -> None:
@@ -455,13 +393,6 @@ def test_a_replay_that_fails_writes_a_second_archive_object(world: World) -> Non
     assert world.output(name)["category"] == "EXHAUSTED"
     assert len(world.keys(ARCHIVE_PREFIX)) == 2
     assert world.objects.tagged == {}
-
-
-def test_a_replay_that_is_aborted_leaves_the_archive_object(world: World) -> None:
-    archived_unconfirmed(world)
-    name = replay(world)
-    world.triage(name, aborted)
-    assert len(world.keys(ARCHIVE_PREFIX)) == 1
 
 
 # -- outages -------------------------------------------------------------------------------------------------------

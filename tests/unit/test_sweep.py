@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,26 +10,18 @@ import pytest
 from holdfast.domain.categories import VERDICT_CATEGORIES as CATEGORIES
 from holdfast.domain.errors import Throttled, Unavailable
 from holdfast.domain.identity import execution_name
-from holdfast.domain.intake import Generations
 from holdfast.domain.letters import DeadLetter
 from holdfast.domain.ports import Execution
-from holdfast.domain.sweep import Sweeper, SweepReport
-from tests.fakes import MACHINE, NOW, FakeDeadline, FakeEventStore, FakeExecutions, FakeObjects, Journal
+from holdfast.domain.sweep import SweepReport
+from tests.fakes import MACHINE, FakeDeadline
 from tests.unit.samples import ACD_START, PERSONAL, body, message, stamped
+from tests.world import World
 
 DAY = timedelta(days=1)
 NAME = execution_name(ACD_START, "event-1", "message-1")
 
 
-@dataclass
-class World:
-    journal: Journal = field(default_factory=Journal)
-
-    def __post_init__(self) -> None:
-        self.objects = FakeObjects(self.journal, age=timedelta(days=2))
-        self.executions = FakeExecutions(self.journal)
-        self.store = FakeEventStore(self.journal)
-
+class SweepWorld(World):
     def add_snapshot(
         self, text: str | None = None, message_id: str = "message-1", *, hours: int = 48, **changes: Any
     ) -> str:
@@ -39,41 +30,40 @@ class World:
         self.objects.create(letter.key, letter.as_json())
         return letter.key
 
-    def sweep(self, deadline: FakeDeadline | None = None) -> SweepReport:
-        sweeper = Sweeper(Generations(self.objects, self.executions), self.store)
-        return sweeper.sweep(NOW, DAY, deadline or FakeDeadline())
+    def sweep(self, now: datetime = NOW, deadline: FakeDeadline | None = None) -> SweepReport:
+        return super().sweep(now, deadline)
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> SweepWorld:
+    return SweepWorld()
 
 
-def test_a_sweep_without_snapshots_returns_an_empty_report(world: World) -> None:
+def test_a_sweep_without_snapshots_returns_an_empty_report(world: SweepWorld) -> None:
     assert world.sweep() == SweepReport()
 
 
-def test_a_young_snapshot_is_left_alone_and_its_age_is_reported(world: World) -> None:
+def test_a_young_snapshot_is_left_alone_and_its_age_is_reported(world: SweepWorld) -> None:
     world.add_snapshot(hours=23)
     assert world.sweep() == SweepReport(seen=1, left=1, oldest_hours=23.0)
     assert world.executions.reports == {}
 
 
-def test_the_snapshot_of_a_stored_event_is_deleted(world: World) -> None:
+def test_the_snapshot_of_a_stored_event_is_deleted(world: SweepWorld) -> None:
     world.add_snapshot()
     world.store.items["event-1"] = None  # type: ignore[assignment]  # only its key matters
     assert world.sweep() == SweepReport(seen=1, released=1, oldest_hours=48.0)
     assert world.objects.texts == {}
 
 
-def test_the_snapshot_of_another_body_with_the_id_of_a_stored_event_is_adopted(world: World) -> None:
+def test_the_snapshot_of_another_body_with_the_id_of_a_stored_event_is_adopted(world: SweepWorld) -> None:
     world.add_snapshot('{"id": "event-1"}')
     world.store.items["event-1"] = None  # type: ignore[assignment]  # only its key matters
     assert world.sweep().adopted == 1
 
 
 @pytest.mark.parametrize("status", [Execution.RUNNING, Execution.PENDING_REDRIVE])
-def test_a_snapshot_that_a_running_execution_handles_is_left_alone(world: World, status: Execution) -> None:
+def test_a_snapshot_that_a_running_execution_handles_is_left_alone(world: SweepWorld, status: Execution) -> None:
     world.add_snapshot()
     world.executions.end(NAME, Execution.ABORTED)
     world.executions.end(f"{NAME}-g1", status)
@@ -81,7 +71,7 @@ def test_a_snapshot_that_a_running_execution_handles_is_left_alone(world: World,
     assert list(world.executions.reports) == [NAME, f"{NAME}-g1"]
 
 
-def test_the_snapshot_of_an_execution_that_succeeded_is_deleted(world: World) -> None:
+def test_the_snapshot_of_an_execution_that_succeeded_is_deleted(world: SweepWorld) -> None:
     world.add_snapshot()
     world.executions.end(NAME, Execution.SUCCEEDED)
     assert world.sweep().released == 1
@@ -90,7 +80,7 @@ def test_the_snapshot_of_an_execution_that_succeeded_is_deleted(world: World) ->
 
 @pytest.mark.parametrize("status", [Execution.ABORTED, Execution.FAILED, Execution.TIMED_OUT])
 def test_the_next_generation_adopts_the_snapshot_of_an_execution_that_did_not_succeed(
-    world: World, status: Execution
+    world: SweepWorld, status: Execution
 ) -> None:
     key = world.add_snapshot()
     world.executions.end(NAME, status)
@@ -100,7 +90,7 @@ def test_the_next_generation_adopts_the_snapshot_of_an_execution_that_did_not_su
     assert world.sweep().left == 1, "a second sweep leaves it to the execution"
 
 
-def test_the_next_generation_takes_over_the_limits(world: World) -> None:
+def test_the_next_generation_takes_over_the_limits(world: SweepWorld) -> None:
     key = world.add_snapshot()
     world.executions.end(NAME, Execution.ABORTED)
     world.executions.last_inputs[NAME] = {"snapshots": [key], "redrives": 2, "history": ["CRASHED", "CRASHED"]}
@@ -109,14 +99,14 @@ def test_the_next_generation_takes_over_the_limits(world: World) -> None:
     assert (started["snapshots"], started["redrives"], started["history"]) == ([key], 2, ["CRASHED", "CRASHED"])
 
 
-def archive(world: World, text: str, *, digest_of: str = "event-1", day: str = "2026-11-22") -> str:
+def archive(world: SweepWorld, text: str, *, digest_of: str = "event-1", day: str = "2026-11-22") -> str:
     """Write an archive object of another execution."""
     key = f"archive/category=EXHAUSTED/dt={day}/{execution_name(ACD_START, digest_of, 'another')}.json"
     world.objects.create(key, DeadLetter.of(message(text, "another")).as_json())
     return key
 
 
-def test_a_snapshot_whose_letter_another_execution_archived_is_deleted(world: World) -> None:
+def test_a_snapshot_whose_letter_another_execution_archived_is_deleted(world: SweepWorld) -> None:
     world.add_snapshot(hours=48)
     world.executions.end(NAME, Execution.ABORTED)
     archived = archive(world, body())
@@ -136,14 +126,14 @@ def test_a_snapshot_whose_letter_another_execution_archived_is_deleted(world: Wo
     ids=["another body with this id", "another event", "another event with this digest", "before the snapshot"],
 )
 def test_a_snapshot_is_adopted_although_another_letter_was_archived(
-    world: World, text: str, digest_of: str, day: str
+    world: SweepWorld, text: str, digest_of: str, day: str
 ) -> None:
     world.add_snapshot(hours=48)
     archive(world, text, digest_of=digest_of, day=day)
     assert world.sweep().adopted == 1
 
 
-def test_a_day_of_the_archive_is_listed_once_per_sweep(world: World) -> None:
+def test_a_day_of_the_archive_is_listed_once_per_sweep(world: SweepWorld) -> None:
     for number in (1, 2, 3):
         world.add_snapshot(body(f"event-{number}"), f"message-{number}", hours=30)
     world.sweep()
@@ -151,13 +141,13 @@ def test_a_day_of_the_archive_is_listed_once_per_sweep(world: World) -> None:
     assert world.journal.calls.count("objects.list") == 1 + days_times_categories
 
 
-def test_a_snapshot_without_an_execution_is_adopted(world: World) -> None:
+def test_a_snapshot_without_an_execution_is_adopted(world: SweepWorld) -> None:
     world.add_snapshot()
     assert world.sweep().adopted == 1
     assert world.executions.running == [NAME]
 
 
-def test_all_snapshots_of_an_event_are_adopted_by_one_execution(world: World) -> None:
+def test_all_snapshots_of_an_event_are_adopted_by_one_execution(world: SweepWorld) -> None:
     newest = world.add_snapshot(
         message_id="a-newer", hours=30, attributes=stamped(execution=f"{MACHINE}gone", redrives=3)
     )
@@ -168,20 +158,20 @@ def test_all_snapshots_of_an_event_are_adopted_by_one_execution(world: World) ->
     assert (started["messageId"], started["redrives"]) == ("a-newer", 3)
 
 
-def test_an_event_with_a_young_snapshot_is_left_alone(world: World) -> None:
+def test_an_event_with_a_young_snapshot_is_left_alone(world: SweepWorld) -> None:
     world.add_snapshot(message_id="old", hours=60)
     world.add_snapshot(message_id="young", hours=1)
     assert world.sweep().left == 2
 
 
-def test_a_snapshot_is_left_alone_while_the_execution_that_redrove_it_runs(world: World) -> None:
+def test_a_snapshot_is_left_alone_while_the_execution_that_redrove_it_runs(world: SweepWorld) -> None:
     world.add_snapshot(attributes=stamped(execution=f"{MACHINE}redriver"))
     world.executions.end("redriver", Execution.RUNNING)
     assert world.sweep().left == 1
 
 
 @pytest.mark.parametrize("status", [Execution.SUCCEEDED, Execution.RUNNING])
-def test_a_stamp_for_another_event_is_ignored(world: World, status: Execution) -> None:
+def test_a_stamp_for_another_event_is_ignored(world: SweepWorld, status: Execution) -> None:
     world.add_snapshot(attributes=stamped("event-2", execution=f"{MACHINE}another", redrives=9))
     world.executions.end("another", status)
     assert world.sweep().adopted == 1
@@ -189,7 +179,7 @@ def test_a_stamp_for_another_event_is_ignored(world: World, status: Execution) -
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), Throttled("slow"), RuntimeError(PERSONAL)])
-def test_an_error_in_one_event_does_not_stop_the_sweep(world: World, error: Exception) -> None:
+def test_an_error_in_one_event_does_not_stop_the_sweep(world: SweepWorld, error: Exception) -> None:
     for number in (1, 2, 3):
         world.add_snapshot(body(f"event-{number}"), f"message-{number}")
     world.journal.fail("executions.start", None, error)
@@ -200,21 +190,21 @@ def test_an_error_in_one_event_does_not_stop_the_sweep(world: World, error: Exce
     assert world.sweep().adopted == 1
 
 
-def test_an_object_that_is_not_a_snapshot_is_reported_and_kept(world: World) -> None:
+def test_an_object_that_is_not_a_snapshot_is_reported_and_kept(world: SweepWorld) -> None:
     world.objects.create("dead-letters/event-9/x.json", "not a snapshot")
     report = world.sweep()
     assert (report.failed, report.errors) == (1, ["SnapshotMissing: the object is not a snapshot of a dead letter"])
     assert list(world.objects.texts) == ["dead-letters/event-9/x.json"]
 
 
-def test_a_snapshot_that_is_deleted_during_the_sweep_is_reported(world: World) -> None:
+def test_a_snapshot_that_is_deleted_during_the_sweep_is_reported(world: SweepWorld) -> None:
     world.add_snapshot()
     world.objects.read = lambda _key: None  # type: ignore[method-assign]
     assert world.sweep().failed == 1
 
 
-def test_a_sweep_without_time_leaves_the_rest_to_the_next_one(world: World) -> None:
+def test_a_sweep_without_time_leaves_the_rest_to_the_next_one(world: SweepWorld) -> None:
     for number in (1, 2, 3):
         world.add_snapshot(body(f"event-{number}"), f"message-{number}")
-    report = world.sweep(FakeDeadline(10, 0))
+    report = world.sweep(deadline=FakeDeadline(10, 0))
     assert (report.adopted, report.finished, report.seen) == (1, False, 3)

@@ -17,9 +17,7 @@ from holdfast.domain.errors import (
     Failure,
     HoldfastError,
     InvalidInput,
-    Rejected,
     SnapshotMissing,
-    Throttled,
     Unavailable,
 )
 from holdfast.domain.letters import DeadLetter, parse_document
@@ -172,59 +170,6 @@ def test_a_missing_snapshot_or_one_of_another_event_is_an_error(
 
 def category(world: World, triage_input: TriageInput) -> str:
     return world.classifier.classify(triage_input, NOW).category
-
-
-def test_a_stored_event_is_recovered_with_any_other_evidence(world: World) -> None:
-    triage_input = world.add_snapshot(body(), system=MOVED)
-    world.add_attempt(5, Status.FAILED, Failure.of(Rejected("too large")))
-    world.store_event()
-    for redrive in (None, "DEAD_LETTERED_AGAIN", "STORED", "SILENT", "NOT_SENT"):
-        later = TriageInput(triage_input.event_id, triage_input.snapshots, redrives=99, redrive_outcome=redrive)
-        assert category(world, later) == "ALREADY_STORED"
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("oops", "MALFORMED"),
-        (json.dumps({"id": "event-1", "detail": None}), "INVALID"),
-        ('{"id": "event-1", "source": "s", "detail-type": "t", "detail": {"attributes": {"n": 1e400}}}', "MALFORMED"),
-    ],
-)
-def test_a_body_that_is_not_an_event_is_not_recovered_by_a_stored_event_with_its_id(
-    world: World, text: str, expected: str
-) -> None:
-    world.store_event()
-    assert category(world, world.add_snapshot(text)) == expected
-
-
-def test_the_last_attempt_of_this_message_decides(world: World) -> None:
-    triage_input = world.add_snapshot(body(), system=MOVED)
-    world.add_attempt(9, Status.FAILED, Failure.of(Rejected("too large")), message_id="message-0")
-    assert category(world, triage_input) == "NEVER_RAN"
-    world.add_attempt(4, Status.FAILED, Failure.of(Unavailable("down")))
-    assert category(world, triage_input) == "UNAVAILABLE"
-    world.add_attempt(5, Status.STARTED)
-    assert category(world, triage_input) == "CRASHED"
-
-
-def test_the_verdict_contains_the_retry_after_of_the_failure(world: World) -> None:
-    triage_input = world.add_snapshot(body())
-    world.add_attempt(1, Status.FAILED, Failure.of(Throttled("slow", retry_after=120.0)))
-    assert world.classifier.classify(triage_input, NOW).as_json()["retryAfterSeconds"] == 120.0
-
-
-def test_an_undelivered_event_is_recognised_by_the_attributes_of_eventbridge(world: World) -> None:
-    rule = {"ERROR_CODE": {"dataType": "String", "stringValue": "NO_PERMISSIONS"}}
-    verdict = world.classifier.classify(world.add_snapshot(body(), attributes=rule), NOW)
-    assert (verdict.category, verdict.evidence.error_code) == ("UNDELIVERED", "NO_PERMISSIONS")
-
-
-def test_an_unreadable_attempt_log_does_not_fail_classify(world: World) -> None:
-    triage_input = world.add_snapshot(body(), system=MOVED)
-    world.journal.fail_always("attemptlog.of_event", Unavailable("down"))
-    verdict = world.classifier.classify(triage_input, NOW)
-    assert (verdict.category, verdict.action, verdict.evidence.attempt_log) == ("UNKNOWN", "retry", "unreadable")
 
 
 @pytest.mark.parametrize("call", ["eventstore.holds", "objects.read"])
