@@ -13,11 +13,10 @@ from holdfast.domain.identity import execution_name
 from holdfast.domain.letters import DeadLetter
 from holdfast.domain.ports import Execution
 from holdfast.domain.sweep import SweepReport
-from tests.fakes import MACHINE, FakeDeadline
+from tests.fakes import MACHINE, NOW, FakeDeadline
 from tests.unit.samples import ACD_START, PERSONAL, body, message, stamped
 from tests.world import World
 
-DAY = timedelta(days=1)
 NAME = execution_name(ACD_START, "event-1", "message-1")
 
 
