@@ -145,26 +145,28 @@ def test_a_message_that_its_execution_did_not_settle_gets_a_new_execution(
     assert world.executions.inputs[NAME]["redrives"] == 2, "redrives are carried over"
 
 
-LAST_INPUT = {
-    "eventId": "event-1",
-    "snapshots": ["dead-letters/event-1/message-0.json"],
-    "redrives": 3,
-    "history": ["CRASHED", "UNAVAILABLE", "CRASHED"],
-    "firstSentAt": 1795000000000,
-}
+LAST_INPUT = {"eventId": "event-1", "redrives": 3, "history": ["CRASHED", "UNAVAILABLE", "CRASHED"], "firstSentAt": 1}
+OLDER = "dead-letters/event-1/message-0.json"
 
 
-def test_a_new_execution_takes_over_snapshots_and_limits_from_the_one_that_ended(world: World) -> None:
-    world.executions.end("execution-1", Execution.ABORTED)
-    world.executions.last_inputs["execution-1"] = LAST_INPUT
+@pytest.mark.parametrize(
+    ("status", "held", "expected"),
+    [
+        (Execution.ABORTED, OLDER, [OLDER, KEY]),
+        (Execution.SUCCEEDED, OLDER, [KEY]),
+        (Execution.ABORTED, "archive/category=UNKNOWN/dt=2026-11-20/x.json", [KEY]),
+    ],
+    ids=["aborted", "settled", "aborted replay"],
+)
+def test_a_new_execution_takes_over_limits_and_open_snapshots(
+    world: World, status: Execution, held: str, expected: list[str]
+) -> None:
+    world.executions.end("execution-1", status, {"messageIds": ["message-0"]})
+    world.executions.last_inputs["execution-1"] = {**LAST_INPUT, "snapshots": [held]}
     assert world.take_in(REDRIVEN) == []
     started = world.executions.inputs[NAME]
-    assert started["snapshots"] == ["dead-letters/event-1/message-0.json", KEY]
-    assert (started["redrives"], started["history"], started["firstSentAt"]) == (
-        3,
-        LAST_INPUT["history"],
-        1795000000000,
-    )
+    assert started["snapshots"] == expected
+    assert {name: started[name] for name in LAST_INPUT} == LAST_INPUT
 
 
 def test_the_next_generation_takes_over_the_limits(world: World) -> None:
@@ -172,23 +174,8 @@ def test_the_next_generation_takes_over_the_limits(world: World) -> None:
     world.executions.last_inputs[NAME] = {**LAST_INPUT, "snapshots": [KEY]}
     world.take_in(DEAD)
     started = world.executions.inputs[f"{NAME}-g1"]
-    assert (started["snapshots"], started["redrives"], started["history"]) == ([KEY], 3, LAST_INPUT["history"])
-
-
-def test_settled_snapshots_are_not_taken_over(world: World) -> None:
-    world.executions.end("execution-1", Execution.SUCCEEDED, {"messageIds": ["message-0"]})
-    world.executions.last_inputs["execution-1"] = LAST_INPUT
-    world.take_in(REDRIVEN)
-    started = world.executions.inputs[NAME]
-    assert (started["snapshots"], started["redrives"]) == ([KEY], 3)
-
-
-def test_the_archive_object_of_a_replay_is_not_taken_over(world: World) -> None:
-    world.executions.end("execution-1", Execution.ABORTED)
-    archived = "archive/category=UNKNOWN/dt=2026-11-20/x.json"
-    world.executions.last_inputs["execution-1"] = {**LAST_INPUT, "snapshots": [archived]}
-    world.take_in(REDRIVEN)
-    assert world.executions.inputs[NAME]["snapshots"] == [KEY]
+    assert {name: started[name] for name in LAST_INPUT} == LAST_INPUT
+    assert started["snapshots"] == [KEY]
 
 
 @pytest.mark.parametrize("status", [Execution.RUNNING, Execution.SUCCEEDED, Execution.ABORTED])

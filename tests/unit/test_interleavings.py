@@ -25,7 +25,7 @@ from holdfast.domain.replay import ARCHIVE_PREFIX, Plan, Replayer
 from holdfast.domain.triage import REPLAYED_TAG
 from tests.fakes import NOW, FakeExecutions, FakeObjects
 from tests.unit.samples import ACD_START, body, quiet_body, record
-from tests.world import Aborted, Raw, World, dead
+from tests.world import Aborted, Raw, World, dead, received
 
 
 def dead_letter(message_id: str = "message-1", text: str | None = None) -> Raw:
@@ -257,9 +257,6 @@ def test_two_dead_letters_of_one_event_have_two_executions_and_store_the_event_o
     assert world.outcomes == ["Recovered", "Recovered"]
 
 
-# -- faults of the archive bucket ----------------------------------------------------------------------------------
-
-
 def test_after_a_failed_archive_write_the_next_generation_archives_the_dead_letter(world: World) -> None:
     world.take_in(dead_letter(text="malformed"))
     (name,) = world.executions.running
@@ -277,14 +274,8 @@ def test_after_a_failed_archive_write_the_next_generation_archives_the_dead_lett
 
 def test_a_message_that_is_dead_lettered_after_an_abort_takes_over_all_snapshots(world: World) -> None:
     world.take_in(dead_letter())
-    late: list[Raw] = []
-
-    def meanwhile(sent: list[Raw]) -> None:
-        late.extend(sent)
-        raise Aborted
-
-    world.triage(NAME, meanwhile)
-    assert world.take_in(*map(dead, late)) == []
+    world.triage(NAME, aborted)
+    assert world.take_in(dead(received(world.queue.sent[0], "sent-1"))) == []
     assert world.executions.running == [name_of("sent-1")]
     assert world.sweep().adopted == 0, "the execution of the newer message handles the snapshot"
     assert world.triage(name_of("sent-1"))[-1] == "Recovered"

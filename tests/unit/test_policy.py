@@ -80,9 +80,6 @@ def test_every_event_is_archived_in_the_end(evidence: Evidence) -> None:
     pytest.fail("not archived after ten redrives")
 
 
-# -- the verdict ---------------------------------------------------------------------------------------------------
-
-
 def test_a_verdict_contains_its_rule_and_evidence() -> None:
     evidence = Evidence(
         **failed("THROTTLED_UPSTREAM", last_error="Throttled", last_message="m", retry_after=120.0), redrives=1

@@ -4,48 +4,42 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from holdfast.domain.errors import InvalidInput, SnapshotMissing
 from holdfast.domain.identity import EXECUTION_NAME_LIMIT
+from holdfast.domain.letters import DeadLetter
 from holdfast.domain.ports import Execution
 from holdfast.domain.replay import Plan, Replayer, category_of
 from holdfast.domain.triage import REPLAYED_TAG, Archiver, TriageInput
-from tests.fakes import MACHINE, FakeAttemptLog, FakeExecutions, FakeObjects, Journal
+from tests.fakes import MACHINE
 from tests.unit.samples import PERSONAL, body, message
+from tests.world import World
 
 INPUT = {"prefix": "archive/category=UNKNOWN/", "run": "run-1", "startedAt": "2026-11-23T12:00:00.000Z"}
-VERDICT = {"category": "UNKNOWN"}
 
 
-@dataclass
-class World:
-    journal: Journal = field(default_factory=Journal)
-
+class ReplayWorld(World):
     def __post_init__(self) -> None:
-        self.objects = FakeObjects(self.journal)
-        self.executions = FakeExecutions(self.journal)
-        self.replayer = Replayer(self.objects, self.executions, lambda work, values: list(map(work, values)))
+        super().__post_init__()
+        self.replayer = Replayer(self.objects, self.executions, map)
 
     def archive(self, event_id: str, category: str = "UNKNOWN", at: str = "2026-11-22T10:00:00.000Z") -> str:
-        snapshot = f"dead-letters/{event_id}/m.json"
-        self.objects.create(
-            snapshot, json.dumps({"eventId": event_id, "message": message(body(event_id), "m").as_json()})
-        )
-        archiver = Archiver(self.objects, FakeAttemptLog(self.journal), "archive-bucket")
-        key = archiver.archive(TriageInput(event_id, (snapshot,)), {"category": category}, f"{MACHINE}{event_id}", at)[
-            "key"
-        ]
-        self.objects.delete([snapshot])
-        return key
+        """Write an archive object. Returns its key."""
+        letter = DeadLetter.of(message(body(event_id), "m"))
+        self.objects.create(letter.key, letter.as_json())
+        triage_input = TriageInput(event_id, (letter.key,))
+        archiver = Archiver(self.objects, self.attempt_log, "archive-bucket")
+        place = archiver.archive(triage_input, {"category": category}, f"{MACHINE}{event_id}", at)
+        self.objects.delete([letter.key])
+        return place["key"]
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> ReplayWorld:
+    return ReplayWorld()
 
 
 def plan(**changes: Any) -> Plan:
@@ -65,12 +59,8 @@ def test_a_plan_is_written_and_read() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"prefix": None}, "prefix"),
-        ({"prefix": ""}, "prefix"),
-        ({"prefix": "dead-letters/"}, "prefix"),
-        ({"prefix": ["archive/"]}, "prefix"),
-        ({"reason": 5}, "reason"),
-        ({"reason": None}, "reason"),
+        *(({"prefix": wrong}, "prefix") for wrong in (None, "", "dead-letters/", ["archive/"])),
+        *(({"reason": wrong}, "reason") for wrong in (5, None)),
         ({"dryRun": "false"}, "dryRun"),
         ({"force": 1}, "force"),
         ({"dryrun": True}, "unknown fields: dryrun"),
@@ -98,19 +88,19 @@ def test_the_category_is_read_from_the_key() -> None:
 # -- a dry run -----------------------------------------------------------------------------------------------------
 
 
-def test_a_dry_run_counts_by_category_and_writes_nothing(world: World) -> None:
+def test_a_dry_run_counts_by_category_and_writes_nothing(world: ReplayWorld) -> None:
     keys = [world.archive("event-1"), world.archive("event-2"), world.archive("event-3", "CRASHED")]
     world.objects.tag(keys[0], REPLAYED_TAG)
-    world.journal.reset()
+    before = dict(world.objects.texts)
     assert world.replayer.count(plan(prefix="archive/", dryRun=True)) == {"CRASHED": 1, "SKIPPED": 1, "UNKNOWN": 1}
     assert world.replayer.count(plan(prefix="archive/", dryRun=True, force=True)) == {"CRASHED": 1, "UNKNOWN": 2}
-    assert set(world.journal.calls) == {"objects.list", "objects.tags"}
+    assert (world.objects.texts, world.executions.reports) == (before, {})
 
 
 # -- one letter ----------------------------------------------------------------------------------------------------
 
 
-def test_an_archived_letter_gets_an_execution_with_its_archive_object(world: World) -> None:
+def test_an_archived_letter_gets_an_execution_with_its_archive_object(world: ReplayWorld) -> None:
     key = world.archive("event-1")
     prepared = world.replayer.prepare(plan(reason="fixed"), key)
     assert prepared["action"] == "start"
@@ -121,25 +111,25 @@ def test_an_archived_letter_gets_an_execution_with_its_archive_object(world: Wor
     assert PERSONAL not in json.dumps(prepared, ensure_ascii=False)
 
 
-def test_a_letter_whose_event_is_stored_is_skipped_unless_forced(world: World) -> None:
+def test_a_letter_whose_event_is_stored_is_skipped_unless_forced(world: ReplayWorld) -> None:
     key = world.archive("event-1")
     world.objects.tag(key, {**REPLAYED_TAG, "own": "tag"})
-    assert world.replayer.prepare(plan(), key) == {
-        "action": "skip",
-        "result": {"outcome": "SKIPPED", "why": "its event is stored already"},
-    }
+    skipped = {"outcome": "SKIPPED", "why": "its event is stored already"}
+    assert world.replayer.prepare(plan(), key) == {"action": "skip", "result": skipped}
     assert world.replayer.prepare(plan(force=True), key)["action"] == "start"
 
 
 @pytest.mark.parametrize(
     ("archived_at", "action"), [("2026-11-23T11:59:59.999Z", "start"), ("2026-11-23T12:00:00.001Z", "skip")]
 )
-def test_a_letter_that_was_archived_after_the_start_is_skipped(world: World, archived_at: str, action: str) -> None:
+def test_a_letter_that_was_archived_after_the_start_is_skipped(
+    world: ReplayWorld, archived_at: str, action: str
+) -> None:
     assert world.replayer.prepare(plan(), world.archive("event-1", at=archived_at))["action"] == action
 
 
 @pytest.mark.parametrize("text", [None, "not JSON", "{}"])
-def test_an_object_that_is_not_an_archived_letter_is_an_error(world: World, text: str | None) -> None:
+def test_an_object_that_is_not_an_archived_letter_is_an_error(world: ReplayWorld, text: str | None) -> None:
     key = "archive/category=UNKNOWN/dt=2026-11-22/x.json"
     if text is not None:
         world.objects.create(key, text)
@@ -150,7 +140,7 @@ def test_an_object_that_is_not_an_archived_letter_is_an_error(world: World, text
 # -- the report ----------------------------------------------------------------------------------------------------
 
 
-def test_the_report_counts_by_category_and_outcome(world: World) -> None:
+def test_the_report_counts_by_category_and_outcome(world: ReplayWorld) -> None:
     for number, (category, outcome) in enumerate(
         [("UNKNOWN", "RECOVERED"), ("UNKNOWN", "RECOVERED"), ("CRASHED", "ARCHIVED")]
     ):
@@ -164,13 +154,15 @@ def test_the_report_counts_by_category_and_outcome(world: World) -> None:
     assert written == {key: value for key, value in report.items() if key != "report"}
 
 
-def test_results_of_another_run_are_not_counted(world: World) -> None:
+def test_results_of_another_run_are_not_counted(world: ReplayWorld) -> None:
     world.replayer.note(plan(), "archive/category=UNKNOWN/a.json", {"outcome": "RECOVERED"})
     assert world.replayer.report(plan(run="run-2"))["letters"] == 0
 
 
 @pytest.mark.parametrize("status", [Execution.ABORTED, Execution.FAILED, Execution.TIMED_OUT])
-def test_a_letter_whose_execution_was_stopped_is_replayed_by_the_next_run(world: World, status: Execution) -> None:
+def test_a_letter_whose_execution_was_stopped_is_replayed_by_the_next_run(
+    world: ReplayWorld, status: Execution
+) -> None:
     key = world.archive("event-1")
     first = world.replayer.prepare(plan(), key)["name"]
     world.executions.end(first, status)
@@ -180,7 +172,7 @@ def test_a_letter_whose_execution_was_stopped_is_replayed_by_the_next_run(world:
 
 
 @pytest.mark.parametrize("status", [Execution.RUNNING, Execution.SUCCEEDED])
-def test_a_letter_that_this_replay_handles_or_settled_is_skipped(world: World, status: Execution) -> None:
+def test_a_letter_that_this_replay_handles_or_settled_is_skipped(world: ReplayWorld, status: Execution) -> None:
     key = world.archive("event-1")
     world.executions.end(world.replayer.prepare(plan(), key)["name"], status)
     assert world.replayer.prepare(plan(run="run-2"), key)["action"] == "skip"

@@ -190,6 +190,7 @@ def test_an_error_in_one_event_does_not_stop_the_sweep(world: SweepWorld, error:
 
 
 def test_an_object_that_is_not_a_snapshot_is_reported_and_kept(world: SweepWorld) -> None:
+    world.objects.age = timedelta(days=2)
     world.objects.create("dead-letters/event-9/x.json", "not a snapshot")
     report = world.sweep()
     assert (report.failed, report.errors) == (1, ["SnapshotMissing: the object is not a snapshot of a dead letter"])

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import timedelta
-from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -21,7 +19,6 @@ from holdfast.domain.errors import (
     Unavailable,
 )
 from holdfast.domain.letters import DeadLetter, parse_document
-from holdfast.domain.policy import Limits, Policy
 from holdfast.domain.processing import Record
 from holdfast.domain.triage import (
     Archiver,
@@ -31,17 +28,9 @@ from holdfast.domain.triage import (
     TriageInput,
     archive_key,
 )
-from tests.fakes import (
-    MACHINE,
-    NOW,
-    FakeAttemptLog,
-    FakeEventStore,
-    FakeObjects,
-    FakeQueue,
-    FakeTriageEvents,
-    Journal,
-)
+from tests.fakes import MACHINE, NOW
 from tests.unit.samples import ACD_START, PERSONAL, body, message, stamped
+from tests.world import LIMITS, POLICY, World
 
 KEY = "dead-letters/event-1/message-1.json"
 MOVED = {"DeadLetterQueueSourceArn": "arn:aws:sqs:eu-central-1:123456789012:buffer"}
@@ -54,20 +43,12 @@ VERDICT = {
     "evidence": {},
 }
 ARN = f"{MACHINE}acd-start-x"
-POLICY = Policy(files("holdfast.domain").joinpath("triage_policy.json").read_text())
 
 
-@dataclass
-class World:
-    journal: Journal = field(default_factory=Journal)
-
+class TriageWorld(World):
     def __post_init__(self) -> None:
-        self.store = FakeEventStore(self.journal)
-        self.attempt_log = FakeAttemptLog(self.journal)
-        self.objects = FakeObjects(self.journal)
-        self.queue = FakeQueue(self.journal)
-        self.triage_events = FakeTriageEvents(self.journal)
-        self.classifier = Classifier(self.store, self.attempt_log, self.objects, POLICY, Limits(5, 96))
+        super().__post_init__()
+        self.classifier = Classifier(self.store, self.attempt_log, self.objects, POLICY, LIMITS)
         self.archiver = Archiver(self.objects, self.attempt_log, "archive-bucket")
         self.redriver = Redriver(self.objects, self.queue)
         self.settler = Settler(self.objects, self.objects, self.triage_events)
@@ -91,8 +72,8 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> TriageWorld:
+    return TriageWorld()
 
 
 # -- the input of a state ------------------------------------------------------------------------------------------
@@ -155,7 +136,7 @@ def test_a_wrong_input_is_refused(data: dict[str, Any]) -> None:
     ids=["classify", "redrive", "archive"],
 )
 def test_a_missing_snapshot_or_one_of_another_event_is_an_error(
-    world: World, step: Callable[[World, TriageInput], Any]
+    world: TriageWorld, step: Callable[[TriageWorld, TriageInput], Any]
 ) -> None:
     triage_input = world.add_snapshot(body())
     with pytest.raises(SnapshotMissing, match="another event"):
@@ -168,19 +149,19 @@ def test_a_missing_snapshot_or_one_of_another_event_is_an_error(
 # -- classify ------------------------------------------------------------------------------------------------------
 
 
-def category(world: World, triage_input: TriageInput) -> str:
+def category(world: TriageWorld, triage_input: TriageInput) -> str:
     return world.classifier.classify(triage_input, NOW).category
 
 
 @pytest.mark.parametrize("call", ["eventstore.holds", "objects.read"])
-def test_classify_fails_when_the_table_or_the_snapshot_cannot_be_read(world: World, call: str) -> None:
+def test_classify_fails_when_the_table_or_the_snapshot_cannot_be_read(world: TriageWorld, call: str) -> None:
     triage_input = world.add_snapshot(body())
     world.journal.fail_always(call, Unavailable("down"))
     with pytest.raises(Unavailable):
         world.classifier.classify(triage_input, NOW)
 
 
-def test_the_age_counts_from_the_first_message_of_the_event(world: World) -> None:
+def test_the_age_counts_from_the_first_message_of_the_event(world: TriageWorld) -> None:
     triage_input = world.add_snapshot(body())
     assert world.classifier.classify(triage_input, NOW).evidence.age_hours == 2.0
     assert world.classifier.classify(triage_input, NOW + timedelta(hours=94)).category == "EXPIRED"
@@ -188,7 +169,7 @@ def test_the_age_counts_from_the_first_message_of_the_event(world: World) -> Non
     assert world.classifier.classify(unknown, NOW).evidence.age_hours == 0.0
 
 
-def test_a_verdict_contains_no_personal_data(world: World) -> None:
+def test_a_verdict_contains_no_personal_data(world: TriageWorld) -> None:
     triage_input = world.add_snapshot(body(), attributes={"Secret": {"dataType": "String", "stringValue": PERSONAL}})
     assert "Zoë" not in json.dumps(world.classifier.classify(triage_input, NOW).as_json(), ensure_ascii=False)
 
@@ -196,7 +177,7 @@ def test_a_verdict_contains_no_personal_data(world: World) -> None:
 # -- redrive -------------------------------------------------------------------------------------------------------
 
 
-def test_a_redrive_sends_the_exact_message_with_a_stamp_of_its_execution(world: World) -> None:
+def test_a_redrive_sends_the_exact_message_with_a_stamp_of_its_execution(world: TriageWorld) -> None:
     triage_input = world.add_snapshot(body(), attributes={"Own": {"dataType": "Number", "stringValue": "1"}})
     sent = world.redriver.redrive(TriageInput("event-1", triage_input.snapshots, redrives=2), ARN, "token-2")
     assert sent == {"messageId": "sent-1", "stamped": True}
@@ -211,13 +192,13 @@ def test_a_redrive_sends_the_exact_message_with_a_stamp_of_its_execution(world: 
     }
 
 
-def test_a_redrive_sends_the_newest_snapshot(world: World) -> None:
+def test_a_redrive_sends_the_newest_snapshot(world: TriageWorld) -> None:
     old, new = world.add_snapshot(body(), "message-1"), world.add_snapshot(body(), "message-2", attributes=stamped())
     world.redriver.redrive(TriageInput("event-1", old.snapshots + new.snapshots), ARN, "token")
     assert world.queue.sent[0].message_attributes.keys() == {"Triage"}
 
 
-def test_a_redrive_returns_whether_the_stamp_fits(world: World) -> None:
+def test_a_redrive_returns_whether_the_stamp_fits(world: TriageWorld) -> None:
     full = {f"a{n}": {"dataType": "String", "stringValue": "x"} for n in range(10)}
     assert world.redriver.redrive(world.add_snapshot(body(), attributes=full), ARN, "token")["stamped"] is False
 
@@ -227,42 +208,42 @@ def test_a_redrive_returns_whether_the_stamp_fits(world: World) -> None:
 ARCHIVED_AT = "2026-11-23T12:34:56.789Z"
 
 
-def test_an_archive_object_contains_message_verdict_and_attempts(world: World) -> None:
-    text = " " + body()
-    triage_input = world.add_snapshot(text, attributes={"Own": {"dataType": "String", "stringValue": "x"}})
+def test_an_archive_object_contains_message_verdict_and_attempts(world: TriageWorld) -> None:
+    text, own = " " + body(), {"Own": {"dataType": "String", "stringValue": "x"}}
+    triage_input = world.add_snapshot(text, attributes=own)
     world.add_attempt(2, Status.FAILED, Failure.of(Unavailable("down")))
     world.add_attempt(1, Status.STARTED, message_id="message-0")
     key = world.archiver.archive(triage_input, VERDICT, ARN, ARCHIVED_AT)["key"]
     assert key == "archive/category=REJECTED/dt=2026-11-23/acd-start-x.json"
     document = json.loads(world.objects.texts[key])
-    assert list(document) == [
-        "schemaVersion", "eventId", "verdict", "attempts", "event", "executionArn", "archivedAt", "message",
-    ]  # fmt: skip
-    assert document["schemaVersion"] == 2
-    assert document["verdict"] == VERDICT
-    assert [attempt["messageId"] for attempt in document["attempts"]] == ["message-0", "message-1"]
-    assert document["attempts"][1]["errorType"] == "Unavailable"
-    assert document["event"] == {
-        "id": "event-1",
-        "source": json.loads(text)["source"],
-        "detailType": ACD_START,
-        "time": "2026-11-23T10:00:00Z",
+    attempts = document.pop("attempts")
+    assert [attempt["messageId"] for attempt in attempts] == ["message-0", "message-1"]
+    assert attempts[1]["errorType"] == "Unavailable"
+    assert document == {
+        "schemaVersion": 2,
+        "eventId": "event-1",
+        "verdict": VERDICT,
+        "event": {
+            "id": "event-1",
+            "source": json.loads(text)["source"],
+            "detailType": ACD_START,
+            "time": "2026-11-23T10:00:00Z",
+        },
+        "executionArn": ARN,
+        "archivedAt": ARCHIVED_AT,
+        "message": message(text, attributes=own).as_json(),
     }
-    assert (document["executionArn"], document["archivedAt"]) == (ARN, ARCHIVED_AT)
-    assert (
-        document["message"] == message(text, attributes={"Own": {"dataType": "String", "stringValue": "x"}}).as_json()
-    )
 
 
 @pytest.mark.parametrize("text", ["oops", " ", "null", "\ud800", '"\u2028"'])
-def test_an_unreadable_body_is_archived_unchanged(world: World, text: str) -> None:
+def test_an_unreadable_body_is_archived_unchanged(world: TriageWorld, text: str) -> None:
     key = world.archiver.archive(world.add_snapshot(text), VERDICT, ARN, ARCHIVED_AT)["key"]
     document = json.loads(world.objects.texts[key])
     assert (document["message"]["body"], document["event"]) == (text, None)
     assert DeadLetter.of_document(parse_document(world.objects.texts[key])).message.body == text
 
 
-def test_a_retry_finds_the_archive_object_of_the_first_call(world: World) -> None:
+def test_a_retry_finds_the_archive_object_of_the_first_call(world: TriageWorld) -> None:
     triage_input = world.add_snapshot(body())
     first = world.archiver.archive(triage_input, VERDICT, ARN, ARCHIVED_AT)["key"]
     before = world.objects.texts[first]
@@ -272,21 +253,21 @@ def test_a_retry_finds_the_archive_object_of_the_first_call(world: World) -> Non
 
 
 @pytest.mark.parametrize("text", ['{"executionArn": "another"}', "not JSON", "[]", ""])
-def test_an_archive_object_of_another_execution_is_an_error(world: World, text: str) -> None:
+def test_an_archive_object_of_another_execution_is_an_error(world: TriageWorld, text: str) -> None:
     triage_input = world.add_snapshot(body())
     world.objects.create(archive_key("REJECTED", ARCHIVED_AT, ARN), text)
     with pytest.raises(SnapshotMissing):
         world.archiver.archive(triage_input, VERDICT, ARN, ARCHIVED_AT)
 
 
-def test_a_letter_is_archived_without_attempts_when_the_attempt_log_is_unreadable(world: World) -> None:
+def test_a_letter_is_archived_without_attempts_when_the_attempt_log_is_unreadable(world: TriageWorld) -> None:
     triage_input = world.add_snapshot(body())
     world.journal.fail_always("attemptlog.of_event", Unavailable("down"))
     key = world.archiver.archive(triage_input, VERDICT, ARN, ARCHIVED_AT)["key"]
     assert json.loads(world.objects.texts[key])["attempts"] == []
 
 
-def test_the_snapshot_stays_when_the_archive_object_cannot_be_written(world: World) -> None:
+def test_the_snapshot_stays_when_the_archive_object_cannot_be_written(world: TriageWorld) -> None:
     triage_input = world.add_snapshot(body())
     world.journal.fail("objects.create", Unavailable("down"))
     with pytest.raises(Unavailable):
@@ -297,14 +278,16 @@ def test_the_snapshot_stays_when_the_archive_object_cannot_be_written(world: Wor
 # -- settle --------------------------------------------------------------------------------------------------------
 
 
-def settle(world: World, triage_input: TriageInput, outcome: str = "ARCHIVED") -> tuple[dict[str, Any], bool]:
+def settle(world: TriageWorld, triage_input: TriageInput, outcome: str = "ARCHIVED") -> tuple[dict[str, Any], bool]:
     return world.settler.settle(triage_input, outcome, VERDICT, None)
 
 
 @pytest.mark.parametrize(
     ("outcome", "published"), [("RECOVERED", "Dead Letter Recovered"), ("ARCHIVED", "Dead Letter Archived")]
 )
-def test_all_snapshots_are_deleted_and_the_outcome_is_published(world: World, outcome: str, published: str) -> None:
+def test_all_snapshots_are_deleted_and_the_outcome_is_published(
+    world: TriageWorld, outcome: str, published: str
+) -> None:
     first, second = world.add_snapshot(body(), "message-1"), world.add_snapshot(body(), "message-2")
     output, released = settle(world, TriageInput("event-1", first.snapshots + second.snapshots), outcome)
     assert released
@@ -313,7 +296,7 @@ def test_all_snapshots_are_deleted_and_the_outcome_is_published(world: World, ou
     assert world.triage_events.published == [(published, output)]
 
 
-def test_settle_succeeds_when_snapshots_cannot_be_deleted(world: World) -> None:
+def test_settle_succeeds_when_snapshots_cannot_be_deleted(world: TriageWorld) -> None:
     triage_input = world.add_snapshot(body())
     world.journal.fail("objects.delete", Unavailable("down"))
     _, released = settle(world, triage_input)
@@ -321,7 +304,7 @@ def test_settle_succeeds_when_snapshots_cannot_be_deleted(world: World) -> None:
     assert len(world.triage_events.published) == 1
 
 
-def test_settle_fails_when_the_outcome_cannot_be_published_and_can_be_repeated(world: World) -> None:
+def test_settle_fails_when_the_outcome_cannot_be_published_and_can_be_repeated(world: TriageWorld) -> None:
     triage_input = world.add_snapshot(body())
     world.journal.fail("triageevents.publish", Unavailable("down"))
     with pytest.raises(HoldfastError):
@@ -331,7 +314,7 @@ def test_settle_fails_when_the_outcome_cannot_be_published_and_can_be_repeated(w
 
 @pytest.mark.parametrize(("outcome", "tags"), [("RECOVERED", {"replayed": "true"}), ("ARCHIVED", None)])
 def test_a_replayed_archive_object_stays_and_is_tagged_once_its_event_is_stored(
-    world: World, outcome: str, tags: dict[str, str] | None
+    world: TriageWorld, outcome: str, tags: dict[str, str] | None
 ) -> None:
     archived = "archive/category=UNKNOWN/dt=2026-11-20/x.json"
     world.objects.create(archived, "{}")
