@@ -6,8 +6,8 @@ import json
 import math
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
-from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -37,7 +37,6 @@ from holdfast.domain.errors import (
 from holdfast.domain.fan_out import Publication, Publisher
 from holdfast.domain.intake import Generations, Intake
 from holdfast.domain.letters import DeadLetter
-from holdfast.domain.policy import Limits, Policy
 from holdfast.domain.processing import Processing
 from holdfast.domain.replay import Replayer
 from holdfast.domain.sweep import Sweeper
@@ -45,7 +44,6 @@ from holdfast.domain.triage import Archiver, Classifier, Redriver, Settler
 from holdfast.domain.users import User
 from tests.fakes import (
     MACHINE,
-    NOW,
     FakeAttemptLog,
     FakeContext,
     FakeEventStore,
@@ -56,6 +54,7 @@ from tests.fakes import (
     FakeUserDirectory,
 )
 from tests.unit.samples import PERSONAL, USER_ID, body, message, record
+from tests.world import LIMITS, POLICY, World
 
 #: Everything personal that a test sends through a handler. None of it may be in the output.
 SECRETS = (*PERSONAL.split(), json.dumps(PERSONAL)[1:-1], "Anna Ito", "anna@example.com", "secret-attribute")
@@ -109,17 +108,8 @@ def with_snapshot(text: str | None = None, **changes: Any) -> FakeObjects:
 
 
 def processing(store: FakeEventStore, user_directory: FakeUserDirectory | None = None) -> Processing:
-    return Processing(
-        store=store,
-        attempt_log=FakeAttemptLog(),
-        queue=FakeQueue(),
-        task_tokens=FakeExecutions(),
-        enrichment=Enrichment(user_directory, required=False) if user_directory else None,
-        backoff_base_seconds=2,
-        backoff_cap_seconds=60,
-        clock=lambda: NOW,
-        rng=lambda: 0.5,
-    )
+    enrichment = Enrichment(user_directory, required=False) if user_directory else None
+    return replace(World().processing, store=store, enrichment=enrichment)
 
 
 def test_the_processor_reports_failed_records_and_counts_the_results(output: Callable[[], str]) -> None:
@@ -201,8 +191,7 @@ def test_the_intake_reports_the_messages_that_stay_in_the_queue_and_logs_each_re
 
 
 def classifier(objects: FakeObjects) -> Classifier:
-    policy = Policy(files("holdfast.domain").joinpath("triage_policy.json").read_text())
-    return Classifier(FakeEventStore(), FakeAttemptLog(), objects, policy, Limits(5, 96))
+    return Classifier(FakeEventStore(), FakeAttemptLog(), objects, POLICY, LIMITS)
 
 
 def test_classify_returns_a_verdict_without_personal_data(output: Callable[[], str]) -> None:
@@ -334,6 +323,10 @@ def services(bus: Bus, objects: FakeObjects | None = None) -> Any:
     return Publisher(bus=bus, table=Table(), archive=objects or FakeObjects())
 
 
+def republish(request: Any, publisher: Any, milliseconds: int = 60_000) -> Any:
+    return fan_out.app.lambda_handler({"republish": request}, FakeContext(milliseconds), services=publisher)
+
+
 def test_fan_out_reports_the_records_that_the_bus_refused(output: Callable[[], str]) -> None:
     bus = Bus("event-2")
     records = [inserted("event-1"), {"eventName": "REMOVE", "dynamodb": {}}, inserted("event-2"), inserted("event-3")]
@@ -345,13 +338,9 @@ def test_fan_out_reports_the_records_that_the_bus_refused(output: Callable[[], s
 
 def test_the_records_of_an_on_failure_object_can_be_published_again(output: Callable[[], str]) -> None:
     objects = FakeObjects()
-    objects.create(
-        "failure", json.dumps({"payload": json.dumps({"Records": [inserted("event-1"), inserted("event-2")]})})
-    )
-    bus = Bus("event-2")
-    answer = fan_out.app.lambda_handler(
-        {"republish": {"failure": "failure"}}, FakeContext(), services=services(bus, objects)
-    )
+    payload = json.dumps({"Records": [inserted("event-1"), inserted("event-2")]})
+    objects.create("failure", json.dumps({"payload": payload}))
+    answer = republish({"failure": "failure"}, services(Bus("event-2"), objects))
     assert answer == {"published": 1, "refused": ["event-2"], "startAt": None}
     output()
 
@@ -360,15 +349,11 @@ def test_a_range_of_the_table_can_be_published_again_and_continued() -> None:
     bus = Bus()
     request = {"from": "2026-11-23T10:00:00+01:00", "to": "2026-11-24T00:00:00Z"}
     whole = services(bus)
-    answer = fan_out.app.lambda_handler({"republish": request}, FakeContext(), services=whole)
-    assert answer == {"published": 2, "refused": [], "startAt": None}
+    assert republish(request, whole) == {"published": 2, "refused": [], "startAt": None}
     assert whole.table.requests == [("2026-11-23T09:00:00.000Z", "2026-11-24T00:00:00.000Z", None)]
-
-    first = fan_out.app.lambda_handler({"republish": request}, FakeContext(0), services=services(bus))
+    first = republish(request, services(bus), milliseconds=0)
     assert (first["published"], first["startAt"]) == (1, "event-1")
-    rest = fan_out.app.lambda_handler(
-        {"republish": {**request, "startAt": "event-1"}}, FakeContext(0), services=services(bus)
-    )
+    rest = republish({**request, "startAt": "event-1"}, services(bus), milliseconds=0)
     assert rest == {"published": 1, "refused": [], "startAt": None}
     assert bus.published == ["event-1", "event-2", "event-1", "event-2"]
 
@@ -382,7 +367,7 @@ def test_a_range_of_the_table_can_be_published_again_and_continued() -> None:
 )
 def test_a_republication_with_wrong_input_is_refused(wrong: Any) -> None:
     with pytest.raises(InvalidInput):
-        fan_out.app.lambda_handler({"republish": wrong}, FakeContext(), services=services(Bus()))
+        republish(wrong, services(Bus()))
 
 
 @pytest.mark.parametrize(
@@ -397,14 +382,12 @@ def test_an_object_without_failed_records_is_refused(text: str) -> None:
     objects = FakeObjects()
     objects.create("failure", text)
     with pytest.raises(InvalidInput):
-        fan_out.app.lambda_handler(
-            {"republish": {"failure": "failure"}}, FakeContext(), services=services(Bus(), objects)
-        )
+        republish({"failure": "failure"}, services(Bus(), objects))
 
 
 def test_a_missing_on_failure_object_is_refused() -> None:
     with pytest.raises(SnapshotMissing):
-        fan_out.app.lambda_handler({"republish": {"failure": "gone"}}, FakeContext(), services=services(Bus()))
+        republish({"failure": "missing"}, services(Bus()))
 
 
 # -- replay --------------------------------------------------------------------------------------------------------

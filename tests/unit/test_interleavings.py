@@ -393,9 +393,9 @@ def _fails_every_receive(world: World, sent: list[Raw]) -> None:
     """Every receive of the messages fails, and SQS moves them to the dead-letter queue."""
     for raw in sent:
         for receive in range(1, 6):
-            received = {**raw, "attributes": {**raw["attributes"], "ApproximateReceiveCount": str(receive)}}
+            again = {**raw, "attributes": {**raw["attributes"], "ApproximateReceiveCount": str(receive)}}
             world.journal.fail("eventstore.store", Unavailable("down"))
-            assert world.process(received) == [raw["messageId"]]
+            assert world.process(again) == [raw["messageId"]]
         assert world.take_in(dead(raw)) == []
 
 
