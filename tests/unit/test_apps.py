@@ -35,7 +35,7 @@ from holdfast.domain.errors import (
     Unavailable,
 )
 from holdfast.domain.fan_out import Publication, Publisher
-from holdfast.domain.intake import Generations, Intake
+from holdfast.domain.intake import Generations
 from holdfast.domain.letters import DeadLetter
 from holdfast.domain.processing import Processing
 from holdfast.domain.replay import Replayer
@@ -133,8 +133,9 @@ def test_the_processor_logs_no_payload_when_every_call_fails(output: Callable[[]
     services = processing(store, user_directory)
     store.journal.fail_always("eventstore.store", RuntimeError(PERSONAL))
     user_directory.journal.fail_always("userdirectory.lookup", ValueError(PERSONAL))
-    for fake, call in ((services.attempt_log, "attemptlog.write"), (services.queue, "queue.set_visibility")):
-        fake.journal.fail_always(call, RuntimeError(PERSONAL))  # type: ignore[attr-defined]
+    journal = services.queue.journal  # type: ignore[attr-defined]
+    for call in ("attemptlog.write", "queue.set_visibility"):
+        journal.fail_always(call, RuntimeError(PERSONAL))
     answer = processor.app.lambda_handler({"Records": [record(body())]}, FakeContext(), services=services)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
     assert "bookkeeping failed" in output()
@@ -175,12 +176,10 @@ def test_the_processor_defers_records_when_only_the_time_for_its_report_is_left(
 
 
 def test_the_intake_reports_the_messages_that_stay_in_the_queue_and_logs_each_result(output: Callable[[], str]) -> None:
-    services = Intake(Generations(FakeObjects(), FakeExecutions()), FakeExecutions())
-    services.generations.executions.journal.fail(
-        "executions.start", None, Throttled("start triage: ThrottlingException")
-    )  # type: ignore[attr-defined]
+    world = World()
+    world.journal.fail("executions.start", None, Throttled("start triage: ThrottlingException"))
     records = [record(body("event-1"), "m-1"), record(body("event-2"), "m-2")]
-    answer = dead_letter_intake.app.lambda_handler({"Records": records}, FakeContext(), services=services)
+    answer = dead_letter_intake.app.lambda_handler({"Records": records}, FakeContext(), services=world.intake)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m-2"}]}
     text = output()
     assert "left in the queue" in text

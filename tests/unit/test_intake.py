@@ -188,13 +188,6 @@ def test_a_stamp_that_names_the_execution_of_another_event_is_ignored(world: Wor
     assert KEY in world.objects.texts
 
 
-def test_a_stamp_for_another_event_is_ignored(world: World) -> None:
-    world.executions.waiting.add("token-1")
-    assert world.take_in(record(body("event-1"), attributes=stamped("event-2"))) == []
-    assert world.executions.answered == []
-    assert world.executions.inputs[NAME]["redrives"] == 0
-
-
 # -- faults --------------------------------------------------------------------------------------------------------
 
 

@@ -188,7 +188,7 @@ def test_a_forged_number_of_redrives_affects_only_its_own_event(world: World, re
     world.assert_nothing_in_custody()
 
 
-def test_a_producer_s_own_error_code_attribute_is_kept(world: World) -> None:
+def test_an_error_code_attribute_of_the_producer_is_kept(world: World) -> None:
     pretended = {"ERROR_CODE": {"dataType": "String", "stringValue": "NO_PERMISSIONS"}}
     world.take_in(dead(record(quiet_body(), "message-1", attributes=pretended)))
     world.triage(EXECUTION)
