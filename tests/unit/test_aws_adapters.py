@@ -125,14 +125,6 @@ def attempt_log(dynamodb: Service) -> AttemptsTableWriter:
     return AttemptsTableWriter(dynamodb.client, "attempts", 30)
 
 
-def attempts_table(dynamodb: Service) -> AttemptsTable:
-    return AttemptsTable(dynamodb.client, "attempts")
-
-
-def sender(sqs: Service) -> BufferSender:
-    return BufferSender(sqs.client, "https://sqs/queue")
-
-
 def queue(sqs: Service) -> BufferConsumer:
     return BufferConsumer(sqs.client, "https://sqs/queue")
 
@@ -147,10 +139,6 @@ def executions(states: Service) -> TriageExecutions:
 
 def tokens(states: Service) -> CallbackTokens:
     return CallbackTokens(states.client)
-
-
-def bus(events: Service) -> EnrichedBus:
-    return EnrichedBus(events.client, "enriched")
 
 
 def secret(manager: Service) -> CredentialsSecret:
@@ -197,10 +185,13 @@ def incompressible() -> str:
 CALLS: dict[str, tuple[str, Callable[[Service], Any]]] = {
     "get_item": ("dynamodb", lambda made: reader(made).holds("event-1")),
     "scan": ("dynamodb", lambda made: list(reader(made).received_between("a", "b", None))),
-    "query": ("dynamodb", lambda made: attempts_table(made).of_event("event-1")),
+    "query": ("dynamodb", lambda made: AttemptsTable(made.client, "attempts").of_event("event-1")),
     "batch_get_item": ("dynamodb", lambda made: attempt_log(made).read([attempt().key])),
     "batch_write_item": ("dynamodb", lambda made: attempt_log(made).write([attempt()])),
-    "send_message": ("sqs", lambda made: sender(made).send(Outgoing("body", {}, None, stamped=False))),
+    "send_message": (
+        "sqs",
+        lambda made: BufferSender(made.client, "https://sqs/queue").send(Outgoing("body", {}, None, stamped=False)),
+    ),
     "change_message_visibility_batch": ("sqs", lambda made: queue(made).set_visibility({"receipt": 0})),
     "delete_message_batch": ("sqs", lambda made: queue(made).delete(["receipt"])),
     "put_object": ("s3", lambda made: bucket(made).create("key", "text")),
@@ -228,50 +219,47 @@ def test_every_call_raises_a_named_error_without_the_text_of_the_service(service
 
 
 @pytest.mark.parametrize(
-    ("operation", "code", "status", "kind"),
+    ("operation", "kind", "codes"),
     [
-        ("get_item", "ThrottlingException", 400, Throttled),
-        ("get_item", "ProvisionedThroughputExceededException", 400, Throttled),
-        ("get_item", "RequestLimitExceeded", 400, Throttled),
-        ("get_item", "TooManyRequestsException", 429, Throttled),
-        ("get_item", "InternalServerError", 500, Unavailable),
-        ("get_item", "TransactionConflictException", 400, Unavailable),
-        ("get_item", "SomethingNew", 500, Unavailable),
-        ("get_item", "SomethingNew", 503, Unavailable),
-        ("get_item", "ResourceNotFoundException", 400, Misconfigured),
-        ("get_item", "UnrecognizedClientException", 400, Misconfigured),
-        ("get_item", "ExpiredTokenException", 400, Misconfigured),
-        ("get_item", "ValidationException", 400, Rejected),
-        ("get_item", "ItemCollectionSizeLimitExceeded", 400, Rejected),
-        ("send_message", "AWS.SimpleQueueService.NonExistentQueue", 400, Misconfigured),
-        ("send_message", "RequestThrottled", 400, Throttled),
-        ("send_message", "OverLimit", 400, Throttled),
-        ("put_object", "ConditionalRequestConflict", 409, Unavailable),
-        ("put_object", "OperationAborted", 409, Unavailable),
-        ("put_object", "BadDigest", 400, Unavailable),
-        ("put_object", "SlowDown", 503, Throttled),
-        ("put_object", "AccessDenied", 403, Misconfigured),
-        ("put_object", "NoSuchBucket", 404, Misconfigured),
-        ("put_object", "InternalError", 500, Unavailable),
-        ("start_execution", "ExecutionLimitExceeded", 400, Throttled),
-        ("start_execution", "StateMachineDoesNotExist", 400, Misconfigured),
-        ("get_secret_value", "ResourceNotFoundException", 400, Misconfigured),
+        ("get_item", Throttled, ["ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"]),
+        ("get_item", Throttled, ["ProvisionedThroughputExceededException"]),
+        ("get_item", Unavailable, ["InternalServerError", "TransactionConflictException"]),
+        (
+            "get_item",
+            Misconfigured,
+            ["ResourceNotFoundException", "UnrecognizedClientException", "ExpiredTokenException"],
+        ),
+        ("get_item", Rejected, ["ValidationException", "ItemCollectionSizeLimitExceeded"]),
+        ("send_message", Throttled, ["RequestThrottled", "OverLimit"]),
+        ("send_message", Misconfigured, ["AWS.SimpleQueueService.NonExistentQueue"]),
+        ("put_object", Throttled, ["SlowDown"]),
+        ("put_object", Unavailable, ["ConditionalRequestConflict", "OperationAborted", "BadDigest", "InternalError"]),
+        ("put_object", Misconfigured, ["AccessDenied", "NoSuchBucket"]),
+        ("start_execution", Throttled, ["ExecutionLimitExceeded"]),
+        ("start_execution", Misconfigured, ["StateMachineDoesNotExist"]),
     ],
 )
 def test_an_error_code_of_a_service_becomes_a_named_error(
-    service: Make, operation: str, code: str, status: int, kind: type[HoldfastError]
+    service: Make, operation: str, kind: type[HoldfastError], codes: list[str]
 ) -> None:
     name, call = CALLS[operation]
     made = service(name)
-    made.fails(operation, code, status)
-    with pytest.raises(kind) as caught:
-        call(made)
-    assert type(caught.value) is kind
-    assert str(caught.value).endswith(f": {code}")
-    assert isinstance(caught.value.__cause__, ClientError)
+    for code in codes:
+        made.fails(operation, code)
+        with pytest.raises(kind) as caught:
+            call(made)
+        assert type(caught.value) is kind
+        assert str(caught.value).endswith(f": {code}")
+        assert isinstance(caught.value.__cause__, ClientError)
 
 
-def test_an_unknown_error_code_is_raised_unchanged(dynamodb: Service) -> None:
+def test_an_unknown_error_code_is_unavailable_with_a_status_of_500_and_raised_unchanged_otherwise(
+    dynamodb: Service,
+) -> None:
+    for status in (500, 503):
+        dynamodb.fails("get_item", "SomethingNew", status)
+        with pytest.raises(Unavailable, match="SomethingNew"):
+            reader(dynamodb).holds("event-1")
     dynamodb.fails("get_item", "SomethingNew", 400)
     with pytest.raises(ClientError):
         reader(dynamodb).holds("event-1")
@@ -546,7 +534,7 @@ def test_all_attempts_of_an_event_are_read_page_by_page(dynamodb: Service) -> No
     place = {"eventId": {"S": "event-1"}, "attempt": {"S": "x"}}
     dynamodb.responds("query", {"Items": items[:1], "LastEvaluatedKey": place})
     dynamodb.responds("query", {"Items": items[1:]})
-    assert attempts_table(dynamodb).of_event("event-1") == [attempt(0), attempt(1)]
+    assert AttemptsTable(dynamodb.client, "attempts").of_event("event-1") == [attempt(0), attempt(1)]
 
 
 # -- the buffer queue ------------------------------------------------------------------------------------------------
@@ -575,7 +563,10 @@ def test_a_message_is_sent_with_its_attributes_and_its_group(sqs: Service, group
     attributes = {"Bytes": {"DataType": "Binary", "BinaryValue": b"\x00"}}
     expected = {"QueueUrl": "https://sqs/queue", "MessageBody": "body", "MessageAttributes": attributes}
     sqs.responds("send_message", {"MessageId": "new-id"}, expected | ({"MessageGroupId": group} if group else {}))
-    assert sender(sqs).send(Outgoing("body", attributes, group, stamped=True)) == "new-id"
+    assert (
+        BufferSender(sqs.client, "https://sqs/queue").send(Outgoing("body", attributes, group, stamped=True))
+        == "new-id"
+    )
 
 
 # -- the archive bucket ----------------------------------------------------------------------------------------------
@@ -745,14 +736,14 @@ def test_refused_entries_are_published_again_before_they_are_returned(events: Se
         "put_events", {"FailedEntryCount": 1, "Entries": [{"EventId": "x"}, refused]}, {"Entries": [ANY] * 2}
     )
     events.responds("put_events", {"FailedEntryCount": 1, "Entries": [refused]}, {"Entries": [ANY]})
-    assert [one.sequence_number for one in bus(events).publish_all(publications(3))] == ["2"]
+    assert [one.sequence_number for one in EnrichedBus(events.client, "enriched").publish_all(publications(3))] == ["2"]
 
 
 def test_a_request_that_always_fails_returns_only_its_own_entries(events: Service) -> None:
     for _ in range(TRIES):
         events.fails("put_events", "ThrottlingException")
     events.responds("put_events", {"FailedEntryCount": 0, "Entries": [{"EventId": "x"}]})
-    assert bus(events).publish_all(publications(11)) == publications(10)
+    assert EnrichedBus(events.client, "enriched").publish_all(publications(11)) == publications(10)
 
 
 # -- the secret ------------------------------------------------------------------------------------------------------

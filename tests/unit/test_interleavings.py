@@ -138,14 +138,19 @@ def test_a_redrive_that_cannot_be_sent_is_repeated_after_a_delay(world: World) -
 # -- the outcome of a redrive comes after its timeout --------------------------------------------------------------
 
 
-def test_a_message_that_is_dead_lettered_after_the_timeout_gets_a_new_execution(world: World) -> None:
+def archived_unconfirmed(world: World) -> Raw:
+    """Archive the dead letter as UNCONFIRMED. Returns its redriven message."""
     world.take_in(dead_letter())
     late: list[Raw] = []
     world.triage(NAME, late.extend)
     assert world.output(NAME)["category"] == "UNCONFIRMED"
-    world.assert_nothing_in_custody()
+    return late[0]
 
-    assert world.take_in(*map(dead, late)) == []
+
+def test_a_message_that_is_dead_lettered_after_the_timeout_gets_a_new_execution(world: World) -> None:
+    late = archived_unconfirmed(world)
+    world.assert_nothing_in_custody()
+    assert world.take_in(dead(late)) == []
     second = name_of("sent-1")
     assert world.executions.inputs[second]["redrives"] == 1, "the redrives of the first execution are carried over"
     assert world.triage(second)[-1] == "Recovered"
@@ -167,11 +172,9 @@ def test_an_event_that_is_stored_after_the_timeout_and_before_classify_is_recove
 
 
 def test_an_event_that_is_processed_after_it_was_archived_is_stored_once(world: World) -> None:
-    world.take_in(dead_letter())
-    late: list[Raw] = []
-    world.triage(NAME, late.extend)
-    assert world.process(*late) == []
-    assert world.process(*late) == []
+    late = archived_unconfirmed(world)
+    assert world.process(late) == []
+    assert world.process(late) == []
     assert list(world.store.items) == ["event-1"]
 
 
@@ -316,15 +319,6 @@ def replay(world: World) -> str:
     assert prepared["action"] == "start"
     assert world.executions.start(prepared["name"], prepared["input"])
     return str(prepared["name"])
-
-
-def archived_unconfirmed(world: World) -> Raw:
-    """Archive the dead letter as UNCONFIRMED. Returns its redriven message."""
-    world.take_in(dead_letter())
-    late: list[Raw] = []
-    world.triage(NAME, late.extend)
-    (copy,) = late
-    return copy
 
 
 def test_a_replay_and_a_late_redriven_message_store_the_event_once(world: World) -> None:
