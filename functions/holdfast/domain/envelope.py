@@ -58,13 +58,10 @@ class Event:
 
     def _add(self, fields: dict[str, str], reference: UserReference) -> None:
         reference.holder.update(fields)
-        member = f'"{reference.field}":"{reference.user_id}"'
-        if reference.field and self.text.count(f'"{reference.field}"') == 1 and member in self.text:
-            # The field name occurs once, so this is the member of the holder. To write the whole text anew would take
-            # half as long as all other work on the event.
-            self.text = self.text.replace(member, f"{member},{members(fields)}")
-        else:
-            self.text = serialise(self.envelope)
+        # If the name of the field occurs once, this is the member of the holder. Writing the whole text anew would take
+        # half as long as all other work on the event.
+        longer = self.text.replace(reference.member, f"{reference.member},{members(fields)}") if reference.once else ""
+        self.text = longer if len(longer) > len(self.text) else serialise(self.envelope)
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # it contains personal data
@@ -147,7 +144,7 @@ def _event(event_id: str, envelope: Any, body: str) -> Event:
         raise InvalidEvent("the detail has neither an eventBody nor attributes")
     payload = _payload(detail)
     # An escape may stand for a lone surrogate, which shows only when the text is written anew.
-    text = serialise(envelope) if "\\u" in body else encodable(body)
+    text = serialise(envelope) if "\\" in body and "\\u" in body else encodable(body)
     return Event(
         event_id=event_id,
         source=source,

@@ -6,6 +6,7 @@ Sizes and limits of SQS: https://docs.aws.amazon.com/AWSSimpleQueueService/lates
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ TRIAGE_ATTRIBUTE = "Triage"
 MAX_ATTRIBUTES = 10
 #: The body plus names, types and values of the attributes.
 MAX_MESSAGE_BYTES = 1_048_576
+#: More than a stamp needs, with the longest task token that Step Functions allows.
+STAMP_BYTES = 4_096
 SNAPSHOT_PREFIX = "dead-letters/"
 #: Far above any limit on redrives. A forged stamp must not bring in a number that the state machine cannot handle.
 _MAX_REDRIVES = 1_000
@@ -47,12 +50,14 @@ class Message:
         message_attributes: As Lambda spells them: name → ``{"dataType", "stringValue" | "binaryValue"}``; binary values
             are base64 text.
         attributes: The system attributes (``SentTimestamp``, ``MessageGroupId`` …).
+        md5_of_body: The MD5 of the body as SQS received it; empty if unknown.
     """
 
     message_id: str
     body: str
     message_attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
+    md5_of_body: str = field(default="", compare=False)
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Message:
@@ -65,6 +70,7 @@ class Message:
                 for name, attribute in (record.get("messageAttributes") or {}).items()
             },
             attributes=dict(record.get("attributes") or {}),
+            md5_of_body=record.get("md5OfBody") or "",
         )
 
     @classmethod
@@ -76,16 +82,35 @@ class Message:
         """
         if any(not isinstance(data[name], kind) for name, kind in _MESSAGE_FIELDS.items()):
             raise TypeError("a field of the message has another type")
-        return cls(data["messageId"], data["body"], data["messageAttributes"], data["attributes"])
+        md5_of_body = str(data.get("md5OfBody") or "")
+        return cls(data["messageId"], data["body"], data["messageAttributes"], data["attributes"], md5_of_body)
 
     def as_json(self) -> dict[str, Any]:
-        """The message as snapshots and archive objects keep it."""
+        """The message as snapshots and archive objects keep it. ``md5OfBody`` is present only if the body differs."""
         return {
             "messageId": self.message_id,
             "body": self.body,
             "messageAttributes": {name: dict(value) for name, value in self.message_attributes.items()},
             "attributes": dict(self.attributes),
+            **({"md5OfBody": self.md5_of_body} if self.body_altered else {}),
         }
+
+    @property
+    def body_altered(self) -> bool:
+        """Whether the body is not the one that SQS received: something between SQS and this function changed it."""
+        if not self.md5_of_body:
+            return False
+        own = hashlib.md5(self.body.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+        return own != self.md5_of_body
+
+    @property
+    def has_room_for_stamp(self) -> bool:
+        """Whether a stamp of any length fits. A redriven message without this room may lack its stamp."""
+        others = [item for item in self.message_attributes.items() if item[0] != TRIAGE_ATTRIBUTE]
+        # A binary value is base64 text here, which is longer than the value.
+        texts = [self.body, *(text for name, value in others for text in (name, *value.values()))]
+        size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+        return len(others) < MAX_ATTRIBUTES and size + STAMP_BYTES <= MAX_MESSAGE_BYTES
 
     def same_content(self, other: Message) -> bool:
         """Whether both are the same message. System attributes change with every receive and are not compared."""
@@ -115,7 +140,8 @@ class Message:
     @property
     def triage(self) -> TriageStamp | None:
         """The stamp of the redrive that sent this message, if one did."""
-        return TriageStamp.read(self.message_attributes.get(TRIAGE_ATTRIBUTE, {}).get("stringValue", ""))
+        attribute = self.message_attributes.get(TRIAGE_ATTRIBUTE)
+        return TriageStamp.read(attribute.get("stringValue", "")) if attribute else None
 
     @property
     def rule_error(self) -> str | None:
@@ -238,8 +264,8 @@ def redriven(letter: DeadLetter, stamp: TriageStamp) -> Outgoing:
     """Build the message of a redrive: the same body, and the same attributes with their types.
 
     The stamp replaces an older one, and the attributes that EventBridge added are removed. If the stamp does not fit
-    into ten attributes or 1,048,576 bytes, the message goes without it (``stamped`` is false). The execution then finds
-    the outcome in the events table when its wait ends.
+    into ten attributes or 1,048,576 bytes, the message goes without it (``stamped`` is false). Its stamp is kept as a
+    redrive record then (:mod:`holdfast.domain.redrive_records`).
     """
     message = letter.message
     dropped = {TRIAGE_ATTRIBUTE} | (RULE_ATTRIBUTES if message.rule_error else frozenset())

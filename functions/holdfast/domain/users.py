@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +30,19 @@ class UserReference:
         field: The field that contains the id; empty if only the topic names the user.
         prefix: Prefix of the fields to add: ``<prefix>Name`` and ``<prefix>Email``.
         holder: The object that receives these fields.
+        once: Whether the name of the field occurs once in the text of the event.
     """
 
     user_id: str
     field: str
     prefix: str
     holder: dict[str, Any]
+    once: bool
+
+    @property
+    def member(self) -> str:
+        """The field as it stands in compact JSON."""
+        return f'"{self.field}":"{self.user_id}"'
 
     def additions(self, user: User | None) -> dict[str, str]:
         """The fields to add.
@@ -58,22 +65,25 @@ def references(topic: Any, payload: dict[str, Any], text: str) -> list[UserRefer
         text: The whole event as JSON, in which no letter is escaped.
     """
     # Most events name users at the top of the payload only: then no field name is left for the objects below.
-    at_the_top = all(text.count(f'"{field}"') <= (field in payload) for field in _ID_FIELDS)
+    counts = {field: text.count(f'"{field}"') for field in _ID_FIELDS}
+    at_the_top = all(count <= (field in payload) for field, count in counts.items())
     found = [
-        reference for holder in ([payload] if at_the_top else _objects_in(payload)) for reference in _named(holder)
+        reference
+        for holder in ([payload] if at_the_top else _objects_in(payload))
+        for reference in _named(holder, counts)
     ]
     match = _USER_TOPIC.match(topic) if isinstance(topic, str) else None
     if match and not any(reference.holder is payload for reference in found):
-        found.append(UserReference(match.group(1), "", "user", payload))
+        found.append(UserReference(match.group(1), "", "user", payload, once=False))
     return found
 
 
-def _named(holder: dict[str, Any]) -> Iterator[UserReference]:
+def _named(holder: dict[str, Any], counts: Mapping[str, int]) -> Iterator[UserReference]:
     """The users that one object names."""
     for field, prefix in _ID_FIELDS.items():
         user_id = holder.get(field)
         if isinstance(user_id, str) and _USER_ID.fullmatch(user_id):
-            yield UserReference(user_id, field, prefix, holder)
+            yield UserReference(user_id, field, prefix, holder, once=counts[field] == 1)
 
 
 def _objects_in(value: Any) -> Iterator[dict[str, Any]]:
