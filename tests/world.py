@@ -73,7 +73,7 @@ class World:
 
     @property
     def intake(self) -> Intake:
-        return Intake(Generations(self.objects, self.executions), self.executions)
+        return Intake(Generations(self.objects, self.executions), self.executions, map)
 
     def process(self, *records: Raw) -> list[str]:
         """Process a batch. Returns the ids of the messages that were reported as failed."""
@@ -132,8 +132,12 @@ class World:
     @staticmethod
     def retried(state: str, step: Callable[[], Any]) -> Any:
         """Apply the state's Retry, without its pauses."""
-        (retry,) = DEFINITION["States"][state]["Retry"]
-        for attempt in range(retry["MaxAttempts"] + 1):
+        left = {
+            name: retry["MaxAttempts"]
+            for retry in DEFINITION["States"][state]["Retry"]
+            for name in retry["ErrorEquals"]
+        }
+        while True:
             try:
                 return step()
             except TaskFailed:

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from holdfast.adapters.aws import client
+from holdfast.adapters.parallel import in_parallel
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.settings import Settings
 from holdfast.adapters.stepfunctions import CallbackTokens, TriageExecutions
@@ -49,4 +50,5 @@ def production() -> Intake:
             TriageExecutions(client("stepfunctions"), settings.triage_state_machine_arn),
         ),
         CallbackTokens(client("stepfunctions")),
+        in_parallel,
     )

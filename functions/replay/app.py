@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from holdfast.adapters.aws import client
+from holdfast.adapters.parallel import in_parallel
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.settings import Settings
 from holdfast.adapters.stepfunctions import TriageExecutions
 from holdfast.adapters.telemetry import logger
 from holdfast.domain.errors import InvalidInput
 from holdfast.domain.replay import Plan, Replayer
-
-#: Not more than the client's pool has connections.
-WORKERS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +68,6 @@ def _report(event: Mapping[str, Any], services: Replayer) -> dict[str, Any]:
 _STEPS = {"plan": _plan, "prepare": _prepare, "note": _note, "report": _report}
 
 
-def _in_parallel(work: Callable[[str], str], values: Iterable[str]) -> list[str]:
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return list(pool.map(work, values))
-
-
 @cache
 def production() -> Replayer:
     """The services of this execution environment."""
@@ -83,5 +75,5 @@ def production() -> Replayer:
     return Replayer(
         archive_store=ArchiveBucket(client("s3"), settings.archive_bucket_name),
         executions=TriageExecutions(client("stepfunctions"), settings.triage_state_machine_arn),
-        parallel=_in_parallel,
+        parallel=in_parallel,
     )

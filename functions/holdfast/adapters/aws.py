@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
 from itertools import islice
+from threading import Lock
 from typing import Any, TypeVar
 
 from holdfast.adapters.startup import without_collection
@@ -19,9 +20,12 @@ with without_collection():
 
 T = TypeVar("T")
 
+#: The connections that a client keeps, and so the most requests that it sends at once.
+MAX_CONNECTIONS = 10
 _CONFIG = Config(
     connect_timeout=2,
     read_timeout=10,
+    max_pool_connections=MAX_CONNECTIONS,
     retries={"mode": "standard", "total_max_attempts": 3},
     # The tests check every request against the service's model. To check it again would take a tenth of a batch's CPU.
     parameter_validation=False,
@@ -84,6 +88,8 @@ _BY_CODE: dict[str, type[HoldfastError]] = {
     **dict.fromkeys(("ValidationError", "ValidationException", "ItemCollectionSizeLimitExceeded"), Rejected),
 }
 _SERVER_ERROR = 500
+#: boto3 must not create two clients at once: https://boto3.amazonaws.com/v1/documentation/api/latest/guide/clients.html
+_CREATION = Lock()
 
 
 class _Client:
@@ -94,7 +100,7 @@ class _Client:
 
     @cached_property
     def _created(self) -> Any:
-        with without_collection():
+        with _CREATION, without_collection():
             return boto3.client(self._service, config=_CONFIG)  # type: ignore[call-overload]  # the name is a variable
 
     def __getattr__(self, name: str) -> Any:

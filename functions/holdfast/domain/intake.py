@@ -13,7 +13,8 @@ from typing import Any
 from holdfast.domain.errors import SnapshotConflict, Unavailable, describe
 from holdfast.domain.identity import event_id_of_bytes, execution_name
 from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter, Message, TriageStamp, parse_document
-from holdfast.domain.ports import DeadLetterStore, Execution, ExecutionReport, Executions, TaskTokens
+from holdfast.domain.ports import DeadLetterStore, Execution, ExecutionReport, Executions, Parallel, TaskTokens
+from holdfast.domain.redrive_records import stamp_of
 
 MAX_GENERATIONS = 99
 
@@ -32,6 +33,7 @@ class Intake:
 
     generations: Generations
     task_tokens: TaskTokens
+    parallel: Parallel
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,8 @@ class Carried:
 
 
 def take_in(raw_records: Sequence[Mapping[str, Any]], services: Intake) -> list[Taken]:
-    """Take in one batch, each record independently of the others."""
-    return [_take_one(Message.of_record(raw), services) for raw in raw_records]
+    """Take in one batch, several records at once and each independently of the others."""
+    return list(services.parallel(lambda raw: _take_one(Message.of_record(raw), services), raw_records))
 
 
 def as_response(taken: Iterable[Taken]) -> dict[str, list[dict[str, str]]]:

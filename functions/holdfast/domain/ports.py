@@ -6,20 +6,30 @@ recognises and lets any other exception pass. Partial failure is a value, never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from holdfast.domain.attempts import Attempt, AttemptKey
 from holdfast.domain.errors import Failure
 from holdfast.domain.letters import Outgoing
 from holdfast.domain.users import User
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 Clock = Callable[[], datetime]
 #: Returns a number in [0, 1).
 Rng = Callable[[], float]
+
+
+class Parallel(Protocol):
+    """Calls a function for many values, several at once."""
+
+    def __call__(self, work: Callable[[T], R], values: Iterable[T], /) -> Iterable[R]:
+        """Return the results in the order of the values. The first exception is raised."""
 
 
 class Deadline(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +17,11 @@ from holdfast.domain.errors import InvalidInput
 from holdfast.domain.identity import event_digest
 from holdfast.domain.intake import MAX_GENERATIONS
 from holdfast.domain.letters import DeadLetter, parse_document
-from holdfast.domain.ports import ArchiveStore, Execution, Executions
+from holdfast.domain.ports import ArchiveStore, Execution, Executions, Parallel
 from holdfast.domain.triage import REPLAYED_TAG
 
 ARCHIVE_PREFIX = "archive/"
 REPORT_PREFIX = "replays/"
-
-#: Calls a function for many values in parallel; the results are in order.
-Parallel = Callable[[Callable[[str], str], Iterable[str]], Iterable[str]]
 
 
 @dataclass(frozen=True, slots=True)
