@@ -19,7 +19,7 @@ PATCHES = (
     functions.add_source_of_dead_letters,
     functions.count_concurrent_invocations,
     limits.limit_message_size,
-    permissions.check_single_message_permissions,
+    permissions.name_permissions_as_aws,
     permissions.check_partiql_permissions,
     permissions.hide_missing_objects,
     permissions.treat_loopback_as_tls,

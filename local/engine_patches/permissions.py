@@ -10,6 +10,7 @@ from ministack.core import iam_actions, iam_evaluator
 from ministack.services import dynamodb, s3
 
 from local.engine_patches.patch import around
+from local.engine_patches.workflows import issuers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,17 +18,33 @@ if TYPE_CHECKING:
 _PARTIQL_CALLS = {"ExecuteStatement", "BatchExecuteStatement", "ExecuteTransaction"}
 
 
-def check_single_message_permissions() -> None:
-    """Gap: a batch call of SQS needs a permission such as ``sqs:SendMessageBatch``, which AWS does not have.
+def name_permissions_as_aws() -> None:
+    """Gaps in the permission that a call needs.
 
-    AWS checks the permission for the single call, ``sqs:SendMessage``.
-    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html
+    - A batch call of SQS needs a permission such as ``sqs:SendMessageBatch``, which AWS does not have. AWS checks the
+      permission for the single call, ``sqs:SendMessage``.
+      https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html
+    - ``SendTaskSuccess`` and its siblings need their permission on every resource. AWS checks it on the state machine
+      that issued the token, and refuses a token that no state machine issued before it checks permissions.
     """
 
     @around(iam_actions, "extract_iam_action", "(service, method, path, headers, body, query_params)")
-    def extract(plain: Callable[..., Any], service: str, *request: Any) -> Any:
-        action = plain(service, *request)
-        return action.removesuffix("Batch") if action and service == "sqs" else action
+    def action(plain: Callable[..., Any], service: str, *request: Any) -> Any:
+        name = plain(service, *request)
+        if name and service == "sqs":
+            return name.removesuffix("Batch")
+        if _answers_a_task(name) and _machine_of_token(request[3]) is None:
+            return None
+        return name
+
+    @around(
+        iam_actions,
+        "extract_resource_arn",
+        "(service, method, path, headers, body, query_params, region, account_id)",
+    )
+    def resource(plain: Callable[..., Any], service: str, *request: Any) -> Any:
+        found = plain(service, *request)
+        return (_machine_of_token(request[3]) or found) if service == "states" else found
 
 
 def check_partiql_permissions() -> None:
@@ -72,6 +89,19 @@ def treat_loopback_as_tls() -> None:
     @around(iam_evaluator, "_resolve_condition_key", "(key, ctx)")
     def resolve(plain: Callable[..., Any], key: str, context: Any) -> Any:
         return "true" if key.lower() == "aws:securetransport" else plain(key, context)
+
+
+def _answers_a_task(action: str | None) -> bool:
+    return (action or "").startswith("states:SendTask")
+
+
+def _machine_of_token(body: bytes) -> str | None:
+    """The state machine that issued the token in this request."""
+    try:
+        token = json.loads(body or b"{}").get("taskToken")
+    except (ValueError, AttributeError):
+        return None
+    return issuers.get(token) if isinstance(token, str) else None
 
 
 def _statement_target(statement: dict[str, Any]) -> tuple[str, str]:

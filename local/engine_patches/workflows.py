@@ -32,6 +32,8 @@ _MANAGED_RULE_ACTIONS = ("events:PutRule", "events:PutTargets", "events:Describe
 
 #: The tokens for which the tasks of each execution wait.
 _waiting: dict[str, list[str]] = defaultdict(list)
+#: Each token that a task has sent, and its state machine.
+issuers: dict[str, str] = {}
 
 
 class _StoppedError(Exception):
@@ -107,6 +109,7 @@ def wait_for_callbacks() -> None:
             seconds = float(state["TimeoutSeconds"])
             state = {**state, "TimeoutSeconds": min(seconds, max(seconds * engine._SFN_WAIT_SCALE, floor))}
         execution = current_execution() or {}
+        issuers[token] = execution.get("stateMachineArn", "")
         tokens = _waiting[execution.get("executionArn", "")]
         tokens.append(token)
         try:

@@ -27,6 +27,7 @@ ALARMS = [
     "SnapshotsAdoptedAlarm",
     "OpenExecutionsAlarm",
     "RecursionAlarm",
+    "OperationsUndeliverableAlarm",
 ]
 #: Each incident: the metric alarms that it activates sooner or later, and the one alarm that notifies.
 INCIDENTS = {
@@ -67,6 +68,7 @@ AWS_METRICS = {
     ("AWS/Lambda", "RecursiveInvocationsDropped"): [{"FunctionName"}],
     ("AWS/Lambda", "Throttles"): [{"FunctionName"}],
     ("AWS/SQS", "ApproximateAgeOfOldestMessage"): [{"QueueName"}],
+    ("AWS/SQS", "ApproximateNumberOfMessagesVisible"): [{"QueueName"}],
     ("AWS/States", "ExecutionsAborted"): [{"StateMachineArn"}],
     ("AWS/States", "ExecutionsFailed"): [{"StateMachineArn"}],
     ("AWS/States", "ExecutionsStarted"): [{"StateMachineArn"}],

@@ -48,6 +48,14 @@ def grants() -> list[Grant]:
     return [*_of_roles(), *_of_resources()]
 
 
+def removable() -> list[Grant]:
+    """The permissions that can be removed in turn to see what fails.
+
+    Without a denial, only more is allowed. X-Ray does not exist on the local engine.
+    """
+    return [grant for grant in grants() if not (grant.action.startswith("Deny ") or grant.grantee == "TracingPolicy")]
+
+
 def _of_roles() -> Iterator[Grant]:
     owners = {role: who for who, role in _roles_of_owners()}
     for name, role in resources("AWS::IAM::Role").items():
@@ -57,6 +65,8 @@ def _of_roles() -> Iterator[Grant]:
         policy = found["Properties"]
         (role,) = policy["Roles"]
         yield from _granted(owners[role["Ref"]], role["Ref"], policy["PolicyName"], policy["PolicyDocument"])
+    for name, found in resources("AWS::IAM::ManagedPolicy").items():
+        yield from _granted(name, name, name, found["Properties"]["PolicyDocument"])
 
 
 def _of_resources() -> Iterator[Grant]:
@@ -119,7 +129,8 @@ def unnoticed() -> dict[Row, str]:
 
 
 def _sections() -> list[tuple[str, str]]:
-    parts = re.split(r"^##+ (.+)$", PAGE.read_text(), flags=re.MULTILINE)
+    permissions = PAGE.read_text().partition("\n## Permissions\n")[2]
+    parts = re.split(r"^##+ (.+)$", permissions, flags=re.MULTILINE)
     return list(zip(parts[1::2], parts[2::2], strict=True))
 
 

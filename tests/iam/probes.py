@@ -32,9 +32,10 @@ NO_EXECUTION = "arn:aws:states:us-east-1:000000000000:execution:none:none"
 def processor(world: World) -> None:
     """One batch with an event of every kind: new, large, redriven, malformed, and a suspect."""
     _start_anew(world, "ProcessorFunction")
+    token = _token_of_a_stopped_execution(world)
     world.drain("BufferQueue")
     new, large = dead_letter(with_user()), dead_letter(genesys_event(text=_incompressible()))
-    redriven = stamped(dead_letter(genesys_event()), NO_EXECUTION)
+    redriven = stamped(dead_letter(genesys_event()), NO_EXECUTION, token)
     malformed, suspect = dead_letter(), dead_letter(genesys_event())
     world.put_attempt(suspect)
     suspect["attributes"]["ApproximateReceiveCount"] = "2"
@@ -89,7 +90,10 @@ def intake(world: World) -> None:
     promise(not world.objects(letter_of(settled).key), "the snapshot of a settled dead letter is deleted")
     world.snapshot(letter_of(settled))
     take_in(settled, "a dead letter with a snapshot is taken in")
-    take_in(stamped(settled, NO_EXECUTION), "a redriven dead letter whose execution does not wait is taken in")
+    take_in(
+        stamped(settled, NO_EXECUTION, _token_of_a_stopped_execution(world)),
+        "a redriven dead letter whose execution does not wait is taken in",
+    )
     take_in(aborted, "a dead letter whose execution was aborted is taken in")
     world.map_again(name)
     world.logs(name)
@@ -115,7 +119,7 @@ def redrive(world: World) -> None:
 
 
 def archive(world: World) -> None:
-    name, record = "ArchiveFunction", dead_letter()
+    name, record = "ArchiveFunction", dead_letter(genesys_event())
     letter = letter_of(record)
     world.put_attempt(record)
     verdict = json.loads((EVENTS / "archive" / "exhausted.json").read_text())["verdict"]
@@ -124,6 +128,9 @@ def archive(world: World) -> None:
         place = world.done(name, _case(letter, key) | more, f"a dead letter in {key.partition('/')[0]} is archived")
         promise(world.document(place["key"])["attempts"], "the archive object has the attempt records")
     _finds_no_snapshot(world, name, _case(letter, "dead-letters/none") | more)
+    world.store(letter.event_id)
+    answer = world.invoke(name, _case(letter, world.snapshot(letter)) | more | {"execution": f"arn:{uuid.uuid4()}"})
+    promise(answer.get("errorType") == "AlreadyStored", "a stored event is not archived")
     world.logs(name)
 
 
@@ -174,18 +181,7 @@ def replay(world: World) -> None:
 
 def triage_machine(world: World) -> None:
     """A replayed dead letter goes through every task: classified, redriven, classified again, archived, settled."""
-    world.drain("BufferQueue")
-    letter = letter_of(dead_letter(genesys_event()))
-    key = world.archive(letter, str(uuid.uuid4()))
-    execution = world.start("Triage", _case(letter, key) | {"replayOf": {"key": key}})
-
-    def sent() -> list[dict[str, Any]]:
-        status = world.client("stepfunctions").describe_execution(executionArn=execution)["status"]
-        promise(status == "RUNNING", f"a dead letter is redriven ({status})")
-        return world.received("BufferQueue")
-
-    (message,) = eventually(sent, "a dead letter is redriven")
-    token = json.loads(message["MessageAttributes"]["Triage"]["StringValue"])["taskToken"]
+    execution, token = _waiting_execution(world)
     world.client("stepfunctions").send_task_failure(taskToken=token, error="DeadLetteredAgain", cause="{}")
     result = world.result(execution, "a dead letter that fails again is archived")
     promise(result["outcome"] == "ARCHIVED", "a dead letter that fails again is archived")
@@ -220,6 +216,22 @@ def dead_letter_queue_policy(world: World) -> None:
     promise(world.received("DeadLetterQueue"), "EventBridge delivers to the dead-letter queue")
 
 
+def operations_dead_letter_queue_policy(world: World) -> None:
+    """A schedule of the stack is a rule on the default bus, and EventBridge sends with that rule's permission."""
+    world.drain("OperationsDeadLetterQueue")
+    events, source = world.client("events"), str(uuid.uuid4())
+    name = f"{world.stack.name}-{source}"
+    queue = {"Id": "queue", "Arn": world.queue_attribute("OperationsDeadLetterQueue", "QueueArn")}
+    events.put_rule(Name=name, EventPattern=json.dumps({"source": [source]}))
+    try:
+        events.put_targets(Rule=name, Targets=[queue])
+        events.put_events(Entries=[{"Source": source, "DetailType": "probe", "Detail": "{}"}])
+    finally:
+        events.remove_targets(Rule=name, Ids=["queue"])
+        events.delete_rule(Name=name)
+    promise(world.received("OperationsDeadLetterQueue"), "EventBridge delivers what a schedule could not")
+
+
 def alarm_topic_policy(world: World) -> None:
     with closing(AlarmSubscriber(world)) as alarms:
         for state in ("OK", "ALARM"):
@@ -243,6 +255,7 @@ PROBES: dict[str, Callable[[World], None]] = {
     "ReplayStateMachine": replay_machine,
     "BufferQueuePolicy": buffer_queue_policy,
     "DeadLetterQueuePolicy": dead_letter_queue_policy,
+    "OperationsDeadLetterQueuePolicy": operations_dead_letter_queue_policy,
     "AlarmTopicPolicy": alarm_topic_policy,
 }
 
@@ -262,6 +275,29 @@ def broken(world: World, grantee: str) -> str | None:
 def _case(letter: DeadLetter, *keys: str) -> dict[str, Any]:
     """The input of a triage execution and of its functions."""
     return execution_input(letter, Carried(keys))
+
+
+def _waiting_execution(world: World) -> tuple[str, str]:
+    """A triage execution that waits for the outcome of a redrive, and its task token."""
+    world.drain("BufferQueue")
+    letter = letter_of(dead_letter(genesys_event()))
+    key = world.archive(letter, str(uuid.uuid4()))
+    execution = world.start("Triage", _case(letter, key) | {"replayOf": {"key": key}})
+
+    def sent() -> list[dict[str, Any]]:
+        status = world.client("stepfunctions").describe_execution(executionArn=execution)["status"]
+        promise(status == "RUNNING", f"a dead letter is redriven ({status})")
+        return world.received("BufferQueue")
+
+    (message,) = eventually(sent, "a dead letter is redriven")
+    return execution, json.loads(message["MessageAttributes"]["Triage"]["StringValue"])["taskToken"]
+
+
+def _token_of_a_stopped_execution(world: World) -> str:
+    """A task token for which no execution waits. The state machine that issued it still decides who may send it."""
+    execution, token = _waiting_execution(world)
+    world.client("stepfunctions").stop_execution(executionArn=execution)
+    return token
 
 
 def _finds_no_snapshot(world: World, function: str, payload: dict[str, Any]) -> None:

@@ -55,9 +55,9 @@ def dead_letter(body: str | dict[str, Any] | None = None) -> dict[str, Any]:
     }
 
 
-def stamped(record: dict[str, Any], execution: str) -> dict[str, Any]:
-    """The record as a redrive of this execution sends it, with a task token that is not valid."""
-    stamp = TriageStamp(letter_of(record).event_id, execution, 0, str(uuid.uuid4()))
+def stamped(record: dict[str, Any], execution: str, token: str) -> dict[str, Any]:
+    """The record as a redrive of this execution sends it."""
+    stamp = TriageStamp(letter_of(record).event_id, execution, 0, token)
     return record | {"messageAttributes": {"Triage": {"dataType": "String", "stringValue": stamp.write()}}}
 
 

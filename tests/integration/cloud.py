@@ -33,11 +33,11 @@ class Cloud:
     def name(self, prefix: str = "t") -> str:
         return f"{prefix}-{uuid.uuid4().hex[:8]}"
 
-    def role(self, actions: tuple[str, ...] = EVERYTHING) -> str:
+    def role(self, actions: tuple[str, ...] = EVERYTHING, resource: str = "*") -> str:
         iam, name = self.client("iam"), self.name("role")
         arn: str = iam.create_role(RoleName=name, AssumeRolePolicyDocument='{"Statement": []}')["Role"]["Arn"]
         if actions:
-            statement = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
+            statement = {"Effect": "Allow", "Action": list(actions), "Resource": resource}
             policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
             iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=policy)
         return arn

@@ -48,9 +48,9 @@ def code_of(call: Callable[..., Any], **request: Any) -> str:
     return "OK"
 
 
-def invoked(cloud: Cloud, body: str, actions: tuple[str, ...] = EVERYTHING) -> Any:
+def invoked(cloud: Cloud, body: str, actions: tuple[str, ...] = EVERYTHING, resource: str = "*") -> Any:
     """The result of a new function with this body, or ``denied``."""
-    function = cloud.function(body, role=cloud.role(actions))
+    function = cloud.function(body, role=cloud.role(actions, resource))
     answer = json.load(cloud.client("lambda").invoke(FunctionName=function)["Payload"])
     return "denied" if "not authorized to perform" in str(answer) else answer
 
@@ -459,6 +459,33 @@ def tokens_of_two_attempts(cloud: Cloud) -> int:
     return len(set(tokens()))
 
 
+def answers_to_two_machines(cloud: Cloud) -> list[Any]:
+    """The answers of a function to the tasks of two machines. Its role may answer those of the first."""
+    allowed, answers = "", []
+    for _ in range(2):
+        sender, tokens = token_sender(cloud)
+        machine = cloud.machine(callback(sender, TimeoutSeconds=600))
+        allowed = allowed or machine
+        execution = cloud.start(machine)
+        token = eventually(tokens, "the token is sent", 10)[0]
+        body = f"boto3.client('stepfunctions').send_task_success(taskToken={token!r}, output='{{}}')\nreturn 'done'"
+        answers.append(invoked(cloud, body, ("states:SendTaskSuccess",), allowed))
+        code_of(cloud.client("stepfunctions").stop_execution, executionArn=execution)
+    return answers
+
+
+def answer_with_an_unknown_token(cloud: Cloud) -> Any:
+    """The error of an answer with a token that no machine issued. The role may answer the tasks of one machine."""
+    machine = cloud.machine({"Type": "Wait", "Seconds": 1})
+    body = """
+try:
+    boto3.client('stepfunctions').send_task_success(taskToken='t', output='{}')
+except Exception as error:
+    return error.response['Error']['Code']
+"""
+    return invoked(cloud, body, ("states:SendTaskSuccess",), machine)
+
+
 def stopped_execution(cloud: Cloud) -> list[Any]:
     """Whether a stopped execution's token is accepted, and the execution's end after its task's time-out."""
     stepfunctions = cloud.client("stepfunctions")
@@ -608,7 +635,9 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
     ("add_source_of_dead_letters", source_of_a_dead_letter, False, True),
     ("count_concurrent_invocations", peak, None, 1),
     ("limit_message_size", oversized_messages, ["OK", "OK"], ["InvalidParameterValue"] * 2),
-    ("check_single_message_permissions", batch_permissions, "denied", "done"),
+    ("name_permissions_as_aws", batch_permissions, "denied", "done"),
+    ("name_permissions_as_aws", answers_to_two_machines, ["denied", "denied"], ["done", "denied"]),
+    ("name_permissions_as_aws", answer_with_an_unknown_token, "AccessDeniedException", "TaskDoesNotExist"),
     ("check_partiql_permissions", partiql_permissions, ["denied", "denied"], ["done", "denied"]),
     ("hide_missing_objects", missing_object, ["NoSuchKey"] * 2, ["AccessDenied", "NoSuchKey"]),
     ("treat_loopback_as_tls", denial_of_plain_transport, "AccessDenied", "OK"),
