@@ -174,7 +174,7 @@ def _archived(world: World, letter: DeadLetter) -> None:
     )
     assert verdict.action == "archive", "a permanent failure is archived by the first verdict"
     arn = f"arn:aws:states:eu-central-1:123456789012:execution:triage:{letter.message.message_id}"
-    archiver = Archiver(world.objects, world.attempt_log, "archive-bucket")
+    archiver = Archiver(world.objects, world.attempt_log, world.store, "archive-bucket")
     key = archiver.archive(triage_input, verdict.as_json(), arn, "2026-11-24T00:00:00.000Z")["key"]
     assert DeadLetter.of_document(parse_document(world.objects.texts[key])) == letter
     if not _can_be_sent(letter.message):
@@ -243,7 +243,7 @@ def states(data: Any) -> str:
         triage_input = TriageInput.read(data)
         Classifier(store, attempt_log, objects, POLICY, Limits(5, 96)).classify(triage_input, NOW)
         Redriver(objects, FakeQueue()).redrive(triage_input, "arn:execution", "token")
-        Archiver(objects, attempt_log, "archive-bucket").archive(
+        Archiver(objects, attempt_log, store, "archive-bucket").archive(
             triage_input, VERDICT, "arn:x:execution", "2026-11-24T00:00:00.000Z"
         )
         Settler(objects, objects, FakeTriageEvents()).settle(triage_input, "ARCHIVED", VERDICT, None)

@@ -38,6 +38,8 @@ POLICY = Policy(files("holdfast.domain").joinpath("triage_policy.json").read_tex
 DEFINITION = machine("triage")
 LIMITS = Limits(max_retries=5, max_age_hours=96)
 MOVED = {"DeadLetterQueueSourceArn": "arn:aws:sqs:eu-central-1:123456789012:buffer"}
+#: When triage sends its messages: now.
+SENT_AT = str(int(NOW.timestamp() * 1000))
 Raw = dict[str, Any]
 Meanwhile = Callable[[list[Raw]], None]
 
@@ -144,9 +146,9 @@ class World:
                 raise
             except (Exception, WorkerCrashed) as error:
                 name = "Lambda.Unknown" if isinstance(error, WorkerCrashed) else type(error).__name__
-                if name not in retry["ErrorEquals"] or attempt == retry["MaxAttempts"]:
+                if not left.get(name):
                     raise TaskFailed(name) from error
-        raise AssertionError
+                left[name] -= 1
 
     def step(self, name: str, state: str, payload: Any, now: datetime) -> Any:
         """Run the domain code behind a state."""
@@ -155,7 +157,7 @@ class World:
             classifier = Classifier(self.store, self.attempt_log, self.objects, POLICY, self.limits)
             return classifier.classify(triage_input, now).as_json()
         if state == "Archive":
-            archiver = Archiver(self.objects, self.attempt_log, "archive-bucket")
+            archiver = Archiver(self.objects, self.attempt_log, self.store, "archive-bucket")
             return archiver.archive(triage_input, payload["verdict"], MACHINE + name, payload["archivedAt"])
         settler = Settler(self.objects, self.objects, self.triage_events)
         output, _ = settler.settle(triage_input, payload["outcome"], payload["verdict"], payload.get("archive"))
@@ -217,7 +219,7 @@ def received(sent: Outgoing, message_id: str) -> Raw:
         else {"dataType": value["DataType"], "stringValue": value["StringValue"]}
         for name, value in sent.message_attributes.items()
     }
-    return record(sent.body, message_id, attributes=attributes)
+    return record(sent.body, message_id, attributes=attributes, system={"SentTimestamp": SENT_AT})
 
 
 def dead(raw: Raw) -> Raw:

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from holdfast.adapters.aws import client
-from holdfast.adapters.dynamodb import AttemptsTable
+from holdfast.adapters.dynamodb import AttemptsTable, EventsTable
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.settings import Settings
 from holdfast.adapters.telemetry import emit, logger
@@ -20,6 +20,7 @@ from holdfast.domain.triage import Archiver, TriageInput
 class ArchiveSettings(Settings):
     """The environment of ArchiveFunction."""
 
+    events_table_name: str
     attempts_table_name: str
     archive_bucket_name: str
 
@@ -34,6 +35,9 @@ def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Archive
 
     Returns:
         ``bucket`` and ``key``.
+
+    Raises:
+        AlreadyStored: The events table contains the event. The execution settles it as recovered.
     """
     triage_input = TriageInput.read(event)
     place = (services or production()).archive(triage_input, event["verdict"], event["execution"], event["archivedAt"])
@@ -56,5 +60,6 @@ def production() -> Archiver:
     return Archiver(
         ArchiveBucket(client("s3"), settings.archive_bucket_name),
         AttemptsTable(client("dynamodb"), settings.attempts_table_name),
+        EventsTable(client("dynamodb"), settings.events_table_name),
         settings.archive_bucket_name,
     )

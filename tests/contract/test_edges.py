@@ -119,6 +119,14 @@ CATCHES = [
         )
         for error in ("SnapshotMissing", "Misconfigured")
     ),
+    caught(
+        "triage", "Archive", "AlreadyStored", "SettleRecovered",
+        verdict={
+            **LETTER["verdict"],
+            "category": "ALREADY_STORED", "rule": "stored-before-archive", "action": "settle",
+            "explanation": "The events table contains this event by now. Triage does not archive it and deletes the snapshots.",
+        },
+    ),
     *(
         caught(CHILD, state, error, "Note", edge="States.ALL", result={"outcome": "FAILED", "why": error})
         for state, error in (("Prepare", "SnapshotMissing"), ("Triage", "States.TaskFailed"))
@@ -227,7 +235,7 @@ def _role(engine: Engine) -> str:
 
 @dataclass(frozen=True)
 class Results:
-    """The runs of all cases, and those in which every retry of a state failed."""
+    """The runs of all cases, and those in which every retry of a state's last Retry failed."""
 
     cases: Mapping[str, Run]
     exhausted: Mapping[tuple[str, str], Run]
@@ -240,7 +248,7 @@ def results() -> Iterator[Results]:
         cases = {str(one): runner.start(one.edge.where, one.edge.state, Run(one.error, one.cause)) for one in CASES}
         exhausted = {
             (where, name): runner.start(
-                where, name, Run(state["Retry"][0]["ErrorEquals"][0], failures=state["Retry"][0]["MaxAttempts"] + 1)
+                where, name, Run(state["Retry"][-1]["ErrorEquals"][0], failures=state["Retry"][-1]["MaxAttempts"] + 1)
             )
             for where, name, state in RETRYING
         }
@@ -268,7 +276,7 @@ def test_an_error_leads_to_the_next_state_with_its_input(case: Case, results: Re
 def test_after_its_last_retry_a_task_is_caught_or_fails_the_execution(
     where: str, name: str, state: Mapping[str, Any], results: Results
 ) -> None:
-    run, retry = results.exhausted[where, name], state["Retry"][0]
+    run, retry = results.exhausted[where, name], state["Retry"][-1]
     error, attempts = retry["ErrorEquals"][0], retry["MaxAttempts"] + 1
     assert [task["state"] for task in run.entered[:attempts]] == [name] * attempts
     catcher = next((one for one in state.get("Catch", []) if {"States.ALL", error} & set(one["ErrorEquals"])), None)

@@ -17,7 +17,7 @@ from local.eventually import NotReachedError, eventually
 from tests.contract.project import EVENTS
 from tests.e2e.pipeline import genesys_event, with_user
 from tests.e2e.subscribers import AlarmSubscriber
-from tests.iam.world import BrokenPromise, accepted, dead_letter, letter_of, promise, stamped
+from tests.iam.world import BrokenPromise, accepted, dead_letter, letter_of, promise, stamped, without_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,6 +95,9 @@ def intake(world: World) -> None:
         "a redriven dead letter whose execution does not wait is taken in",
     )
     take_in(aborted, "a dead letter whose execution was aborted is taken in")
+    unstamped = without_room(dead_letter())
+    world.redrive_record(letter_of(unstamped), NO_EXECUTION)
+    take_in(unstamped, "a redriven dead letter without room for a stamp is taken in")
     world.map_again(name)
     world.logs(name)
 
@@ -114,6 +117,8 @@ def redrive(world: World) -> None:
     for key in (world.snapshot(letter), world.archive(letter, str(uuid.uuid4()))):
         world.done(name, _case(letter, key) | more, f"a dead letter in {key.partition('/')[0]} is redriven")
     _finds_no_snapshot(world, name, _case(letter, "dead-letters/none") | more)
+    unstamped = letter_of(without_room(dead_letter(genesys_event())))
+    world.done(name, _case(unstamped, world.snapshot(unstamped)) | more, "a message without room for a stamp is redriven")
     world.drain("BufferQueue")
     world.logs(name)
 
@@ -150,7 +155,9 @@ def evidence_sweep(world: World) -> None:
     """Three snapshots: one event is stored, one is archived, and the execution of one was aborted."""
     for key in world.objects("dead-letters/"):
         world.client("s3").delete_object(**world.bucket, Key=key)
-    stored, archived, aborted = map(letter_of, (dead_letter(genesys_event()), dead_letter(), dead_letter()))
+    records = dead_letter(genesys_event()), without_room(dead_letter()), dead_letter()
+    stored, archived, aborted = map(letter_of, records)
+    world.redrive_record(archived, NO_EXECUTION)
     world.store(stored.event_id)
     world.archive(archived, _name(archived))
     _ended_unsettled(world, aborted)

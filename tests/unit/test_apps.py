@@ -34,7 +34,8 @@ from holdfast.domain.errors import (
     Throttled,
     Unavailable,
 )
-from holdfast.domain.fan_out import Publication, Publisher
+from holdfast.domain.fan_out import Answers, Publication, Publisher
+from holdfast.domain.ports import Deadline
 from holdfast.domain.intake import Generations
 from holdfast.domain.letters import DeadLetter
 from holdfast.domain.processing import Processing
@@ -222,7 +223,7 @@ def test_archive_returns_the_place_and_counts_letters_that_a_retry_could_have_he
     answer = archive.app.lambda_handler(
         {**event, "archivedAt": "2026-11-23T12:00:00.000Z"},
         FakeContext(),
-        services=Archiver(objects, FakeAttemptLog(), "archive-bucket"),
+        services=Archiver(objects, FakeAttemptLog(), FakeEventStore(), "archive-bucket"),
     )
     assert answer == {"bucket": "archive-bucket", "key": f"archive/category={category}/dt=2026-11-23/x.json"}
     assert answer["key"] in objects.texts
@@ -293,9 +294,9 @@ class Bus:
         self.refused = refused
         self.published: list[str] = []
 
-    def publish_all(self, publications: Sequence[Publication]) -> list[Publication]:
+    def publish_all(self, publications: Sequence[Publication], _deadline: Deadline) -> Answers:
         self.published += [one.event_id for one in publications if one.event_id not in self.refused]
-        return [one for one in publications if one.event_id in self.refused]
+        return Answers([one for one in publications if one.event_id in self.refused])
 
 
 class Table:
@@ -326,13 +327,37 @@ def republish(request: Any, publisher: Any, milliseconds: int = 60_000) -> Any:
     return fan_out.app.lambda_handler({"republish": request}, FakeContext(milliseconds), services=publisher)
 
 
-def test_fan_out_reports_the_records_that_the_bus_refused(output: Callable[[], str]) -> None:
-    bus = Bus("event-2")
-    records = [inserted("event-1"), {"eventName": "REMOVE", "dynamodb": {}}, inserted("event-2"), inserted("event-3")]
+def test_the_stream_comes_again_from_the_first_event_that_the_bus_refused(output: Callable[[], str]) -> None:
+    bus = Bus("event-2", "event-4")
+    removed = {"eventName": "REMOVE", "dynamodb": {}}
+    records = [inserted("event-1"), removed, *(inserted(f"event-{number}") for number in (2, 3, 4))]
     answer = fan_out.app.lambda_handler({"Records": records}, FakeContext(), services=services(bus))
     assert answer == {"batchItemFailures": [{"itemIdentifier": "at-event-2"}]}
     assert bus.published == ["event-1", "event-3"]
-    assert metrics(output())["PublicationsRefused"] == 1
+    assert metrics(output())["PublicationsRefused"] == 2
+
+
+FOREIGN = [
+    *({"eventId": {"S": PERSONAL}, **rest} for rest in ({}, {"detailType": {"S": ""}}, {"detailType": {"N": "5"}})),
+    *({"note": {"S": PERSONAL}}, {"eventId": {"N": "5"}, "detailType": {"S": "t"}}, {"eventId": PERSONAL}, {"x": {}}),
+    {**image("event-9"), "eventPacked": {"B": "AAAA"}},
+]
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_an_item_that_the_processor_did_not_write_is_set_aside_alone(
+    output: Callable[[], str], foreign: dict[str, Any]
+) -> None:
+    bus = Bus()
+    aside = {"eventName": "INSERT", "dynamodb": {"SequenceNumber": "17", "NewImage": foreign}}
+    records = [inserted("event-1"), aside, inserted("event-2")]
+    answer = fan_out.app.lambda_handler({"Records": records}, FakeContext(), services=services(bus))
+    assert answer == {"batchItemFailures": []}
+    assert bus.published == ["event-1", "event-2"]
+    text = output()
+    assert metrics(text)["ItemsSetAside"] == 1
+    logged = next(json.loads(line) for line in text.splitlines() if "set aside" in line)
+    assert (logged["sequenceNumber"], logged["hasKey"]) == ("17", "eventId" in foreign)
 
 
 def test_the_records_of_an_on_failure_object_can_be_published_again(output: Callable[[], str]) -> None:
@@ -340,7 +365,7 @@ def test_the_records_of_an_on_failure_object_can_be_published_again(output: Call
     payload = json.dumps({"Records": [inserted("event-1"), inserted("event-2")]})
     objects.create("failure", json.dumps({"payload": payload}))
     answer = republish({"failure": "failure"}, services(Bus("event-2"), objects))
-    assert answer == {"published": 1, "refused": ["event-2"], "startAt": None}
+    assert answer == {"published": 1, "refused": ["event-2"], "setAside": 0, "startAt": None}
     output()
 
 
@@ -348,12 +373,12 @@ def test_a_range_of_the_table_can_be_published_again_and_continued() -> None:
     bus = Bus()
     request = {"from": "2026-11-23T10:00:00+01:00", "to": "2026-11-24T00:00:00Z"}
     whole = services(bus)
-    assert republish(request, whole) == {"published": 2, "refused": [], "startAt": None}
+    assert republish(request, whole) == {"published": 2, "refused": [], "setAside": 0, "startAt": None}
     assert whole.table.requests == [("2026-11-23T09:00:00.000Z", "2026-11-24T00:00:00.000Z", None)]
     first = republish(request, services(bus), milliseconds=0)
     assert (first["published"], first["startAt"]) == (1, "event-1")
     rest = republish({**request, "startAt": "event-1"}, services(bus), milliseconds=0)
-    assert rest == {"published": 1, "refused": [], "startAt": None}
+    assert rest == {"published": 1, "refused": [], "setAside": 0, "startAt": None}
     assert bus.published == ["event-1", "event-2", "event-1", "event-2"]
 
 
@@ -374,7 +399,7 @@ def test_a_republication_with_wrong_input_is_refused(wrong: Any) -> None:
     [
         *("oops", "null", "[]", "{}", '{"payload": "x"}', '{"payload": {}}', "[" * 5_000),
         *('{"payload": {"Records": 5}}', '{"payload": {"Records": ["x"]}}'),
-        '{"payload": {"Records": [{"eventName": "INSERT", "dynamodb": {"NewImage": {"eventId": 5}}}]}}',
+        '{"payload": {"Records": [{"dynamodb": "x"}]}}',
     ],
 )
 def test_an_object_without_failed_records_is_refused(text: str) -> None:

@@ -106,11 +106,12 @@ def test_the_message_stays_in_its_queue_when_every_generation_exists(world: Worl
 
 
 def test_the_new_snapshot_is_reported_to_the_waiting_execution(world: World) -> None:
+    world.executions.end("execution-1", Execution.RUNNING)
     world.executions.waiting.add("token-1")
     assert world.take_in(REDRIVEN) == []
     cause = {"eventId": "event-1", "snapshot": KEY}
     assert world.executions.answered == [("token-1", {"error": "DeadLetteredAgain", "cause": cause})]
-    assert world.executions.running == []
+    assert world.executions.running == ["execution-1"]
 
 
 def test_the_message_stays_in_its_queue_while_its_execution_runs_with_another_token(world: World) -> None:

@@ -31,7 +31,7 @@ class ReplayWorld(World):
         letter = DeadLetter.of(message(body(event_id), "m"))
         self.objects.create(letter.key, letter.as_json())
         triage_input = TriageInput(event_id, (letter.key,))
-        archiver = Archiver(self.objects, self.attempt_log, "archive-bucket")
+        archiver = Archiver(self.objects, self.attempt_log, self.store, "archive-bucket")
         place = archiver.archive(triage_input, {"category": category}, f"{MACHINE}{event_id}", at)
         self.objects.delete([letter.key])
         return place["key"]

@@ -164,17 +164,35 @@ def test_a_stolen_task_token_cannot_mark_an_event_as_stored(world: World) -> Non
     world.assert_nothing_in_custody()
 
 
-def test_a_stolen_task_token_cannot_add_a_snapshot_of_another_event(world: World) -> None:
+@pytest.mark.parametrize("named", [MACHINE + EXECUTION, "x"])
+def test_a_letter_with_a_stolen_task_token_gets_an_execution_of_its_own(world: World, named: str) -> None:
     world.take_in(dead_letter())
 
-    def attack(_sent: list[Raw]) -> None:
-        world.take_in(dead(forged(TriageStamp("event-2", "x", 1, "token-1"), quiet_body("event-2"))))
+    def attack(sent: list[Raw]) -> None:
+        world.take_in(dead(forged(TriageStamp("event-2", named, 1, "token-1"), quiet_body("event-2"))))
+        world.process_all(sent)
 
     world.triage(EXECUTION, attack)
-    assert world.output(EXECUTION)["category"] == "UNCONFIRMED"
+    assert world.output(EXECUTION)["outcome"] == "RECOVERED"
     assert world.output(EXECUTION)["messageIds"] == ["message-1"]
-    assert world.keys("dead-letters/event-2/") == ["dead-letters/event-2/forged.json"]
+    (own,) = world.executions.running
+    world.triage(own)
+    assert world.output(own)["outcome"] == "RECOVERED"
+    world.assert_nothing_in_custody()
+
+
+def test_a_stolen_task_token_with_a_forged_execution_name_leaves_its_letter_to_the_sweep(world: World) -> None:
+    world.take_in(dead_letter())
+    stamp = TriageStamp("event-2", execution_name("x", "event-2", "forged"), 1, "token-1")
+
+    def attack(_sent: list[Raw]) -> None:
+        world.take_in(dead(forged(stamp, quiet_body("event-2"))))
+
+    world.triage(EXECUTION, attack)
+    assert world.output(EXECUTION)["messageIds"] == ["message-1"]
     assert world.sweep().adopted == 1
+    (own,) = world.executions.running
+    assert world.executions.inputs[own]["eventId"] == "event-2"
 
 
 @pytest.mark.parametrize(("redrives", "category"), [(1_000, "EXHAUSTED"), (10**400, "ALREADY_STORED")])

@@ -49,7 +49,7 @@ class TriageWorld(World):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.classifier = Classifier(self.store, self.attempt_log, self.objects, POLICY, LIMITS)
-        self.archiver = Archiver(self.objects, self.attempt_log, "archive-bucket")
+        self.archiver = Archiver(self.objects, self.attempt_log, self.store, "archive-bucket")
         self.redriver = Redriver(self.objects, self.queue)
         self.settler = Settler(self.objects, self.objects, self.triage_events)
 

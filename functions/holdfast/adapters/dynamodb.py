@@ -169,11 +169,11 @@ class AttemptsTableWriter:
     retention_days: int
 
     def read(self, keys: Collection[AttemptKey]) -> Mapping[AttemptKey, Attempt]:
-        """Return the attempt records that exist for these keys (strongly consistent)."""
+        """Return the readable attempt records that exist for these keys (strongly consistent)."""
         found: list[Attempt] = []
         for chunk in chunks(keys, READS_PER_CALL):
             found += self._read_chunk([_key(key) for key in chunk])
-        return {attempt.key: attempt for attempt in found}
+        return {attempt.key: attempt for attempt in found if attempt.status is not Status.UNREADABLE}
 
     def _read_chunk(self, keys: Sequence[Mapping[str, Any]]) -> list[Attempt]:
         items: list[Mapping[str, Any]] = []
@@ -232,7 +232,7 @@ class AttemptsTable:
     name: str
 
     def of_event(self, event_id: str) -> list[Attempt]:
-        """Return all attempts of an event (strongly consistent)."""
+        """Return all attempts of an event, unreadable ones too (strongly consistent)."""
         query = {
             "TableName": self.name,
             "KeyConditionExpression": "eventId = :event",
@@ -249,6 +249,16 @@ def _key(key: AttemptKey) -> dict[str, Any]:
 
 
 def _attempt(item: Mapping[str, Any]) -> Attempt:
+    """Read an item. One that another version wrote in another form is an unreadable attempt."""
+    try:
+        return _readable(item)
+    except (KeyError, TypeError, ValueError):
+        message_id, _, count = item["attempt"]["S"].rpartition("#")
+        key = AttemptKey(item["eventId"]["S"], message_id, int(count) if count.isdecimal() else 0)
+        return Attempt(key, Status.UNREADABLE, at="", request_id="")
+
+
+def _readable(item: Mapping[str, Any]) -> Attempt:
     message_id, _, count = item["attempt"]["S"].rpartition("#")
     return Attempt(
         key=AttemptKey(item["eventId"]["S"], message_id, int(count)),

@@ -13,7 +13,8 @@ from holdfast.adapters.aws import code_of, translated
 from holdfast.domain.letters import parse_document
 from holdfast.domain.ports import Execution, ExecutionReport
 
-_DEAD_TOKEN = frozenset({"TaskTimedOut", "TaskDoesNotExist", "InvalidToken"})
+#: The last one: the token cannot be a token, for example because it is too long. Any producer can write a stamp.
+_DEAD_TOKEN = frozenset({"TaskTimedOut", "TaskDoesNotExist", "InvalidToken", "ValidationException"})
 _ABSENT = frozenset({"ExecutionDoesNotExist", "InvalidArn", "ValidationException"})
 
 

@@ -21,6 +21,8 @@ class Status(StrEnum):
     STORED = "stored"
     FAILED = "failed"
     DEFERRED = "deferred"
+    #: The record cannot be read, for example because a newer version wrote it. It is never written.
+    UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,10 @@ class AttemptKey:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt record. ``at`` is ISO 8601 UTC; failed and deferred attempts have a ``failure``."""
+    """One attempt record. ``at`` is ISO 8601 UTC; failed and deferred attempts have a ``failure``.
+
+    Of an unreadable record only the message id is certain.
+    """
 
     key: AttemptKey
     status: Status

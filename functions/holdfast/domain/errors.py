@@ -13,6 +13,7 @@
         ├── Rejected             the data was refused: other 4xx, item too large
         ├── SnapshotConflict     another message has a snapshot under the same key
         ├── SnapshotMissing      the snapshot that an execution points to does not exist
+        ├── AlreadyStored        the events table contains the event of a letter that was to be archived
         └── InvalidInput         the input of a function or a state machine cannot be used
 
 The names of the transient leaves are the ``ErrorEquals`` of the state machines. Lambda reports only the class name of
@@ -98,6 +99,10 @@ class SnapshotConflict(PermanentError):
 
 class SnapshotMissing(PermanentError):
     """The snapshot does not exist, or it belongs to another event."""
+
+
+class AlreadyStored(PermanentError):
+    """The events table contains the event of a letter that was to be archived."""
 
 
 class InvalidInput(PermanentError):

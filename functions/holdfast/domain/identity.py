@@ -50,6 +50,11 @@ def event_digest(event_id: str, length: int = 16) -> str:
     return hashlib.sha256(event_id.encode()).hexdigest()[:length]
 
 
+def names_execution_of(execution: str, event_id: str) -> bool:
+    """Whether the name of an execution says that it handles this event. One that was started by hand may not say it."""
+    return event_digest(event_id) in execution.rpartition(":")[2]
+
+
 def _topic_tail(detail_type: str) -> str:
     """Return the last words of a topic that fit: ``acd-start`` for ``v2.detail.events.conversation.{id}.acd.start``."""
     between_ids = (re.findall(r"[A-Za-z0-9]+", part) for part in reversed(detail_type.split("{id}")))

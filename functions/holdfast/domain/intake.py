@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.domain.errors import SnapshotConflict, Unavailable, describe
-from holdfast.domain.identity import event_id_of_bytes, execution_name
+from holdfast.domain.identity import event_id_of_bytes, execution_name, names_execution_of
 from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter, Message, TriageStamp, parse_document
 from holdfast.domain.ports import DeadLetterStore, Execution, ExecutionReport, Executions, Parallel, TaskTokens
 from holdfast.domain.redrive_records import stamp_of
@@ -102,7 +102,7 @@ def _take_one(message: Message, services: Intake) -> Taken:
 
 def _hand_over(letter: DeadLetter, services: Intake) -> str:
     _write_snapshot(letter, services.generations.store)
-    stamp = letter.stamp
+    stamp = stamp_of(letter, services.generations.store)
     if stamp is None:
         return start_generation(letter, Carried((letter.key,)), services.generations)
     return _report_death(letter, stamp, services)
@@ -127,12 +127,19 @@ def _is_snapshot_of(text: str, message: Message) -> bool:
 
 
 def _report_death(letter: DeadLetter, stamp: TriageStamp, services: Intake) -> str:
-    """A redriven message reached the DLQ again: report it to its execution, or find out how that one ended."""
-    cause = {"eventId": letter.event_id, "snapshot": letter.key}
-    if services.task_tokens.fail(stamp.task_token, "DeadLetteredAgain", cause):
-        return "reported to the waiting execution"
+    """A redriven message reached the DLQ again: report it to its execution, or find out how that one ended.
+
+    A stamp of another event's execution is stolen. Its token is not used: the execution that it resumes would not take
+    this letter over.
+    """
     generations = services.generations
-    report = redriver_of(letter, generations.executions)
+    own = names_execution_of(stamp.execution, letter.event_id) or (
+        redriver_of(letter, stamp, generations.executions).status is not Execution.ABSENT
+    )
+    cause = {"eventId": letter.event_id, "snapshot": letter.key}
+    if own and services.task_tokens.fail(stamp.task_token, "DeadLetteredAgain", cause):
+        return "reported to the waiting execution"
+    report = redriver_of(letter, stamp, generations.executions)
     if report.status.open:
         # It is between two states. Soon it has ended, or it waits for a newer message.
         raise Unavailable("its execution is running and does not wait for this message")
@@ -146,10 +153,10 @@ def _report_death(letter: DeadLetter, stamp: TriageStamp, services: Intake) -> s
     return start_generation(letter, carried, generations)
 
 
-def redriver_of(letter: DeadLetter, executions: Executions) -> ExecutionReport:
+def redriver_of(letter: DeadLetter, stamp: TriageStamp, executions: Executions) -> ExecutionReport:
     """Return the execution that sent this message, by its stamp; ``ABSENT`` if that execution handles another event."""
-    report = executions.describe(letter.stamp.execution) if letter.stamp else None
-    return report if report and report.event_id == letter.event_id else ExecutionReport(Execution.ABSENT)
+    report = executions.describe(stamp.execution)
+    return report if report.event_id == letter.event_id else ExecutionReport(Execution.ABSENT)
 
 
 def _settled_messages(output: Mapping[str, Any] | None) -> Sequence[str]:

@@ -24,6 +24,8 @@ STAMP_BYTES = 4_096
 SNAPSHOT_PREFIX = "dead-letters/"
 #: Far above any limit on redrives. A forged stamp must not bring in a number that the state machine cannot handle.
 _MAX_REDRIVES = 1_000
+#: https://docs.aws.amazon.com/step-functions/latest/apireference/API_SendTaskFailure.html
+_TASK_TOKEN_LIMIT = 2_048
 
 #: The attributes that EventBridge adds to an event that it could not deliver.
 #: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
@@ -173,7 +175,8 @@ class TriageStamp:
             return None
         texts = (stamp.event_id, stamp.execution, stamp.task_token)
         valid = all(isinstance(text, str) and text for text in texts) and type(stamp.redrives) is int
-        return stamp if valid and 0 <= stamp.redrives <= _MAX_REDRIVES else None
+        possible = valid and stamp.task_token.isascii() and len(stamp.task_token) <= _TASK_TOKEN_LIMIT
+        return stamp if possible and 0 <= stamp.redrives <= _MAX_REDRIVES else None
 
     def write(self) -> str:
         """The attribute's text."""

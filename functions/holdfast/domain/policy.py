@@ -42,9 +42,10 @@ class Evidence:
     Attributes:
         stored: The events table holds the event (strongly consistent read).
         body: ``EVENT``, ``MALFORMED`` or ``INVALID``, as the processor reads it.
+        body_altered: The body differs from the one that SQS received.
         undelivered: EventBridge could not deliver it to the buffer.
         error_code: EventBridge's code for that.
-        attempt_log: ``read``, or ``unreadable`` if the attempts table could not be read.
+        attempt_log: ``read``, or ``unreadable`` if the attempts table or a record of this message could not be read.
         last_status: Status of the message's last attempt; ``None`` if there is none.
         last_category: Category of its failure.
         last_error: Its error type.
@@ -59,6 +60,7 @@ class Evidence:
 
     stored: bool = False
     body: str = "EVENT"
+    body_altered: bool = False
     undelivered: bool = False
     error_code: str | None = None
     attempt_log: str = "read"

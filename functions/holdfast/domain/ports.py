@@ -95,7 +95,7 @@ class AttemptLog(Protocol):
     """The attempts table, for the processor."""
 
     def read(self, keys: Collection[AttemptKey]) -> Mapping[AttemptKey, Attempt]:
-        """Return the attempt records that exist for these keys."""
+        """Return the readable attempt records that exist for these keys."""
 
     def write(self, attempts: Sequence[Attempt]) -> None:
         """Write attempt records. A later record of the same receive replaces the earlier one."""
@@ -105,7 +105,7 @@ class AttemptHistory(Protocol):
     """The attempts table, for triage."""
 
     def of_event(self, event_id: str) -> list[Attempt]:
-        """Return all attempts of an event, of every message that carried it."""
+        """Return all attempts of an event, of every message that carried it, unreadable ones too."""
 
 
 # -- Genesys ---------------------------------------------------------------------------------------------------------

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from math import floor
 from typing import Any
 
-from holdfast.domain.attempts import Attempt, in_order, of_message
-from holdfast.domain.errors import HoldfastError, InvalidInput, SnapshotMissing
-from holdfast.domain.letters import DeadLetter, TriageStamp, parse_document, redriven, snapshot_folder
+from holdfast.domain.attempts import Attempt, Status, in_order, of_message
+from holdfast.domain.errors import AlreadyStored, HoldfastError, InvalidInput, SnapshotMissing
+from holdfast.domain.letters import DeadLetter, Message, TriageStamp, parse_document, redriven, snapshot_folder
 from holdfast.domain.policy import Evidence, Limits, Policy, Verdict
 from holdfast.domain.ports import (
     ArchiveStore,
@@ -26,6 +27,7 @@ from holdfast.domain.ports import (
     StoredEvents,
     TriageEvents,
 )
+from holdfast.domain.redrive_records import note_sending, note_sent
 
 #: An archive object lists at most so many attempts, the latest ones.
 ATTEMPTS_LIMIT = 500
@@ -145,6 +147,7 @@ class Classifier:
         return Evidence(
             stored=is_stored(letter, self.stored_events),
             body=letter.body.kind,
+            body_altered=self._is_altered(letter, triage_input),
             undelivered=letter.message.rule_error is not None,
             error_code=letter.message.rule_error,
             attempt_log=attempt_log,
@@ -160,13 +163,28 @@ class Classifier:
             age_hours=_age_hours(triage_input, now),
         )
 
-    def _attempts(self, letter: DeadLetter) -> tuple[list[Attempt], str]:
-        """The attempts of this message. An attempt log that cannot be read is evidence, not an error."""
+    def _is_altered(self, letter: DeadLetter, triage_input: TriageInput) -> bool:
+        """Whether the body, or the one of the first snapshot, differs from what SQS received. A redrive hides it."""
+        first = triage_input.snapshots[0]
+        if letter.message.body_altered or first == triage_input.newest_snapshot:
+            return letter.message.body_altered
         try:
-            attempts = self.attempts.of_event(letter.event_id)
+            return Message.of_json(parse_document(self.store.read(first))["message"]).body_altered
+        except (HoldfastError, KeyError, TypeError):
+            return False
+
+    def _attempts(self, letter: DeadLetter) -> tuple[list[Attempt], str]:
+        """The attempts of this message. An attempt log or a record that cannot be read is evidence, not an error.
+
+        If the last record cannot be read, the earlier ones say nothing about how the message failed.
+        """
+        try:
+            attempts = of_message(self.attempts.of_event(letter.event_id), letter.message.message_id)
         except HoldfastError:
             return [], "unreadable"
-        return of_message(attempts, letter.message.message_id), "read"
+        if not any(attempt.status is Status.UNREADABLE for attempt in attempts):
+            return attempts, "read"
+        return ([] if attempts[-1].status is Status.UNREADABLE else attempts), "unreadable"
 
 
 def is_stored(letter: DeadLetter, stored_events: StoredEvents) -> bool:
@@ -189,15 +207,26 @@ def _age_hours(triage_input: TriageInput, now: datetime) -> float:
 class Redriver:
     """Sends a dead letter's message back to the buffer."""
 
-    store: ObjectReader
+    store: DeadLetterStore
     queue: QueueSender
 
     def redrive(self, triage_input: TriageInput, execution: str, task_token: str) -> dict[str, Any]:
-        """Send the exact message, with a stamp through which the outcome reaches the execution."""
+        """Send the exact message, with a stamp through which the outcome reaches the execution.
+
+        If the message has no room for the stamp, a redrive record has it, so that a later dead letter finds the
+        execution.
+        """
         letter = load_letter(self.store, triage_input)
         stamp = TriageStamp(triage_input.event_id, execution, triage_input.redrives, task_token)
         outgoing = redriven(letter, stamp)
-        return {"messageId": self.queue.send(outgoing), "stamped": outgoing.stamped}
+        if outgoing.stamped:
+            return {"messageId": self.queue.send(outgoing), "stamped": True}
+        note_sending(self.store, letter, stamp)
+        message_id = self.queue.send(outgoing)
+        # The message is sent: an error here would send it again. The first record is enough to find the execution.
+        with suppress(Exception):
+            note_sent(self.store, letter, stamp, message_id)
+        return {"messageId": message_id, "stamped": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +235,7 @@ class Archiver:
 
     archive_store: ArchiveStore
     attempts: AttemptHistory
+    stored_events: StoredEvents
     bucket: str
 
     def archive(
@@ -216,10 +246,15 @@ class Archiver:
         The key contains the execution's name, so that a retry finds the object that the first call wrote.
 
         Raises:
-            HoldfastError: The snapshot could not be read or the object not written. Custody has not moved then.
+            AlreadyStored: The events table contains the event by now, so it is recovered. Nothing was written.
+            HoldfastError: The snapshot or the events table could not be read, or the object not written. Custody has
+                not moved then.
         """
         letter = load_letter(self.archive_store, triage_input)
         key = archive_key(str(verdict["category"]), archived_at, execution_arn)
+        # An earlier call may have archived the letter before its event was stored. It stays archived then.
+        if is_stored(letter, self.stored_events) and not self._is_own(key, execution_arn):
+            raise AlreadyStored("the events table contains the event of this letter")
         document = {
             "schemaVersion": 2,
             "eventId": triage_input.event_id,
@@ -230,8 +265,8 @@ class Archiver:
             "archivedAt": archived_at,
             "message": letter.message.as_json(),
         }
-        if not self.archive_store.create(key, json.dumps(document)):
-            self._confirm_own(key, execution_arn)
+        if not self.archive_store.create(key, json.dumps(document)) and not self._is_own(key, execution_arn):
+            raise SnapshotMissing("another execution has written an object under this archive key")
         return {"bucket": self.bucket, "key": key}
 
     def _attempts(self, event_id: str) -> list[Attempt]:
@@ -241,9 +276,9 @@ class Archiver:
         except HoldfastError:
             return []
 
-    def _confirm_own(self, key: str, execution_arn: str) -> None:
-        if parse_document(self.archive_store.read(key)).get("executionArn") != execution_arn:
-            raise SnapshotMissing("another execution has written an object under this archive key")
+    def _is_own(self, key: str, execution_arn: str) -> bool:
+        """Whether the object under this key exists and this execution has written it."""
+        return parse_document(self.archive_store.read(key)).get("executionArn") == execution_arn
 
 
 @dataclass(frozen=True, slots=True)
