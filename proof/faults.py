@@ -107,6 +107,7 @@ CALLS = (
     ("RedriveFunction", "sqs", "SendMessage", "recovered"),
     ("ArchiveFunction", "s3", "GetObject", "archived"),
     ("ArchiveFunction", "dynamodb", "Query", "archived"),
+    ("ArchiveFunction", "dynamodb", "GetItem", "replayed"),
     ("ArchiveFunction", "s3", "PutObject", "archived"),
     ("SettleFunction", "s3", "DeleteObjects", "recovered"),
     ("SettleFunction", "events", "PutEvents", "archived"),
