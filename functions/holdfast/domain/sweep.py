@@ -11,8 +11,9 @@ from holdfast.domain.categories import VERDICT_CATEGORIES
 from holdfast.domain.errors import SnapshotMissing, describe
 from holdfast.domain.identity import event_digest, execution_name
 from holdfast.domain.intake import MAX_GENERATIONS, Carried, Generations, redriver_of, start_generation
-from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter, parse_document
+from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter, TriageStamp, parse_document
 from holdfast.domain.ports import DeadLetterStore, Deadline, Execution, ExecutionReport, StoredEvents, StoredObject
+from holdfast.domain.redrive_records import stamp_of
 from holdfast.domain.triage import archive_folder, is_stored
 
 
@@ -82,7 +83,12 @@ class Sweeper:
     def _release_or_adopt(self, snapshots: Mapping[str, DeadLetter], archive: _ArchiveListing, oldest: date) -> str:
         letters = list(snapshots.values())
         newest = letters[-1]
-        owners = {name: report for letter in letters for name, report in self._owners(letter).items()}
+        stamps = [stamp_of(letter, self.generations.store) for letter in letters]
+        owners = {
+            name: report
+            for letter, stamp in zip(letters, stamps, strict=True)
+            for name, report in self._owners(letter, stamp).items()
+        }
         stored = is_stored(newest, self.stored_events)
         if not stored and any(report.status.open for report in owners.values()):
             return "left"
@@ -91,7 +97,7 @@ class Sweeper:
         if stored or settled or archive.holds(newest, oldest):
             self.generations.store.delete(list(snapshots))
             return "released"
-        redrives = max((letter.stamp.redrives for letter in letters if letter.stamp), default=0)
+        redrives = max((stamp.redrives for stamp in stamps if stamp), default=0)
         carried = Carried(tuple(snapshots), redrives)
         if last is not None:
             carried = carried.after(self.generations.executions.last_input(last))
@@ -104,10 +110,10 @@ class Sweeper:
             raise SnapshotMissing("the snapshot was deleted during the sweep")
         return DeadLetter.of_document(parse_document(text))
 
-    def _owners(self, letter: DeadLetter) -> dict[str, ExecutionReport]:
+    def _owners(self, letter: DeadLetter, stamp: TriageStamp | None) -> dict[str, ExecutionReport]:
         """The executions that may hold a snapshot: the one that redrove its message, and all generations."""
         executions = self.generations.executions
-        owners = {letter.stamp.execution: redriver_of(letter, executions)} if letter.stamp else {}
+        owners = {stamp.execution: redriver_of(letter, stamp, executions)} if stamp else {}
         for generation in range(MAX_GENERATIONS):
             name = execution_name(letter.detail_type, letter.event_id, letter.message.message_id, generation)
             report = executions.describe(name)
