@@ -44,11 +44,17 @@ ATTRIBUTES = {
     "Binary": {"dataType": "Binary", "binaryValue": "AAECAw=="},
     "Number": {"dataType": "Number", "stringValue": "7.0"},
 }
+#: A message with ten attributes has no room for a stamp.
+TEN_ATTRIBUTES = {f"Attribute{number}": {"dataType": "String", "stringValue": "x"} for number in range(10)}
 UNDELIVERED = {"ERROR_CODE": {"dataType": "String", "stringValue": "NO_PERMISSIONS"}}
 #: The kinds of message; ``n`` is replaced by a digit.
 KINDS = {
     "event": quiet_body("event-n"),
     "with attributes": quiet_body("event-n"),
+    "with ten attributes": quiet_body("event-n"),
+    "malformed with ten attributes": "oops event-n",
+    "poison with ten attributes": quiet_body("poison"),
+    "refused with ten attributes": quiet_body("refused"),
     "undelivered": quiet_body("event-n"),
     "poison": quiet_body("poison"),
     "refused": quiet_body("refused"),
@@ -65,10 +71,10 @@ PROCESSOR = (
     "queue.delete",
 )
 INTAKE = (
-    "objects.create", "objects.read", "objects.delete",
+    "objects.create", "objects.read", "objects.list", "objects.delete",
     "executions.fail", "executions.describe", "executions.last_input", "executions.start",
 )  # fmt: skip
-SWEEP = (*INTAKE, "objects.list", "eventstore.holds")
+SWEEP = (*INTAKE, "eventstore.holds")
 TRIAGE = (
     "eventstore.holds", "attemptlog.of_event", "queue.send", "triageevents.publish",
     "objects.create", "objects.read", "objects.delete", "objects.tag",
@@ -234,12 +240,13 @@ class Custody(RuleBasedStateMachine):
     @precondition(lambda self: len(self.received) < MAX_BODIES)
     @rule(kind=st.sampled_from(sorted(KINDS)), number=st.integers(1, 9))
     def a_message_arrives(self, kind: str, number: int) -> None:
-        if kind == "poison":
-            self.store.poison.add(kind)
-        if kind == "refused":
-            self.store.refusals[kind] = Failure.of(Rejected("too large"))
+        if kind.startswith("poison"):
+            self.store.poison.add("poison")
+        if kind.startswith("refused"):
+            self.store.refusals["refused"] = Failure.of(Rejected("too large"))
         text = KINDS[kind].replace("event-n", f"event-{number}")
         attributes = ATTRIBUTES if kind == "with attributes" else {}
+        attributes = TEN_ATTRIBUTES if kind.endswith("ten attributes") else attributes
         self.receive(text, attributes, undelivered=kind == "undelivered")
 
     @precondition(lambda self: self.world.executions.reports and len(self.received) < MAX_BODIES)
@@ -441,6 +448,13 @@ class Custody(RuleBasedStateMachine):
             assert own_attributes(letter.message) in sent
 
     @invariant()
+    def an_execution_of_a_redriven_message_counts_its_redrives(self) -> None:
+        for name, started in self.world.executions.inputs.items():
+            assert started["redrives"] or not started["messageId"].startswith("sent-"), (
+                f"{name} starts with no redrives"
+            )
+
+    @invariant()
     def triage_events_match_the_outcome(self) -> None:
         for kind, detail in self.world.triage_events.published:
             if kind == "Dead Letter Recovered":
@@ -478,11 +492,14 @@ class Custody(RuleBasedStateMachine):
         raise AssertionError("something is left in custody after 60 deliveries and sweeps")
 
     def finish(self, one: Running) -> None:
-        """Advance an execution to its end, or until it waits for a message that is still in a queue."""
+        """Advance an execution to its end, or until it waits for a message that is still in the buffer.
+
+        A dead letter that is left in its queue waits for the end of the execution, so the execution does not wait for it.
+        """
         while one.name in self.world.executions.running:
             one.advance()
             self.collect()
-            if one.waits and (self.buffer or self.dead):
+            if one.waits and self.buffer:
                 return
             if one.waits:
                 one.time_out()

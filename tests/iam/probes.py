@@ -118,7 +118,9 @@ def redrive(world: World) -> None:
         world.done(name, _case(letter, key) | more, f"a dead letter in {key.partition('/')[0]} is redriven")
     _finds_no_snapshot(world, name, _case(letter, "dead-letters/none") | more)
     unstamped = letter_of(without_room(dead_letter(genesys_event())))
-    world.done(name, _case(unstamped, world.snapshot(unstamped)) | more, "a message without room for a stamp is redriven")
+    world.done(
+        name, _case(unstamped, world.snapshot(unstamped)) | more, "a message without room for a stamp is redriven"
+    )
     world.drain("BufferQueue")
     world.logs(name)
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from holdfast.domain.letters import DeadLetter, Message, TriageStamp
+from holdfast.adapters.s3 import ArchiveBucket
+from holdfast.domain.letters import MAX_ATTRIBUTES, DeadLetter, Message, TriageStamp
+from holdfast.domain.redrive_records import note_sending
 from tests.e2e.pipeline import Pipeline
 from tests.iam.grants import as_list
 
@@ -59,6 +61,12 @@ def stamped(record: dict[str, Any], execution: str, token: str) -> dict[str, Any
     """The record as a redrive of this execution sends it."""
     stamp = TriageStamp(letter_of(record).event_id, execution, 0, token)
     return record | {"messageAttributes": {"Triage": {"dataType": "String", "stringValue": stamp.write()}}}
+
+
+def without_room(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with so many attributes that a redrive cannot add the stamp."""
+    attribute = {"dataType": "String", "stringValue": "x"}
+    return record | {"messageAttributes": {f"Attribute{number}": attribute for number in range(MAX_ATTRIBUTES)}}
 
 
 def letter_of(record: dict[str, Any]) -> DeadLetter:
@@ -118,6 +126,11 @@ class World(Pipeline):
 
     def snapshot(self, letter: DeadLetter) -> str:
         return self.write(letter.key, letter.as_json())
+
+    def redrive_record(self, letter: DeadLetter, execution: str) -> None:
+        """Record that this execution has redriven a letter without room for a stamp. Its token is not valid."""
+        stamp = TriageStamp(letter.event_id, execution, 1, str(uuid.uuid4()))
+        note_sending(ArchiveBucket(self.client("s3"), self.name("ArchiveBucket")), letter, stamp)
 
     def archive(self, letter: DeadLetter, name: str) -> str:
         """Put a dead letter into today's archive."""

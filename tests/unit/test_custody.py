@@ -66,6 +66,10 @@ def sweeps_snapshots_of_events_that_are_not_stored(patch: pytest.MonkeyPatch) ->
     patch.setattr(sweep, "is_stored", lambda *_: True)
 
 
+def ignores_redrive_records(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(intake, "stamp_of", lambda letter, _: letter.stamp)
+
+
 @pytest.mark.parametrize(
     ("defect", "fault"),
     [
@@ -74,6 +78,7 @@ def sweeps_snapshots_of_events_that_are_not_stored(patch: pytest.MonkeyPatch) ->
         (reports_transient_failures_as_processed, Fault("error", "eventstore.store")),
         (ignores_errors_of_archive_writes, None),
         (sweeps_snapshots_of_events_that_are_not_stored, None),
+        (ignores_redrive_records, None),
     ],
     ids=lambda value: value.__name__ if callable(value) else f"{value and value.call}",
 )
