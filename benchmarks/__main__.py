@@ -167,8 +167,8 @@ def show(title: str, table: dict[str, Samples], per: int = 1) -> None:
 
 
 def write(result: dict[str, Any]) -> None:
-    """Write the results, with the figures of the last ``make burst``, and print the headline."""
-    result = measurements.with_burst(result)
+    """Write the results with the last figures of ``make burst`` and the failure path, and print the headline."""
+    result = measurements.with_failure_path(measurements.with_burst(result))
     measurements.write(measurements.LATEST, result)
     print()
     for name, value in result.items():

@@ -24,6 +24,12 @@ def write(path: Path, result: dict[str, Any]) -> None:
     path.write_text(to_json(result) + "\n")
 
 
+def with_failure_path(latest: dict[str, Any]) -> dict[str, Any]:
+    """Keep the figures of the last run of :mod:`benchmarks.failure_path`."""
+    earlier = read(LATEST) if LATEST.exists() else {}
+    return {**latest, "failure_path": earlier.get("failure_path")}
+
+
 def to_json(value: Any, indent: int = 0) -> str:
     """Serialise; an object or array that fits into a line takes one line."""
     line = json.dumps(value)

@@ -109,10 +109,17 @@ class _State:
             return latency, 200, {"Responses": [self._insert(one) for one in request["Statements"]]}
         if operation == "PutItem":
             return latency, *self._put(request)
+        return latency, *self._failure_path(operation, request)
+
+    def _failure_path(self, operation: str, request: dict[str, Any]) -> tuple[int, Any]:
+        if operation == "StartExecution":
+            return 200, {"executionArn": "arn:aws:states:us-east-1:000000000000:execution:x:y", "startDate": 0}
+        if operation == "PutEvents":
+            return 200, {"FailedEntryCount": 0, "Entries": [{"EventId": "x"} for _ in request["Entries"]]}
         if operation in ("UpdateItem", "DeleteItem"):
             self.counts["write units"] += 1
-            return latency, 200, {}
-        return latency, 400, {"__type": "UnknownOperationException"}
+            return 200, {}
+        return 400, {"__type": "UnknownOperationException"}
 
     def _insert(self, statement: dict[str, Any]) -> dict[str, Any]:
         """One PartiQL INSERT. The first field of the value is the key."""

@@ -27,7 +27,7 @@ from holdfast.adapters.genesys import GenesysUserDirectory, Urls
 from holdfast.adapters.secrets import CredentialsSecret
 from holdfast.domain.envelope import Event, examine
 from holdfast.domain.errors import HoldfastError, InvalidInput, PermanentError
-from holdfast.domain.fan_out import MAX_REQUEST_BYTES, Publisher, failed_records, publication
+from holdfast.domain.fan_out import MAX_REQUEST_BYTES, Publication, Publisher, failed_records, publication
 from holdfast.domain.intake import Generations
 from holdfast.domain.letters import DeadLetter, Message, TriageStamp, parse_document
 from holdfast.domain.policy import Evidence, Limits, Policy, PolicyError
@@ -306,7 +306,7 @@ class NoClient:
 
 def republications(data: dict[str, Any]) -> str:
     """A manual republication publishes or is refused."""
-    services = Publisher(EnrichedBus(NoClient(), "bus"), EventsTable(NoClient(), "events"), FakeObjects())
+    services = Publisher(EnrichedBus(NoClient(), "bus", map), EventsTable(NoClient(), "events"), FakeObjects())
     return _called_manually(lambda: fan_out.app.lambda_handler(data, FakeContext(), services=services))
 
 
@@ -338,7 +338,7 @@ def stream_records(item: dict[str, Any]) -> str:
     if not item:
         return "never stored"
     made = publication({"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "1"}})
-    assert made
+    assert isinstance(made, Publication)
     assert made.size <= MAX_REQUEST_BYTES
     detail = json.loads(made.detail)
     packed = item.get("eventPacked")

@@ -11,6 +11,7 @@ from holdfast.adapters.aws import client
 from holdfast.adapters.dynamodb import EventsTable
 from holdfast.adapters.eventbridge import EnrichedBus
 from holdfast.adapters.invocation import InvocationDeadline
+from holdfast.adapters.parallel import in_parallel
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.settings import Settings
 from holdfast.adapters.telemetry import emit, logger
@@ -18,6 +19,9 @@ from holdfast.domain.fan_out import Published, Publisher
 
 #: A page of the table is published within this time.
 PAGE_SECONDS = 20.0
+#: Longer than a request to EventBridge with its retries and timeouts (holdfast/adapters/aws.py). Refused entries are
+#: sent again until then.
+REQUEST_SECONDS = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +36,42 @@ class FanOutSettings(Settings):
 def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Publisher | None = None) -> dict[str, Any]:
     """Publish a batch of new items. At least once: the stream comes again from the first item that was refused.
 
+    An item that the processor did not write is set aside: it is logged and counted, and the others are published.
+
     Invoked by hand, it publishes again: ``{"republish": {"failure": "<key of an on-failure object>"}}``, or a range of
     the table, ``{"republish": {"from": "<ISO time>", "to": "<ISO time>"}}``. If the answer has a ``startAt``, the time
     was up: the same call with that ``startAt`` continues.
     """
     services = services or production()
     if "republish" not in event:
-        published = services.publish(event["Records"])
+        published = services.publish(event["Records"], InvocationDeadline(context, REQUEST_SECONDS))
         report(published)
-        return {"batchItemFailures": [{"itemIdentifier": one.sequence_number} for one in published.refused]}
+        first = published.first_refused
+        return {"batchItemFailures": [{"itemIdentifier": first.sequence_number}] if first else []}
     published = services.republish(event["republish"], InvocationDeadline(context, PAGE_SECONDS))
     report(published)
     refused = [one.event_id for one in published.refused]
-    return {"published": published.count, "refused": refused, "startAt": published.start_at}
+    return {
+        "published": published.count,
+        "refused": refused,
+        "setAside": len(published.set_aside),
+        "startAt": published.start_at,
+    }
 
 
 def report(published: Published) -> None:
-    """Log what the bus refused, and count."""
+    """Log what was not published, and count."""
     for one in published.refused:
         logger().warning("event not published", extra={"eventId": one.event_id})
-    emit({"Published": published.count, "PublicationsRefused": len(published.refused)})
+    for aside in published.set_aside:
+        extra = {"sequenceNumber": aside.sequence_number, "hasKey": aside.has_key}
+        logger().error("item set aside: the processor did not write it", extra=extra)
+    counts = {
+        "Published": published.count,
+        "PublicationsRefused": len(published.refused),
+        "ItemsSetAside": len(published.set_aside),
+    }
+    emit(counts)
 
 
 @cache
@@ -59,7 +79,7 @@ def production() -> Publisher:
     """The services of this execution environment."""
     settings = FanOutSettings.from_env()
     return Publisher(
-        bus=EnrichedBus(client("events"), settings.enriched_bus_name),
+        bus=EnrichedBus(client("events"), settings.enriched_bus_name, in_parallel),
         table=EventsTable(client("dynamodb"), settings.events_table_name),
         archive=ArchiveBucket(client("s3"), settings.archive_bucket_name),
     )

@@ -35,9 +35,9 @@ from holdfast.domain.errors import (
     Unavailable,
 )
 from holdfast.domain.fan_out import Answers, Publication, Publisher
-from holdfast.domain.ports import Deadline
 from holdfast.domain.intake import Generations
 from holdfast.domain.letters import DeadLetter
+from holdfast.domain.ports import Deadline
 from holdfast.domain.processing import Processing
 from holdfast.domain.replay import Replayer
 from holdfast.domain.sweep import Sweeper

@@ -167,6 +167,10 @@ def attempt_item(number: int = 1, **failure: Any) -> dict[str, Any]:
     }
 
 
+def enriched(events: Service) -> EnrichedBus:
+    return EnrichedBus(events.client, "enriched", map, sleep=lambda _seconds: None)
+
+
 def publications(count: int) -> list[Publication]:
     return [Publication(str(n), f"event-{n}", "topic", "{}") for n in range(count)]
 
@@ -736,14 +740,24 @@ def test_refused_entries_are_published_again_before_they_are_returned(events: Se
         "put_events", {"FailedEntryCount": 1, "Entries": [{"EventId": "x"}, refused]}, {"Entries": [ANY] * 2}
     )
     events.responds("put_events", {"FailedEntryCount": 1, "Entries": [refused]}, {"Entries": [ANY]})
-    assert [one.sequence_number for one in EnrichedBus(events.client, "enriched").publish_all(publications(3))] == ["2"]
+    answers = enriched(events).publish_all(publications(3), FakeDeadline(10, 10, 0))
+    assert (answers.refused, answers.invalid) == ([publications(3)[2]], [])
 
 
 def test_a_request_that_always_fails_returns_only_its_own_entries(events: Service) -> None:
     for _ in range(TRIES):
         events.fails("put_events", "ThrottlingException")
     events.responds("put_events", {"FailedEntryCount": 0, "Entries": [{"EventId": "x"}]})
-    assert EnrichedBus(events.client, "enriched").publish_all(publications(11)) == publications(10)
+    answers = enriched(events).publish_all(publications(11), FakeDeadline(*[10] * (TRIES - 1), 0))
+    assert answers.refused == publications(10)
+
+
+@pytest.mark.parametrize("code", ["MalformedDetail", "InvalidArgument"])
+def test_an_entry_that_is_never_accepted_is_not_sent_again(events: Service, code: str) -> None:
+    entries = [{"EventId": "x"}, {"ErrorCode": code}, {"EventId": "y"}]
+    events.responds("put_events", {"FailedEntryCount": 1, "Entries": entries})
+    answers = enriched(events).publish_all(publications(3), FakeDeadline())
+    assert (answers.refused, answers.invalid) == ([], [publications(3)[1]])
 
 
 # -- the secret ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.domain.fan_out import MAX_REQUEST_BYTES, SOURCE, Publication, in_batches, plain, publication, published
+from holdfast.domain.fan_out import (
+    MAX_REQUEST_BYTES,
+    SOURCE,
+    Publication,
+    in_batches,
+    in_order,
+    plain,
+    publication,
+    published,
+)
 from tests.unit.samples import body
 
 
@@ -39,7 +48,7 @@ def test_a_compressed_item_is_published_as_the_whole_event(as_stream: bool) -> N
     packed = zlib.compress(body().encode())
     value = base64.b64encode(packed).decode() if as_stream else packed
     made = publication(stream_record(image(eventPacked={"B": value})))
-    assert made
+    assert isinstance(made, Publication)
     assert (made.sequence_number, made.event_id, made.detail_type) == ("17", "event-1", "topic")
     assert json.loads(made.detail) == {
         "eventId": "event-1",
@@ -52,14 +61,14 @@ def test_an_uncompressed_item_without_a_conversation_is_published() -> None:
     item = image(event={"S": '{"id":"event-1"}'})
     del item["conversationId"]
     made = publication(stream_record(item))
-    assert made
+    assert isinstance(made, Publication)
     assert json.loads(made.detail) == {"eventId": "event-1", "event": {"id": "event-1"}}
 
 
 def test_an_event_that_is_stored_in_the_bucket_is_published_as_a_pointer() -> None:
     pointer = {"bucket": {"S": "b"}, "key": {"S": "events/event-1.json"}}
     made = publication(stream_record(image(eventPointer={"M": pointer})))
-    assert made
+    assert isinstance(made, Publication)
     assert json.loads(made.detail)["eventPointer"] == {"bucket": "b", "key": "events/event-1.json"}
 
 
@@ -107,6 +116,14 @@ def test_batches_contain_every_publication_once_in_order_within_the_limits(sizes
     batches = list(in_batches(publications))
     assert [one for batch in batches for one in batch] == publications
     assert all(1 <= len(batch) <= 10 and sum(one.size for one in batch) <= MAX_REQUEST_BYTES for batch in batches)
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=12))
+def test_publications_of_one_event_are_never_sent_at_once(events: list[str]) -> None:
+    publications = [Publication(str(number), event, "t", "{}") for number, event in enumerate(events)]
+    parts = list(in_order(publications))
+    assert [one for part in parts for one in part] == publications
+    assert all(len({one.event_id for one in part}) == len(part) for part in parts)
 
 
 def test_dynamodb_types_become_plain_values() -> None:

@@ -8,11 +8,73 @@ from typing import Any
 import pytest
 
 from holdfast.adapters import aws
+from holdfast.adapters.batches import BACKOFF_CAP_SECONDS
+from holdfast.adapters.eventbridge import EnrichedBus
 from holdfast.adapters.parallel import in_parallel
 from holdfast.domain.errors import Throttled
+from holdfast.domain.fan_out import Answers, Publication
 from holdfast.domain.intake import Intake, as_response, take_in
+from tests.fakes import FakeDeadline
 from tests.unit.samples import body, record
 from tests.world import World
+
+# -- fan-out -------------------------------------------------------------------------------------------------------
+
+
+class BusClient:
+    """EventBridge. The answer to an entry is the next of its codes; ``None`` accepts it, and so does an empty list."""
+
+    def __init__(self, codes: dict[str, list[str | None]], together: int = 1) -> None:
+        self.codes = codes
+        self.accepted: list[str] = []
+        self.together = Barrier(together)
+
+    def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        if self.together.parties > 1:
+            self.together.wait(timeout=10)
+        answers: list[dict[str, str]] = []
+        for entry in Entries:
+            codes = self.codes.get(entry["Detail"], [])
+            code = codes.pop(0) if codes else None
+            answers.append({"ErrorCode": code} if code else {"EventId": "x"})
+            self.accepted += [] if code else [entry["Detail"]]
+        return {"FailedEntryCount": sum("ErrorCode" in one for one in answers), "Entries": answers}
+
+
+def publications(count: int) -> list[Publication]:
+    return [Publication(str(number), f"event-{number}", "topic", f"{number}") for number in range(count)]
+
+
+def test_the_requests_of_a_batch_are_sent_at_once() -> None:
+    bus = BusClient({}, together=10)
+    answers = EnrichedBus(bus, "bus", in_parallel).publish_all(publications(100), FakeDeadline(0))
+    assert answers == Answers()
+    assert sorted(bus.accepted, key=int) == [str(number) for number in range(100)]
+
+
+def test_a_refused_entry_is_sent_again_until_the_time_is_up() -> None:
+    waits: list[float] = []
+    bus = BusClient({"3": ["ThrottlingException"] * 8, "14": ["InternalFailure"] * 1_000})
+    deadline = FakeDeadline(*[30.0] * 20, 0.0)
+    answers = EnrichedBus(bus, "bus", map, sleep=waits.append).publish_all(publications(20), deadline)
+    assert [one.event_id for one in answers.refused] == ["event-14"]
+    assert len(bus.accepted) == 19
+    assert len(waits) == 20
+    assert max(waits) <= BACKOFF_CAP_SECONDS
+
+
+def test_refused_events_are_reported_in_the_order_of_the_stream() -> None:
+    bus = BusClient({"27": ["ThrottlingException"], "5": ["ThrottlingException"]})
+    answers = EnrichedBus(bus, "bus", in_parallel).publish_all(publications(40), FakeDeadline(0))
+    assert [one.sequence_number for one in answers.refused] == ["5", "27"]
+
+
+def test_a_second_publication_of_an_event_is_sent_after_the_first_was_accepted() -> None:
+    first, second = Publication("1", "event-1", "t", "first"), Publication("2", "event-1", "t", "second")
+    bus = BusClient({"first": ["ThrottlingException"] * 3})
+    EnrichedBus(bus, "bus", in_parallel, sleep=lambda _: None).publish_all([first, second], FakeDeadline(30))
+    assert bus.accepted == ["first", "second"]
+
 
 # -- intake --------------------------------------------------------------------------------------------------------
 

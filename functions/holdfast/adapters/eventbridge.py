@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from holdfast.adapters.aws import mapped, translated
 from holdfast.adapters.batches import retry_rest
 from holdfast.domain.errors import HoldfastError, Unavailable
-from holdfast.domain.fan_out import SOURCE, Publication, in_batches
+from holdfast.domain.fan_out import SOURCE, Answers, Publication, in_batches, in_order
+from holdfast.domain.ports import Deadline, Parallel
 
 TRIAGE_SOURCE = "holdfast.triage"
+#: Codes of an entry that is refused whenever it is sent:
+#: https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsResultEntry.html
+_INVALID = frozenset({"InvalidArgument", "MalformedDetail"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +52,24 @@ class EnrichedBus:
 
     client: Any
     name: str
+    parallel: Parallel
+    sleep: Callable[[float], None] = time.sleep
 
-    def publish_all(self, publications: Sequence[Publication]) -> list[Publication]:
-        """Publish events in order, in as few requests as the limits allow.
+    def publish_all(self, publications: Sequence[Publication], deadline: Deadline) -> Answers:
+        """Publish events, several requests at once. Refused entries are sent again while there is time."""
+        answers = Answers()
+        for part in in_order(publications):
+            for refused, invalid in self.parallel(lambda batch: self._publish(batch, deadline), in_batches(part)):
+                answers.refused += refused
+                answers.invalid += invalid
+        return answers
 
-        Returns:
-            The events that the bus did not accept, after retries with backoff.
-        """
-        return [refused for batch in in_batches(publications) for refused in retry_rest(self._put, batch)]
+    def _publish(self, batch: list[Publication], deadline: Deadline) -> tuple[list[Publication], list[Publication]]:
+        invalid: list[Publication] = []
+        refused = retry_rest(lambda rest: self._put(rest, invalid), batch, sleep=self.sleep, deadline=deadline)
+        return refused, invalid
 
-    def _put(self, batch: list[Publication]) -> list[Publication]:
+    def _put(self, batch: list[Publication], invalid: list[Publication]) -> list[Publication]:
         entries = [
             {"EventBusName": self.name, "Source": SOURCE, "DetailType": one.detail_type, "Detail": one.detail}
             for one in batch
@@ -66,4 +79,6 @@ class EnrichedBus:
                 answer = self.client.put_events(Entries=entries)
         except HoldfastError:
             return batch
-        return [one for one, entry in zip(batch, answer["Entries"], strict=True) if "ErrorCode" in entry]
+        codes = [(one, entry.get("ErrorCode")) for one, entry in zip(batch, answer["Entries"], strict=True)]
+        invalid += [one for one, code in codes if code in _INVALID]
+        return [one for one, code in codes if code and code not in _INVALID]

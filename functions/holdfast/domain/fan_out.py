@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -34,11 +34,35 @@ class Publication:
         return len(self.detail.encode()) + len(self.detail_type.encode()) + len(SOURCE)
 
 
+@dataclass(slots=True)
+class Answers:
+    """The events that the bus did not accept: ``refused`` for now, ``invalid`` whenever they are sent."""
+
+    refused: list[Publication] = field(default_factory=list)
+    invalid: list[Publication] = field(default_factory=list)
+
+
 class EventBus(Protocol):
     """The enriched bus, for the events of the events table."""
 
-    def publish_all(self, publications: Sequence[Publication]) -> Sequence[Publication]:
-        """Publish events in order. Returns those that the bus did not accept."""
+    def publish_all(self, publications: Sequence[Publication], deadline: Deadline) -> Answers:
+        """Publish events, those with the same id in order. Refused ones are sent again while there is time.
+
+        The answers have the order of the publications.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """An item that the processor did not write, so that it cannot be published. Nothing of its content is kept.
+
+    Attributes:
+        sequence_number: Of its stream record; empty when a range of the table is published again.
+        has_key: Whether it has an ``eventId``.
+    """
+
+    sequence_number: str
+    has_key: bool
 
 
 @dataclass(slots=True)
@@ -50,7 +74,13 @@ class Published:
 
     count: int = 0
     refused: list[Publication] = field(default_factory=list)
+    set_aside: list[SetAside] = field(default_factory=list)
     start_at: str | None = None
+
+    @property
+    def first_refused(self) -> Publication | None:
+        """The refused event that the stream has first."""
+        return self.refused[0] if self.refused else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +91,9 @@ class Publisher:
     table: EventPages
     archive: ObjectReader
 
-    def publish(self, records: Sequence[Mapping[str, Any]]) -> Published:
-        """Publish the new items among stream records.
-
-        Raises:
-            InvalidInput: An item was not written by the processor.
-        """
-        return self._publish([one for one in map(publication, records) if one])
+    def publish(self, records: Sequence[Mapping[str, Any]], deadline: Deadline) -> Published:
+        """Publish the new items among stream records. An item that the processor did not write is set aside."""
+        return self._publish(map(publication, records), deadline)
 
     def republish(self, request: Any, deadline: Deadline) -> Published:
         """Publish again what a request names. The handler documents its fields.
@@ -79,7 +105,7 @@ class Publisher:
         if not isinstance(request, dict):
             raise InvalidInput("republish must name a failure, or a range with from and to")
         if "failure" in request:
-            return self._republish_failure(str(request["failure"]))
+            return self._republish_failure(str(request["failure"]), deadline)
         begin, end = iso_time(request.get("from")), iso_time(request.get("to"))
         if begin is None or end is None:
             raise InvalidInput("republish must name a failure, or a range with from and to as ISO 8601 times")
@@ -88,43 +114,56 @@ class Publisher:
             raise InvalidInput("startAt must be the value that an earlier call returned")
         return self._republish_range(begin, end, start_at, deadline)
 
-    def _republish_failure(self, key: str) -> Published:
+    def _republish_failure(self, key: str, deadline: Deadline) -> Published:
         document = self.archive.read(key)
         if document is None:
             raise SnapshotMissing("the archive bucket has no such object")
-        return self.publish(failed_records(document))
+        return self.publish(failed_records(document), deadline)
 
     def _republish_range(self, begin: str, end: str, start_at: str | None, deadline: Deadline) -> Published:
         whole = Published(start_at=start_at)
         for items, next_start in self.table.received_between(begin, end, start_at):
-            page = self._publish([published(plain(item), "") for item in items])
-            whole = Published(whole.count + page.count, whole.refused + page.refused, next_start)
+            page = self._publish((item_publication(item, "") for item in items), deadline)
+            whole.count += page.count
+            whole.refused += page.refused
+            whole.set_aside += page.set_aside
+            whole.start_at = next_start
             if deadline.remaining() <= 0:
                 break
         return whole
 
-    def _publish(self, publications: Sequence[Publication]) -> Published:
-        refused = list(self.bus.publish_all(publications))
-        return Published(len(publications) - len(refused), refused)
+    def _publish(self, found: Iterable[Publication | SetAside | None], deadline: Deadline) -> Published:
+        publications, set_aside = [], []
+        for one in found:
+            if isinstance(one, SetAside):
+                set_aside.append(one)
+            elif one:
+                publications.append(one)
+        answers = self.bus.publish_all(publications, deadline)
+        set_aside += [SetAside(one.sequence_number, has_key=True) for one in answers.invalid]
+        accepted = len(publications) - len(answers.refused) - len(answers.invalid)
+        return Published(accepted, answers.refused, set_aside)
 
 
-def publication(record: Mapping[str, Any]) -> Publication | None:
+def publication(record: Mapping[str, Any]) -> Publication | SetAside | None:
     """Turn a stream record into a publication; ``None`` for anything but a new item.
 
     ``detail`` is ``{"eventId", "conversationId", "event"}``, where ``event`` is the whole enriched envelope. If it is
     above the limit of PutEvents or of a table item, ``eventPointer`` takes the place of ``event``.
-
-    Raises:
-        InvalidInput: The item was not written by the processor.
     """
+    change = record.get("dynamodb") or {}
+    image = change.get("NewImage")
+    if record.get("eventName") != "INSERT" or not image:
+        return None
+    return item_publication(image, change.get("SequenceNumber", ""))
+
+
+def item_publication(image: Mapping[str, Any], sequence_number: str) -> Publication | SetAside:
+    """Build the publication of an item with DynamoDB's typed attributes, unless the processor did not write it."""
     try:
-        change = record.get("dynamodb") or {}
-        image = change.get("NewImage")
-        if record.get("eventName") != "INSERT" or not image:
-            return None
-        return published(plain(image), change["SequenceNumber"])
+        return published(plain(image), sequence_number)
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration, zlib.error):
-        raise InvalidInput("the record is not an item of the events table") from None
+        return SetAside(sequence_number, has_key=isinstance(image, dict) and "eventId" in image)
 
 
 def published(item: Mapping[str, Any], sequence_number: str) -> Publication:
@@ -133,10 +172,17 @@ def published(item: Mapping[str, Any], sequence_number: str) -> Publication:
     head = json.dumps({name: value for name, value in known.items() if value is not None})[:-1]
     text = event_text(item)
     detail = f'{head}, "event": {text}}}' if text is not None else _pointer(head, item)
-    made = Publication(sequence_number, item["eventId"], item["detailType"], detail)
+    made = Publication(sequence_number, _text(item, "eventId"), _text(item, "detailType"), detail)
     if made.size <= MAX_REQUEST_BYTES:
         return made
     return Publication(sequence_number, made.event_id, made.detail_type, _pointer(head, item))
+
+
+def _text(item: Mapping[str, Any], name: str) -> str:
+    value = item[name]
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} is not text")
+    return value
 
 
 def failed_records(document: str) -> list[Mapping[str, Any]]:
@@ -154,7 +200,7 @@ def failed_records(document: str) -> list[Mapping[str, Any]]:
         records: list[Mapping[str, Any]] = list(event["Records"])
     except (ValueError, KeyError, TypeError, RecursionError):
         raise InvalidInput("the object contains no failed stream records") from None
-    if not all(isinstance(record, dict) for record in records):
+    if not all(isinstance(record, dict) and isinstance(record.get("dynamodb", {}), dict) for record in records):
         raise InvalidInput("the object contains other data than stream records")
     return records
 
@@ -166,6 +212,18 @@ def event_text(item: Mapping[str, Any]) -> str | None:
         return zlib.decompress(packed).decode()
     text: str | None = item.get("event")
     return text
+
+
+def in_order(publications: Sequence[Publication]) -> Iterator[list[Publication]]:
+    """Split into parts whose publications may be sent at once: no part has an event id twice."""
+    part: dict[str, Publication] = {}
+    for one in publications:
+        if one.event_id in part:
+            yield list(part.values())
+            part = {}
+        part[one.event_id] = one
+    if part:
+        yield list(part.values())
 
 
 def in_batches(publications: Sequence[Publication]) -> Iterator[list[Publication]]:
