@@ -56,6 +56,7 @@ INCIDENTS = {
     "the fan-out is slow": ({"FanOutAgeMetricAlarm"}, "FanOutAgeAlarm"),
     "an execution was aborted long ago": ({"SnapshotAgeMetricAlarm", "SnapshotsAdoptedAlarm"}, "SnapshotsAdoptedAlarm"),
     "a letter is in triage for days": ({"SnapshotAgeMetricAlarm"}, "SnapshotAgeAlarm"),
+    "a schedule cannot run": ({"OperationsUndeliverableAlarm"}, "OperationsUndeliverableAlarm"),
     "the sweep fails": ({"SweepErrorsMetricAlarm"}, "SnapshotAgeAlarm"),
 }
 OWN_NAMESPACE = {"Fn::Sub": "Holdfast/${AWS::StackName}"}

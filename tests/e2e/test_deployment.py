@@ -9,15 +9,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from local.stack import Stack, deploy
-from tests.contract.project import resources
+from tests.contract.project import resources, template
 from tests.e2e.pipeline import Pipeline, genesys_event
 
 if TYPE_CHECKING:
     from local.environment import LocalStack
 
 DATA = [name for kind in ("SQS::Queue", "DynamoDB::Table", "S3::Bucket") for name in resources(f"AWS::{kind}")]
-#: Other values of parameters that change a queue, a table, the bucket or the processor.
-CHANGES = {"MaxReceiveCount": "7", "ArchiveRetentionDays": "90", "ReserveConcurrency": "true", "MaxConcurrency": "3"}
+#: Other values of parameters that change a queue, a table, the bucket, the processor or a role.
+CHANGES = {
+    "MaxReceiveCount": "7",
+    "ArchiveRetentionDays": "90",
+    "ReserveConcurrency": "true",
+    "MaxConcurrency": "3",
+    "Tracing": "true",
+}
 
 
 def deploy_beside(deployed: LocalStack, name: str, parameters: dict[str, str] | None = None) -> Pipeline:
@@ -49,16 +55,26 @@ def test_a_stack_without_parameters_processes_events(first: Pipeline) -> None:
     assert reserved(first) is None
 
 
-def test_an_update_of_the_parameters_keeps_all_data(first: Pipeline, deployed: LocalStack) -> None:
+def test_an_update_of_the_parameters_and_back_keeps_all_data(first: Pipeline, deployed: LocalStack) -> None:
     (event_id,) = first.put(genesys_event())
     first.stored([event_id])
-    changes = CHANGES | {"KmsKeyArn": own_key(deployed)}
+    bus = f"partner/genesys-{uuid.uuid4().hex[:8]}"
+    deployed.client("events").create_event_bus(Name=bus)
+    changes = CHANGES | {"KmsKeyArn": own_key(deployed), "EventBusName": bus}
     assert replaced(first.stack, changes) == []
     updated = deploy_beside(deployed, "first", changes)
     before, after = first.stack.resources, updated.stack.resources
     assert [after[name] for name in DATA] == [before[name] for name in DATA]
     assert updated.item(event_id)
     assert reserved(updated) == 3
+    updated.stored(updated.put(genesys_event()))
+
+    defaults = {name: str(template()["Parameters"][name]["Default"]) for name in changes}
+    restored = deploy_beside(deployed, "first", defaults)
+    assert [restored.stack.resources[name] for name in DATA] == [before[name] for name in DATA]
+    assert restored.item(event_id)
+    restored.stored(restored.put(genesys_event()))
+    assert deployed.client("events").list_rules(EventBusName=bus)["Rules"] == []
 
 
 def replaced(stack: Stack, changes: dict[str, str]) -> list[str]:
