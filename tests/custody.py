@@ -74,10 +74,10 @@ INTAKE = (
     "objects.create", "objects.read", "objects.list", "objects.delete",
     "executions.fail", "executions.describe", "executions.last_input", "executions.start",
 )  # fmt: skip
-SWEEP = (*INTAKE, "eventstore.holds")
+SWEEP = (*INTAKE, "executions.running_names", "objects.replace", "eventstore.holds")
 TRIAGE = (
     "eventstore.holds", "attemptlog.of_event", "queue.send", "triageevents.publish",
-    "objects.create", "objects.read", "objects.delete", "objects.tag",
+    "objects.create", "objects.read", "objects.delete", "objects.tag", "objects.replace",
 )  # fmt: skip
 ERRORS = (Unavailable("down"), Throttled("slow"), Misconfigured("denied"), RuntimeError("a defect"))
 

@@ -310,6 +310,13 @@ class FakeObjects(Fake):
         return self.texts.get(key)
 
     @recorded
+    def replace(self, key: str, old: str, new: str) -> bool:
+        if self.texts.get(key) != old:
+            return False
+        self.texts[key] = new
+        return True
+
+    @recorded
     def tag(self, key: str, tags: Mapping[str, str]) -> None:
         self.tagged[key] = dict(tags)
 

@@ -15,6 +15,7 @@ from holdfast.domain.ports import StoredObject
 #: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 DELETES_PER_CALL = 1_000
 _EXISTS = "PreconditionFailed"
+_CHANGED = frozenset({_EXISTS, "ConditionalRequestConflict"})
 _ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
 
 
@@ -53,6 +54,27 @@ class ArchiveBucket:
                     return None
                 raise
         return bytes(body).decode()
+
+    def replace(self, key: str, old: str, new: str) -> bool:
+        """Replace an object's text. Returns false if it is not ``old`` any more, or does not exist."""
+        with translated("replace an archive object"):
+            try:
+                answer = self.client.get_object(Bucket=self.name, Key=key)
+                if bytes(answer["Body"].read()).decode() != old:
+                    return False
+                self.client.put_object(
+                    Bucket=self.name,
+                    Key=key,
+                    Body=new.encode(),
+                    ContentType="application/json",
+                    ChecksumAlgorithm="SHA256",
+                    IfMatch=answer["ETag"],
+                )
+            except ClientError as error:
+                if code_of(error) in _ABSENT | _CHANGED:
+                    return False
+                raise
+        return True
 
     def tag(self, key: str, tags: Mapping[str, str]) -> None:
         """Replace an object's tags."""

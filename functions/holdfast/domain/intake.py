@@ -55,12 +55,14 @@ class Carried:
         redrives: Redrives of earlier executions.
         history: The category of each of them, so that the limits per category go on counting.
         first_sent_at: When the event's first message was sent, epoch milliseconds; 0 if no earlier one is known.
+        archived_as: The archive object of an earlier execution that gave this letter up; empty if there is none.
     """
 
     snapshots: tuple[str, ...]
     redrives: int = 0
     history: tuple[str, ...] = ()
     first_sent_at: int = 0
+    archived_as: str = ""
 
     def after(self, predecessor: Mapping[str, Any], *, settled: bool = False) -> Carried:
         """Take over from an execution of the same event that ended.
@@ -76,6 +78,7 @@ class Carried:
             redrives=max(self.redrives, int(predecessor.get("redrives") or 0)),
             history=max(self.history, tuple(predecessor.get("history") or ()), key=len),
             first_sent_at=int(predecessor.get("firstSentAt") or self.first_sent_at),
+            archived_as=self.archived_as or str(predecessor.get("archivedAs") or ""),
         )
 
 
@@ -147,7 +150,7 @@ def _report_death(letter: DeadLetter, stamp: TriageStamp, services: Intake) -> s
     if succeeded and letter.message.message_id in _settled_messages(report.output):
         generations.store.delete([letter.key])
         return "settled already"
-    carried = Carried((letter.key,), redrives=stamp.redrives)
+    carried = Carried((letter.key,), redrives=stamp.redrives, archived_as=_archive_object(report.output))
     if report.status is not Execution.ABSENT:
         carried = carried.after(generations.executions.last_input(stamp.execution), settled=succeeded)
     return start_generation(letter, carried, generations)
@@ -162,6 +165,11 @@ def redriver_of(letter: DeadLetter, stamp: TriageStamp, executions: Executions) 
 def _settled_messages(output: Mapping[str, Any] | None) -> Sequence[str]:
     ids = (output or {}).get("messageIds")
     return ids if isinstance(ids, list) else []
+
+
+def _archive_object(output: Mapping[str, Any] | None) -> str:
+    archive = (output or {}).get("archive")
+    return str(archive.get("key") or "") if isinstance(archive, dict) else ""
 
 
 def start_generation(
@@ -196,6 +204,7 @@ def start_generation(
 def execution_input(letter: DeadLetter, carried: Carried) -> dict[str, Any]:
     """The input of an execution: pointers and metadata. It is deterministic, small, and contains no personal data."""
     history = {"history": list(carried.history)} if carried.history else {}
+    archived = {"archivedAs": carried.archived_as} if carried.archived_as else {}
     return {
         "schemaVersion": 2,
         "eventId": letter.event_id,
@@ -205,4 +214,5 @@ def execution_input(letter: DeadLetter, carried: Carried) -> dict[str, Any]:
         "redrives": carried.redrives,
         "firstSentAt": carried.first_sent_at or letter.message.sent_at_ms,
         **history,
+        **archived,
     }

@@ -15,8 +15,16 @@ from math import floor
 from typing import Any
 
 from holdfast.domain.attempts import Attempt, Status, in_order, of_message
-from holdfast.domain.errors import AlreadyStored, HoldfastError, InvalidInput, SnapshotMissing
-from holdfast.domain.letters import DeadLetter, Message, TriageStamp, parse_document, redriven, snapshot_folder
+from holdfast.domain.errors import AlreadyStored, HoldfastError, InvalidInput, SnapshotMissing, Unavailable
+from holdfast.domain.letters import (
+    TRIAGE_ATTRIBUTE,
+    DeadLetter,
+    Message,
+    TriageStamp,
+    parse_document,
+    redriven,
+    snapshot_folder,
+)
 from holdfast.domain.policy import Evidence, Limits, Policy, Verdict
 from holdfast.domain.ports import (
     ArchiveStore,
@@ -49,6 +57,7 @@ class TriageInput:
         redrive_outcome: Outcome of the last redrive, if there was one.
         first_sent_at: When the event's first message was sent, epoch milliseconds.
         replay: Whether an operator started this by a replay.
+        archived_as: The archive object of an earlier execution that gave this letter up; empty if there is none.
     """
 
     event_id: str
@@ -58,6 +67,7 @@ class TriageInput:
     redrive_outcome: str | None = None
     first_sent_at: int = 0
     replay: bool = False
+    archived_as: str = ""
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> TriageInput:
@@ -76,6 +86,9 @@ class TriageInput:
             raise InvalidInput("history must be a list of categories")
         if not isinstance(redrive_outcome, str | None):
             raise InvalidInput("redriveOutcome must be text")
+        archived_as = data.get("archivedAs") or ""
+        if not isinstance(archived_as, str):
+            raise InvalidInput("archivedAs must be text")
         return cls(
             event_id=event_id,
             snapshots=tuple(snapshots),
@@ -84,6 +97,7 @@ class TriageInput:
             redrive_outcome=redrive_outcome,
             first_sent_at=_whole(data, "firstSentAt"),
             replay=bool(data.get("replayOf")),
+            archived_as=archived_as,
         )
 
     @property
@@ -243,7 +257,8 @@ class Archiver:
     ) -> dict[str, str]:
         """Write the archive object once and return its ``bucket`` and ``key``.
 
-        The key contains the execution's name, so that a retry finds the object that the first call wrote.
+        The key contains the execution's name, so that a retry finds the object that the first call wrote. If an
+        earlier execution has archived this letter, its object gets this verdict, and no second one is written.
 
         Raises:
             AlreadyStored: The events table contains the event by now, so it is recovered. Nothing was written.
@@ -255,6 +270,9 @@ class Archiver:
         # An earlier call may have archived the letter before its event was stored. It stays archived then.
         if is_stored(letter, self.stored_events) and not self._is_own(key, execution_arn):
             raise AlreadyStored("the events table contains the event of this letter")
+        later = {"verdict": dict(verdict), "executionArn": execution_arn, "archivedAt": archived_at}
+        if triage_input.archived_as and self._add_later(triage_input.archived_as, letter, later):
+            return {"bucket": self.bucket, "key": triage_input.archived_as}
         document = {
             "schemaVersion": 2,
             "eventId": triage_input.event_id,
@@ -269,6 +287,21 @@ class Archiver:
             raise SnapshotMissing("another execution has written an object under this archive key")
         return {"bucket": self.bucket, "key": key}
 
+    def _add_later(self, key: str, letter: DeadLetter, later: Mapping[str, Any]) -> bool:
+        """Add a later verdict to the object of an earlier execution. Returns false if it holds another message."""
+        text = self.archive_store.read(key) or ""
+        document = parse_document(text)
+        if not _holds(document, letter):
+            return False
+        added = document.get("later") or []
+        if any(one["executionArn"] == later["executionArn"] for one in added):
+            return True
+        attempts = [attempt.as_json() for attempt in self._attempts(letter.event_id)] or document.get("attempts", [])
+        changed = {**document, "attempts": attempts, "later": [*added, later]}
+        if not self.archive_store.replace(key, text, json.dumps(changed)):
+            raise Unavailable("the archive object has changed since it was read")
+        return True
+
     def _attempts(self, event_id: str) -> list[Attempt]:
         """The latest attempts. If the attempt log fails, the letter is archived without them: custody comes first."""
         try:
@@ -279,6 +312,17 @@ class Archiver:
     def _is_own(self, key: str, execution_arn: str) -> bool:
         """Whether the object under this key exists and this execution has written it."""
         return parse_document(self.archive_store.read(key)).get("executionArn") == execution_arn
+
+
+def _holds(document: Mapping[str, Any], letter: DeadLetter) -> bool:
+    """Whether an archive object holds the message of this letter, apart from its stamp."""
+    try:
+        archived = DeadLetter.of_document(document)
+    except SnapshotMissing:
+        return False
+    own = {name: value for name, value in letter.message.message_attributes.items() if name != TRIAGE_ATTRIBUTE}
+    same_attributes = own.items() <= archived.message.message_attributes.items()
+    return same_attributes and (archived.event_id, archived.message.body) == (letter.event_id, letter.message.body)
 
 
 @dataclass(frozen=True, slots=True)
