@@ -37,7 +37,7 @@ REQUESTS: dict[str, Counter[str]] = {
     "intake": Counter({"s3.write": 1, "stepfunctions": 1}),
     "Classify": Counter({"s3.read": 1, "dynamodb.read_unit": 2}),
     "Redrive": Counter({"s3.read": 1, "sqs.request": 1}),
-    "Archive": Counter({"s3.read": 1, "s3.write": 1, "dynamodb.read_unit": 1}),
+    "Archive": Counter({"s3.read": 1, "s3.write": 1, "dynamodb.read_unit": 2}),
     "SettleArchived": Counter({"s3.delete": 1, "eventbridge.event": 1}),
     "SettleRecovered": Counter({"s3.delete": 1, "eventbridge.event": 1}),
 }
