@@ -77,7 +77,7 @@ INTAKE = (
 SWEEP = (*INTAKE, "executions.running_names", "objects.replace", "eventstore.holds")
 TRIAGE = (
     "eventstore.holds", "attemptlog.of_event", "queue.send", "triageevents.publish",
-    "objects.create", "objects.read", "objects.delete", "objects.tag", "objects.replace",
+    "objects.create", "objects.read", "objects.delete", "objects.tag", "objects.update",
 )  # fmt: skip
 ERRORS = (Unavailable("down"), Throttled("slow"), Misconfigured("denied"), RuntimeError("a defect"))
 

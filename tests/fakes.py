@@ -310,7 +310,7 @@ class FakeObjects(Fake):
         return self.texts.get(key)
 
     @recorded
-    def replace(self, key: str, old: str, new: str) -> bool:
+    def update(self, key: str, old: str, new: str) -> bool:
         if self.texts.get(key) != old:
             return False
         self.texts[key] = new

@@ -122,7 +122,7 @@ def test_an_archive_object_that_does_not_exist_any_more_is_written_anew(world: O
 def test_a_repeated_call_adds_one_verdict(world: Outage, archiver: Archiver) -> None:
     letter = DeadLetter.of(Message("m1", EVENT))
     first = archive(world, archiver, letter, "first")
-    world.journal.lose_response("objects.replace", Unavailable("lost"))
+    world.journal.lose_response("objects.update", Unavailable("lost"))
     with pytest.raises(Unavailable):
         archive(world, archiver, letter, "second", archived_as=first)
     assert archive(world, archiver, letter, "second", archived_as=first) == first
@@ -134,7 +134,7 @@ def test_an_object_that_changes_meanwhile_is_read_again_by_a_retry(
 ) -> None:
     letter = DeadLetter.of(Message("m1", EVENT))
     first = archive(world, archiver, letter, "first")
-    monkeypatch.setattr(FakeObjects, "replace", lambda *_: False)
+    monkeypatch.setattr(FakeObjects, "update", lambda *_: False)
     with pytest.raises(Unavailable):
         archive(world, archiver, letter, "second", archived_as=first)
     monkeypatch.undo()
@@ -171,13 +171,13 @@ def test_an_object_is_replaced_if_it_has_not_changed(s3: tuple[ArchiveBucket, St
     bucket, stub = s3
     holds(stub, b"old")
     stub.add_response("put_object", {}, PUT)
-    assert bucket.replace(KEY, "old", "new")
+    assert bucket.update(KEY, "old", "new")
 
 
 def test_an_object_with_another_text_is_not_replaced(s3: tuple[ArchiveBucket, Stubber]) -> None:
     bucket, stub = s3
     holds(stub, b"changed")
-    assert not bucket.replace(KEY, "old", "new")
+    assert not bucket.update(KEY, "old", "new")
 
 
 @pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"])
@@ -185,13 +185,13 @@ def test_an_object_that_changes_before_the_write_is_not_replaced(s3: tuple[Archi
     bucket, stub = s3
     holds(stub, b"old")
     stub.add_client_error("put_object", code)
-    assert not bucket.replace(KEY, "old", "new")
+    assert not bucket.update(KEY, "old", "new")
 
 
 def test_an_object_that_does_not_exist_is_not_replaced(s3: tuple[ArchiveBucket, Stubber]) -> None:
     bucket, stub = s3
     stub.add_client_error("get_object", "NoSuchKey")
-    assert not bucket.replace(KEY, "old", "new")
+    assert not bucket.update(KEY, "old", "new")
 
 
 def test_a_denied_replacement_is_an_error(s3: tuple[ArchiveBucket, Stubber]) -> None:
@@ -199,4 +199,4 @@ def test_a_denied_replacement_is_an_error(s3: tuple[ArchiveBucket, Stubber]) -> 
     holds(stub, b"old")
     stub.add_client_error("put_object", "AccessDenied")
     with pytest.raises(Misconfigured):
-        bucket.replace(KEY, "old", "new")
+        bucket.update(KEY, "old", "new")

@@ -55,9 +55,9 @@ class ArchiveBucket:
                 raise
         return bytes(body).decode()
 
-    def replace(self, key: str, old: str, new: str) -> bool:
+    def update(self, key: str, old: str, new: str) -> bool:
         """Replace an object's text. Returns false if it is not ``old`` any more, or does not exist."""
-        with translated("replace an archive object"):
+        with translated("update an archive object"):
             try:
                 answer = self.client.get_object(Bucket=self.name, Key=key)
                 if bytes(answer["Body"].read()).decode() != old:

@@ -234,7 +234,7 @@ class DeadLetterStore(ObjectReader, ObjectCreator, Protocol):
 class ArchiveStore(ObjectReader, ObjectCreator, Protocol):
     """The archive objects, and the reports of replays."""
 
-    def replace(self, key: str, old: str, new: str) -> bool:
+    def update(self, key: str, old: str, new: str) -> bool:
         """Replace an object's text. Returns false if it is not ``old`` any more, or does not exist."""
 
     def tag(self, key: str, tags: Mapping[str, str]) -> None:

@@ -298,7 +298,7 @@ class Archiver:
             return True
         attempts = [attempt.as_json() for attempt in self._attempts(letter.event_id)] or document.get("attempts", [])
         changed = {**document, "attempts": attempts, "later": [*added, later]}
-        if not self.archive_store.replace(key, text, json.dumps(changed)):
+        if not self.archive_store.update(key, text, json.dumps(changed)):
             raise Unavailable("the archive object has changed since it was read")
         return True
 
