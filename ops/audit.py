@@ -305,7 +305,7 @@ def report(audit: Audit) -> str:
     if in_no_store and not audit.lost:
         lines.append("The events that are in no store can be in the queues.")
     for one in audit.at(Place.IN_TRIAGE)[:SHOWN]:
-        lines.append(f"in triage: {one.event_id} ({one.execution or 'no execution: the daily sweep starts one'})")
+        lines.append(f"in triage: {one.event_id} ({one.execution or 'no execution: the sweep starts one'})")
     lines += [f"in no store: {one.event_id}" for one in in_no_store[:SHOWN]]
     lines += [f"contradiction: {sentence}" for sentence in audit.contradictions[:SHOWN]]
     lines.append(f"LOST: at least {audit.lost}" if audit.lost else "Nothing is lost.")

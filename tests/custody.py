@@ -74,7 +74,7 @@ INTAKE = (
     "objects.create", "objects.read", "objects.list", "objects.delete",
     "executions.fail", "executions.describe", "executions.last_input", "executions.start",
 )  # fmt: skip
-SWEEP = (*INTAKE, "executions.running_names", "objects.replace", "eventstore.holds")
+SWEEP = (*INTAKE, "executions.running_names", "objects.write", "eventstore.holds")
 TRIAGE = (
     "eventstore.holds", "attemptlog.of_event", "queue.send", "triageevents.publish",
     "objects.create", "objects.read", "objects.delete", "objects.tag", "objects.update",

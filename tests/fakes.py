@@ -275,6 +275,10 @@ class FakeExecutions(Fake):
         self.answered.append((task_token, answer))
         return True
 
+    @recorded
+    def running_names(self) -> Iterator[str]:
+        return iter(self.running)
+
     def end(
         self, name: str, status: Execution, output: Mapping[str, Any] | None = None, *, event_id: str = "event-1"
     ) -> None:
@@ -330,9 +334,14 @@ class FakeObjects(Fake):
             self.texts.pop(key, None)
 
     @recorded
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        found = [StoredObject(key, self.modified[key]) for key in sorted(self.texts) if key.startswith(prefix)]
-        return iter(found)
+    def write(self, key: str, text: str) -> None:
+        self.texts[key] = text
+        self.modified[key] = NOW
+
+    @recorded
+    def list(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
+        keys = [key for key in sorted(self.texts) if key.startswith(prefix) and key > after]
+        return iter([StoredObject(key, self.modified[key]) for key in keys])
 
 
 @dataclass

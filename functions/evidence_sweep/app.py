@@ -1,4 +1,4 @@
-"""EvidenceSweepFunction: the daily sweep over the snapshots of dead letters."""
+"""EvidenceSweepFunction: the sweep over the snapshots of dead letters."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from holdfast.adapters.aws import client
 from holdfast.adapters.dynamodb import EventsTable
 from holdfast.adapters.invocation import InvocationDeadline, now
+from holdfast.adapters.pace import Pace
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.settings import Settings
 from holdfast.adapters.stepfunctions import TriageExecutions
@@ -19,7 +20,12 @@ from holdfast.domain.errors import InvalidInput
 from holdfast.domain.intake import Generations
 from holdfast.domain.sweep import Sweeper
 
-REPORT_SECONDS = 5.0
+#: Longer than the decision on one event, with retries and timeouts.
+REPORT_SECONDS = 60.0
+#: Below the smallest quotas of an account, which the intake, the console and other state machines use too: 10
+#: descriptions and 2 listings a second. https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+DESCRIPTIONS_PER_SECOND = 8.0
+LISTINGS_PER_SECOND = 1.0
 DEFAULT_HOURS = 24
 #: A century.
 MAX_HOURS = 876_600
@@ -72,7 +78,12 @@ def production() -> Sweeper:
     return Sweeper(
         Generations(
             ArchiveBucket(client("s3"), settings.archive_bucket_name),
-            TriageExecutions(client("stepfunctions"), settings.triage_state_machine_arn),
+            TriageExecutions(
+                client("stepfunctions"),
+                settings.triage_state_machine_arn,
+                Pace(DESCRIPTIONS_PER_SECOND),
+                Pace(LISTINGS_PER_SECOND),
+            ),
         ),
         EventsTable(client("dynamodb"), settings.events_table_name),
     )

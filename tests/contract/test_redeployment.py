@@ -158,7 +158,13 @@ def test_no_resource_that_is_kept_has_a_fixed_name(stack: Stack) -> None:
 
 def test_resources_with_a_fixed_name_are_named_after_the_stack(stack: Stack) -> None:
     named = {name: json.dumps(found) for name in stack.resources if (found := stack.fixed_name(name))}
-    assert named.keys() >= {"EventBus", "EnrichedBus", "ProcessorLog", "ArchiveDatabase", "EvidenceSweepFunctionDaily"}
+    assert named.keys() >= {
+        "EventBus",
+        "EnrichedBus",
+        "ProcessorLog",
+        "ArchiveDatabase",
+        "EvidenceSweepFunctionRegularly",
+    }
     assert [name for name, text in named.items() if "${AWS::StackName}" not in text] == []
 
 
@@ -190,7 +196,7 @@ def test_the_rule_is_created_after_everything_that_can_fail(stack: Stack) -> Non
 def test_a_stack_name_is_refused_before_the_name_of_the_rule_is_cut() -> None:
     """The queue policies match the whole stack name at the start of the rule's name."""
     for length, fits in ((40, True), (41, False)):
-        schedule = deployed({}, StackName="s" * length)["EvidenceSweepFunctionDaily"]["Properties"]["Name"]
+        schedule = deployed({}, StackName="s" * length)["EvidenceSweepFunctionRegularly"]["Properties"]["Name"]
         assert (len(schedule) <= RULE_NAME_LENGTH) is fits
         assert (length + len("-EventRule-") + SUFFIX_LENGTH <= RULE_NAME_LENGTH) is fits
 

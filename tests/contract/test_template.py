@@ -195,7 +195,7 @@ def test_every_event_source_keeps_its_name() -> None:
         "ProcessorFunction": ["Buffer"],
         "FanOutFunction": ["NewEvents"],
         "DeadLetterIntakeFunction": ["DeadLetters"],
-        "EvidenceSweepFunction": ["Daily"],
+        "EvidenceSweepFunction": ["Regularly"],
     }
 
 

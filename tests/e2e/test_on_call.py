@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.e2e.controls import Controls
     from tests.e2e.pipeline import Pipeline
 
-#: Alarms about the daily sweep, which stay active after the sweeps of other tests.
+#: Alarms about the sweep, which stay active after the sweeps of other tests.
 DAILY = {"SnapshotsAdoptedAlarm", "SnapshotAgeAlarm", "SnapshotAgeMetricAlarm", "SweepErrorsMetricAlarm"}
 
 

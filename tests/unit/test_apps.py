@@ -267,7 +267,7 @@ def test_a_manual_sweep_includes_young_snapshots_and_returns_a_report(output: Ca
     executions = FakeExecutions()
     objects = with_snapshot()
     services = Sweeper(Generations(objects, executions), FakeEventStore())
-    report = evidence_sweep.app.lambda_handler({"olderThanHours": 0}, FakeContext(), services=services)
+    report = evidence_sweep.app.lambda_handler({"olderThanHours": 0}, FakeContext(900_000), services=services)
     assert (report["seen"], report["adopted"], report["finished"]) == (1, 1, True)
     assert len(executions.running) == 1
     assert metrics(output())["SnapshotsAdopted"] == 1

@@ -169,7 +169,7 @@ def test_a_snapshot_without_an_execution_is_reported(world: World) -> None:
     world.run("a", "ABORTED")
     result = audit(world, "a")
     assert result.events[0].execution is None
-    assert "a (no execution: the daily sweep starts one)" in report(result)
+    assert "a (no execution: the sweep starts one)" in report(result)
 
 
 def test_an_archive_object_of_another_event_with_the_same_digits_is_ignored(world: World) -> None:

@@ -34,6 +34,7 @@ from holdfast.adapters.dynamodb import (
     EventsTableWriter,
 )
 from holdfast.adapters.eventbridge import EnrichedBus, TriageEventBus
+from holdfast.adapters.pace import Pace
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.adapters.secrets import Credentials, CredentialsSecret
 from holdfast.adapters.sqs import BufferConsumer, BufferSender
@@ -610,6 +611,14 @@ def test_tags_are_written_and_read(s3: Service) -> None:
     assert bucket(s3).tags("key") == {"replayed": "true"}
 
 
+def test_an_object_is_written_over_another_and_a_listing_can_begin_after_a_key(s3: Service) -> None:
+    whole = {"Bucket": "archive-bucket", "Key": "k", "Body": b"{}", "ContentType": ANY, "ChecksumAlgorithm": "SHA256"}
+    s3.responds("put_object", {}, whole)
+    bucket(s3).write("k", "{}")
+    s3.responds("list_objects_v2", {}, {"Bucket": "archive-bucket", "Prefix": "p/", "StartAfter": "p/5"})
+    assert list(bucket(s3).list("p/", "p/5")) == []
+
+
 def test_objects_that_could_not_be_deleted_raise_an_error(s3: Service) -> None:
     s3.responds("delete_objects", {"Errors": [{"Key": "key", "Code": "InternalError"}]})
     with pytest.raises(Unavailable, match="1 objects"):
@@ -672,6 +681,19 @@ def test_an_execution_of_another_state_machine_is_absent_without_a_call(states: 
 def history(*events: dict[str, Any], **more: Any) -> dict[str, Any]:
     numbered = [{"timestamp": NOW, "id": number, **event} for number, event in enumerate(events, 1)]
     return {"events": numbered, **more}
+
+
+def test_the_names_of_running_executions_are_listed_page_by_page_at_the_pace(states: Service) -> None:
+    waits: list[float] = []
+    pace = Pace(1, clock=lambda: 0.0, sleep=waits.append)
+    started = {"executionArn": EXECUTION + "x", "stateMachineArn": MACHINE, "status": "RUNNING", "startDate": NOW}
+    request = {"stateMachineArn": MACHINE, "statusFilter": "RUNNING", "maxResults": 1_000}
+    first = {"executions": [{**started, "name": name} for name in ("a", "b")], "nextToken": "next"}
+    states.responds("list_executions", first, request)
+    states.responds("list_executions", {"executions": [{**started, "name": "c"}]}, request | {"nextToken": "next"})
+    found = TriageExecutions(states.client, MACHINE, listing=pace).running_names()
+    assert list(found) == ["a", "b", "c"]
+    assert len(waits) == 2
 
 
 def test_the_last_input_is_the_input_of_the_last_entered_state(states: Service) -> None:

@@ -10,6 +10,7 @@ import pytest
 from holdfast.adapters import aws
 from holdfast.adapters.batches import BACKOFF_CAP_SECONDS
 from holdfast.adapters.eventbridge import EnrichedBus
+from holdfast.adapters.pace import Pace
 from holdfast.adapters.parallel import in_parallel
 from holdfast.domain.errors import Throttled
 from holdfast.domain.fan_out import Answers, Publication
@@ -74,6 +75,26 @@ def test_a_second_publication_of_an_event_is_sent_after_the_first_was_accepted()
     bus = BusClient({"first": ["ThrottlingException"] * 3})
     EnrichedBus(bus, "bus", in_parallel, sleep=lambda _: None).publish_all([first, second], FakeDeadline(30))
     assert bus.accepted == ["first", "second"]
+
+
+# -- sweep ---------------------------------------------------------------------------------------------------------
+
+
+def test_calls_begin_at_an_even_rate() -> None:
+    now = [100.0]
+    begun: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    pace = Pace(8, clock=lambda: now[0], sleep=sleep)
+    for _ in range(5):
+        pace.wait()
+        begun.append(now[0] - 100)
+    now[0] += 60
+    pace.wait()
+    assert begun == [0, 0.125, 0.25, 0.375, 0.5]
+    assert now[0] == 160.5, "after a pause there is no burst and no wait"
 
 
 # -- intake --------------------------------------------------------------------------------------------------------

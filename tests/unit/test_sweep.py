@@ -1,7 +1,8 @@
-"""The daily sweep deletes settled snapshots, leaves those that an execution handles, and adopts the others."""
+"""The sweep deletes settled snapshots, leaves those that an execution handles, and adopts the others."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,6 +30,9 @@ class SweepWorld(World):
         self.objects.create(letter.key, letter.as_json())
         return letter.key
 
+    def snapshots(self) -> list[str]:
+        return self.keys("dead-letters/")
+
     def sweep(self, now: datetime = NOW, deadline: FakeDeadline | None = None) -> SweepReport:
         return super().sweep(now, deadline)
 
@@ -52,7 +56,7 @@ def test_the_snapshot_of_a_stored_event_is_deleted(world: SweepWorld) -> None:
     world.add_snapshot()
     world.store.items["event-1"] = None  # type: ignore[assignment]  # only its key matters
     assert world.sweep() == SweepReport(seen=1, released=1, oldest_hours=48.0)
-    assert world.objects.texts == {}
+    assert world.snapshots() == []
 
 
 def test_the_snapshot_of_another_body_with_the_id_of_a_stored_event_is_adopted(world: SweepWorld) -> None:
@@ -74,7 +78,7 @@ def test_the_snapshot_of_an_execution_that_succeeded_is_deleted(world: SweepWorl
     world.add_snapshot()
     world.executions.end(NAME, Execution.SUCCEEDED)
     assert world.sweep().released == 1
-    assert world.objects.texts == {}
+    assert world.snapshots() == []
 
 
 @pytest.mark.parametrize("status", [Execution.ABORTED, Execution.FAILED, Execution.TIMED_OUT])
@@ -110,7 +114,8 @@ def test_a_snapshot_whose_letter_another_execution_archived_is_deleted(world: Sw
     world.executions.end(NAME, Execution.ABORTED)
     archived = archive(world, body())
     assert world.sweep() == SweepReport(seen=1, released=1, oldest_hours=48.0)
-    assert list(world.objects.texts) == [archived]
+    assert world.snapshots() == []
+    assert archived in world.objects.texts
     assert world.executions.running == []
 
 
@@ -137,7 +142,7 @@ def test_a_day_of_the_archive_is_listed_once_per_sweep(world: SweepWorld) -> Non
         world.add_snapshot(body(f"event-{number}"), f"message-{number}", hours=30)
     world.sweep()
     days_times_categories = 2 * len(CATEGORIES)
-    assert world.journal.calls.count("objects.list") == 1 + days_times_categories
+    assert world.journal.calls.count("objects.list") == 2 + days_times_categories
 
 
 def test_a_snapshot_without_an_execution_is_adopted(world: SweepWorld) -> None:
@@ -194,7 +199,7 @@ def test_an_object_that_is_not_a_snapshot_is_reported_and_kept(world: SweepWorld
     world.objects.create("dead-letters/event-9/x.json", "not a snapshot")
     report = world.sweep()
     assert (report.failed, report.errors) == (1, ["SnapshotMissing: the object is not a snapshot of a dead letter"])
-    assert list(world.objects.texts) == ["dead-letters/event-9/x.json"]
+    assert world.snapshots() == ["dead-letters/event-9/x.json"]
 
 
 def test_a_snapshot_that_is_deleted_during_the_sweep_is_reported(world: SweepWorld) -> None:
@@ -203,8 +208,91 @@ def test_a_snapshot_that_is_deleted_during_the_sweep_is_reported(world: SweepWor
     assert world.sweep().failed == 1
 
 
-def test_a_sweep_without_time_leaves_the_rest_to_the_next_one(world: SweepWorld) -> None:
-    for number in (1, 2, 3):
+# -- more snapshots than one sweep can go through --------------------------------------------------------------------
+
+
+def add_snapshots(world: SweepWorld, *numbers: int) -> None:
+    for number in numbers:
         world.add_snapshot(body(f"event-{number}"), f"message-{number}")
-    report = world.sweep(deadline=FakeDeadline(10, 0))
+
+
+def events_with_execution(world: SweepWorld) -> list[str]:
+    return [started["eventId"] for started in world.executions.inputs.values()]
+
+
+#: Time for the listing and for one event.
+ONE_EVENT = (10, 10, 0)
+
+
+def test_a_sweep_without_time_leaves_the_rest_to_the_next_one(world: SweepWorld) -> None:
+    add_snapshots(world, 1, 2, 3)
+    report = world.sweep(deadline=FakeDeadline(*ONE_EVENT))
     assert (report.adopted, report.finished, report.seen) == (1, False, 3)
+    assert events_with_execution(world) == ["event-1"]
+    assert world.sweep(deadline=FakeDeadline(10, *ONE_EVENT)).adopted == 1, "one more reading for the running execution"
+    assert events_with_execution(world) == ["event-1", "event-2"]
+
+
+def test_sweeps_that_are_too_short_give_every_snapshot_its_turn(world: SweepWorld) -> None:
+    add_snapshots(world, 1, 2, 3)
+    world.journal.fail_always("executions.start", Unavailable("down"))
+    failed = [world.sweep(deadline=FakeDeadline(*ONE_EVENT)).failed for _ in range(3)]
+    assert failed == [1, 1, 1]
+    world.journal.reset()
+    assert world.sweep(deadline=FakeDeadline(*ONE_EVENT)).adopted == 1
+    assert events_with_execution(world) == ["event-1"], "after the last snapshot comes the first"
+    assert world.sweep().adopted == 2
+
+
+def test_a_sweep_that_continues_sees_all_snapshots_of_an_event(world: SweepWorld) -> None:
+    add_snapshots(world, 1, 2)
+    world.journal.fail("executions.start", Unavailable("down"))
+    world.sweep(deadline=FakeDeadline(*ONE_EVENT))
+    key = world.add_snapshot(body("event-1"), "newer")
+    report = world.sweep()
+    assert (report.adopted, report.finished) == (3, True)
+    assert [key in started["snapshots"] for started in world.executions.inputs.values()] == [False, True]
+
+
+def test_a_snapshot_of_an_event_with_a_running_execution_is_left_without_a_description(world: SweepWorld) -> None:
+    world.add_snapshot()
+    world.executions.end(NAME, Execution.RUNNING)
+    assert world.sweep().left == 1
+    assert "executions.describe" not in world.journal.calls
+
+
+def test_executions_are_described_when_their_listing_is_throttled(world: SweepWorld) -> None:
+    world.add_snapshot()
+    world.executions.end(NAME, Execution.RUNNING)
+    world.journal.fail("executions.running_names", Throttled("too fast"))
+    report = world.sweep()
+    assert (report.left, report.failed) == (1, 0)
+    assert report.errors == ["Throttled: too fast"]
+
+
+def test_the_listing_of_executions_takes_at_most_half_of_the_time(world: SweepWorld) -> None:
+    add_snapshots(world, 1)
+    for number in range(3):
+        world.executions.end(f"another-{number}", Execution.RUNNING)
+    assert world.sweep(deadline=FakeDeadline(100, 60, 49, 49)).adopted == 1
+
+
+def test_an_execution_is_described_once_for_each_decision(world: SweepWorld) -> None:
+    world.add_snapshot()
+    world.executions.end(NAME, Execution.ABORTED)
+    world.sweep()
+    assert world.journal.calls.count("executions.describe") == 2, "the aborted one and the next generation"
+    assert world.journal.calls.count("executions.last_input") == 1
+
+
+def test_a_generation_that_starts_during_the_decision_is_not_started_again(world: SweepWorld) -> None:
+    world.add_snapshot()
+    start = world.executions.start
+
+    def started_meanwhile(name: str, execution_input: Mapping[str, Any]) -> bool:
+        world.executions.end(name, Execution.RUNNING)
+        return start(name, execution_input)
+
+    world.executions.start = started_meanwhile  # type: ignore[method-assign]
+    world.sweep()
+    assert world.executions.running == [NAME]

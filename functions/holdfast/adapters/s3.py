@@ -44,6 +44,17 @@ class ArchiveBucket:
                 raise
         return True
 
+    def write(self, key: str, text: str) -> None:
+        """Write an object, over an existing one too."""
+        with translated("write to the archive bucket"):
+            self.client.put_object(
+                Bucket=self.name,
+                Key=key,
+                Body=text.encode(),
+                ContentType="application/json",
+                ChecksumAlgorithm="SHA256",
+            )
+
     def read(self, key: str) -> str | None:
         """Return an object's text, or ``None`` if it does not exist."""
         with translated("read from the archive bucket"):
@@ -100,9 +111,10 @@ class ArchiveBucket:
         if refused:
             raise Unavailable(f"delete snapshots: {refused} objects could not be deleted")
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        """List all objects below a prefix."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+    def list(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
+        """List all objects below a prefix in the order of their keys, or those after a key."""
+        start = {"StartAfter": after} if after else {}
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix, **start)
         with translated("list the archive bucket"):
             for page in pages:
                 for found in page.get("Contents", []):

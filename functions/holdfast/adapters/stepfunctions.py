@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from holdfast.adapters.aws import code_of, translated
+from holdfast.adapters.pace import UNPACED, Pace
 from holdfast.domain.letters import parse_document
 from holdfast.domain.ports import Execution, ExecutionReport
 
 #: The last one: the token cannot be a token, for example because it is too long. Any producer can write a stamp.
+#: https://docs.aws.amazon.com/step-functions/latest/apireference/API_ListExecutions.html
+LIST_PAGE = 1_000
 _DEAD_TOKEN = frozenset({"TaskTimedOut", "TaskDoesNotExist", "InvalidToken", "ValidationException"})
 _ABSENT = frozenset({"ExecutionDoesNotExist", "InvalidArn", "ValidationException"})
 
 
 @dataclass(frozen=True, slots=True)
 class TriageExecutions:
-    """The executions of one state machine."""
+    """The executions of one state machine. ``describing`` and ``listing`` limit the calls that read."""
 
     client: Any
     state_machine_arn: str
+    describing: Pace = UNPACED
+    listing: Pace = UNPACED
 
     def start(self, name: str, execution_input: Mapping[str, Any]) -> bool:
         """Start one. Returns false if an execution with this name exists."""
@@ -43,6 +48,7 @@ class TriageExecutions:
         arn = self._own_arn(name_or_arn)
         if arn is None:
             return ExecutionReport(Execution.ABSENT)
+        self.describing.wait()
         with translated("describe a triage execution"):
             try:
                 answer = self.client.describe_execution(executionArn=arn)
@@ -63,6 +69,7 @@ class TriageExecutions:
         if arn is None:
             return {}
         pages = self.client.get_paginator("get_execution_history")
+        self.describing.wait()
         with translated("read the history of a triage execution"):
             try:
                 for page in pages.paginate(executionArn=arn, reverseOrder=True):
@@ -73,6 +80,17 @@ class TriageExecutions:
                 if code_of(error) not in _ABSENT:
                     raise
         return {}
+
+    def running_names(self) -> Iterator[str]:
+        """The names of the running executions, a thousand in a page."""
+        pages = self.client.get_paginator("list_executions").paginate(
+            stateMachineArn=self.state_machine_arn, statusFilter="RUNNING", PaginationConfig={"PageSize": LIST_PAGE}
+        )
+        with translated("list the running triage executions"):
+            self.listing.wait()
+            for page in pages:
+                yield from (execution["name"] for execution in page["executions"])
+                self.listing.wait()
 
     def _own_arn(self, name_or_arn: str) -> str | None:
         """The ARN of an execution of this state machine; ``None`` for another's, which a forged stamp may name."""

@@ -12,6 +12,7 @@ from typing import Any
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TAIL_LIMIT = 20
+_EXECUTION_NAME = re.compile(r"-([0-9a-f]{16})-[A-Za-z0-9]{1,32}(?:-g\d+)?$")
 #: https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html
 EXECUTION_NAME_LIMIT = 80
 
@@ -48,6 +49,12 @@ def execution_name(detail_type: str, event_id: str, message_id: str, generation:
 def event_digest(event_id: str, length: int = 16) -> str:
     """Return the hash that is part of the names of an event's executions and archive objects."""
     return hashlib.sha256(event_id.encode()).hexdigest()[:length]
+
+
+def digest_in(execution: str) -> str | None:
+    """Return the event's hash in the name of an execution that the intake or the sweep started."""
+    found = _EXECUTION_NAME.search(execution)
+    return found[1] if found else None
 
 
 def names_execution_of(execution: str, event_id: str) -> bool:

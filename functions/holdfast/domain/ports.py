@@ -185,6 +185,9 @@ class Executions(Protocol):
     def last_input(self, name_or_arn: str) -> Mapping[str, Any]:
         """Return the input of the last state that an execution of this state machine entered; empty for any other."""
 
+    def running_names(self) -> Iterator[str]:
+        """The names of the running executions, page by page."""
+
 
 class TaskTokens(Protocol):
     """The callbacks of waiting executions."""
@@ -227,8 +230,11 @@ class DeadLetterStore(ObjectReader, ObjectCreator, Protocol):
     def delete(self, keys: Collection[str]) -> None:
         """Delete objects. Raises if any could not be deleted, after all were tried."""
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        """List all objects below a prefix."""
+    def write(self, key: str, text: str) -> None:
+        """Write an object, over an existing one too."""
+
+    def list(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
+        """List all objects below a prefix in the order of their keys, or those after a key."""
 
 
 class ArchiveStore(ObjectReader, ObjectCreator, Protocol):

@@ -1,20 +1,37 @@
-"""The daily sweep over all snapshots: deletes those of settled events and starts executions for those without one."""
+"""The sweep over all snapshots: deletes those of settled events and starts executions for those without one.
+
+One sweep may be too short for all snapshots. It then saves where it stopped, and the next one continues there, so that
+every snapshot has its turn.
+"""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from itertools import groupby, takewhile
+from typing import Any
 
 from holdfast.domain.categories import VERDICT_CATEGORIES
-from holdfast.domain.errors import SnapshotMissing, describe
-from holdfast.domain.identity import event_digest, execution_name
+from holdfast.domain.errors import SnapshotMissing, Throttled, describe
+from holdfast.domain.identity import digest_in, event_digest, execution_name
 from holdfast.domain.intake import MAX_GENERATIONS, Carried, Generations, redriver_of, start_generation
 from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter, TriageStamp, parse_document
-from holdfast.domain.ports import DeadLetterStore, Deadline, Execution, ExecutionReport, StoredEvents, StoredObject
+from holdfast.domain.ports import (
+    DeadLetterStore,
+    Deadline,
+    Execution,
+    ExecutionReport,
+    Executions,
+    StoredEvents,
+    StoredObject,
+)
 from holdfast.domain.redrive_records import stamp_of
 from holdfast.domain.triage import archive_folder, is_stored
+
+CURSOR_KEY = "sweep/cursor.json"
 
 
 @dataclass(slots=True)
@@ -22,13 +39,13 @@ class SweepReport:
     """The result of a sweep: counts of snapshots.
 
     Attributes:
-        seen: Snapshots that existed.
+        seen: Snapshots that existed when the sweep began.
         released: Deleted, because their event is stored or archived.
         adopted: Given to a new execution.
         left: Left alone: too young, or an execution handles them.
         failed: Snapshots whose event could not be decided on.
         oldest_hours: Age of the oldest snapshot when the sweep began.
-        finished: Whether the sweep reached the end of the list.
+        finished: Whether the sweep went through all of them. If not, the next one continues.
         errors: Why snapshots failed.
     """
 
@@ -51,21 +68,55 @@ class Sweeper:
 
     def sweep(self, now: datetime, older_than: timedelta, deadline: Deadline) -> SweepReport:
         """Go through all snapshots, event by event, until the time is up. The next sweep continues."""
-        found = list(self.generations.store.list(SNAPSHOT_PREFIX))
-        report = SweepReport(seen=len(found), oldest_hours=_oldest_hours(found, now))
-        archive = _ArchiveListing(self.generations.store, now.date())
-        for objects in _by_event(found):
+        store = self.generations.store
+        report = _counted(store.list(SNAPSHOT_PREFIX), now)
+        if not report.seen:
+            return report
+        running = self._events_with_execution(deadline, report)
+        archive = _ArchiveListing(store, now.date())
+        begin = parse_document(store.read(CURSOR_KEY)).get("after") or ""
+        for event_id, objects in self._from(begin):
             if deadline.remaining() <= 0:
                 report.finished = False
                 break
-            if any(now - one.modified < older_than for one in objects):
+            # A running execution settles its snapshots itself. They are not even read.
+            if any(now - one.modified < older_than for one in objects) or event_digest(event_id) in running:
                 report.left += len(objects)
-                continue
-            self._decide(objects, archive, report)
+            else:
+                self._decide(objects, archive, report)
+            begin = _end_of(event_id)
+        store.write(CURSOR_KEY, json.dumps({"after": "" if report.finished else begin}))
         return report
+
+    def _events_with_execution(self, deadline: Deadline, report: SweepReport) -> set[str]:
+        """The hashes of the events that have a running execution.
+
+        One listing replaces the descriptions of most executions. It takes at most half of the time. If it is
+        incomplete, the others are described.
+        """
+        found: set[str] = set()
+        enough = deadline.remaining() / 2
+        try:
+            for name in self.generations.executions.running_names():
+                digest = digest_in(name)
+                if digest:
+                    found.add(digest)
+                if deadline.remaining() < enough:
+                    break
+        except Throttled as error:
+            report.errors.append(describe(error))
+        return found
+
+    def _from(self, begin: str) -> Iterator[tuple[str, list[StoredObject]]]:
+        """The snapshots by event id: first those after a key, then the others. Of an event, the newest is last."""
+        store = self.generations.store
+        yield from _by_event(store.list(SNAPSHOT_PREFIX, begin))
+        if begin:
+            yield from _by_event(takewhile(lambda one: one.key < begin, store.list(SNAPSHOT_PREFIX)))
 
     def _decide(self, objects: Sequence[StoredObject], archive: _ArchiveListing, report: SweepReport) -> None:
         """Decide on the snapshots of one event id. Another body with the same id is decided on by itself."""
+        generations = replace(self.generations, executions=_Remembered(self.generations.executions))
         keys, oldest = [one.key for one in objects], objects[0].modified.date()
         try:
             letters = {key: self._letter(key) for key in keys}
@@ -74,20 +125,22 @@ class Sweeper:
             return
         for same in _by_body(letters):
             try:
-                counted = self._release_or_adopt(same, archive, oldest)
+                counted = self._release_or_adopt(same, generations, archive, oldest)
             except Exception as error:  # noqa: BLE001 - as above
                 _note_failure(report, same, error)
             else:
                 setattr(report, counted, getattr(report, counted) + len(same))
 
-    def _release_or_adopt(self, snapshots: Mapping[str, DeadLetter], archive: _ArchiveListing, oldest: date) -> str:
+    def _release_or_adopt(
+        self, snapshots: Mapping[str, DeadLetter], generations: Generations, archive: _ArchiveListing, oldest: date
+    ) -> str:
         letters = list(snapshots.values())
         newest = letters[-1]
-        stamps = [stamp_of(letter, self.generations.store) for letter in letters]
+        stamps = [stamp_of(letter, generations.store) for letter in letters]
         owners = {
             name: report
             for letter, stamp in zip(letters, stamps, strict=True)
-            for name, report in self._owners(letter, stamp).items()
+            for name, report in _owners(letter, stamp, generations.executions).items()
         }
         stored = is_stored(newest, self.stored_events)
         if not stored and any(report.status.open for report in owners.values()):
@@ -95,13 +148,13 @@ class Sweeper:
         last = next(reversed(owners), None)
         settled = last is not None and owners[last].status is Execution.SUCCEEDED
         if stored or settled or archive.holds(newest, oldest):
-            self.generations.store.delete(list(snapshots))
+            generations.store.delete(list(snapshots))
             return "released"
         redrives = max((stamp.redrives for stamp in stamps if stamp), default=0)
         carried = Carried(tuple(snapshots), redrives)
         if last is not None:
-            carried = carried.after(self.generations.executions.last_input(last))
-        start_generation(newest, carried, self.generations, settled_is_done=False)
+            carried = carried.after(generations.executions.last_input(last))
+        start_generation(newest, carried, generations, settled_is_done=False)
         return "adopted"
 
     def _letter(self, key: str) -> DeadLetter:
@@ -110,17 +163,17 @@ class Sweeper:
             raise SnapshotMissing("the snapshot was deleted during the sweep")
         return DeadLetter.of_document(parse_document(text))
 
-    def _owners(self, letter: DeadLetter, stamp: TriageStamp | None) -> dict[str, ExecutionReport]:
-        """The executions that may hold a snapshot: the one that redrove its message, and all generations."""
-        executions = self.generations.executions
-        owners = {stamp.execution: redriver_of(letter, stamp, executions)} if stamp else {}
-        for generation in range(MAX_GENERATIONS):
-            name = execution_name(letter.detail_type, letter.event_id, letter.message.message_id, generation)
-            report = executions.describe(name)
-            if report.status is Execution.ABSENT:
-                break
-            owners[name] = report
-        return {name: report for name, report in owners.items() if report.status is not Execution.ABSENT}
+
+def _owners(letter: DeadLetter, stamp: TriageStamp | None, executions: Executions) -> dict[str, ExecutionReport]:
+    """The executions that may hold a snapshot: the one that redrove its message, and all generations."""
+    owners = {stamp.execution: redriver_of(letter, stamp, executions)} if stamp else {}
+    for generation in range(MAX_GENERATIONS):
+        name = execution_name(letter.detail_type, letter.event_id, letter.message.message_id, generation)
+        report = executions.describe(name)
+        if report.status is Execution.ABSENT:
+            break
+        owners[name] = report
+    return {name: report for name, report in owners.items() if report.status is not Execution.ABSENT}
 
 
 class _ArchiveListing:
@@ -148,12 +201,48 @@ class _ArchiveListing:
         return (archived.event_id, archived.message.body) == (letter.event_id, letter.message.body)
 
 
-def _by_event(found: Iterable[StoredObject]) -> list[list[StoredObject]]:
-    """Group snapshots by event id, the newest last."""
-    groups: dict[str, list[StoredObject]] = defaultdict(list)
-    for one in found:
-        groups[one.key.split("/")[1]].append(one)
-    return [sorted(group, key=lambda one: one.modified) for group in groups.values()]
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """The executions, each described and its history read only once while an event is decided on."""
+
+    executions: Executions
+    reports: dict[str, ExecutionReport] = field(default_factory=dict)
+    inputs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def start(self, name: str, execution_input: Mapping[str, Any]) -> bool:
+        if self.executions.start(name, execution_input):
+            return True
+        if name in self.reports and self.reports[name].status is Execution.ABSENT:
+            del self.reports[name]  # it was started meanwhile
+        return False
+
+    def describe(self, name_or_arn: str) -> ExecutionReport:
+        if name_or_arn not in self.reports:
+            self.reports[name_or_arn] = self.executions.describe(name_or_arn)
+        return self.reports[name_or_arn]
+
+    def last_input(self, name_or_arn: str) -> Mapping[str, Any]:
+        if name_or_arn not in self.inputs:
+            self.inputs[name_or_arn] = self.executions.last_input(name_or_arn)
+        return self.inputs[name_or_arn]
+
+    def running_names(self) -> Iterator[str]:
+        return self.executions.running_names()
+
+
+def _event_id_in(key: str) -> str:
+    return key.split("/")[1]
+
+
+def _end_of(event_id: str) -> str:
+    """A key after all snapshots of this event and before those of the next one: ``0`` follows ``/``."""
+    return f"{SNAPSHOT_PREFIX}{event_id}0"
+
+
+def _by_event(found: Iterable[StoredObject]) -> Iterator[tuple[str, list[StoredObject]]]:
+    """Group snapshots by event id, the newest last. A listing has the snapshots of an event one after the other."""
+    for event_id, group in groupby(found, lambda one: _event_id_in(one.key)):
+        yield event_id, sorted(group, key=lambda one: one.modified)
 
 
 def _by_body(letters: Mapping[str, DeadLetter]) -> list[dict[str, DeadLetter]]:
@@ -169,6 +258,10 @@ def _note_failure(report: SweepReport, keys: Collection[str], error: Exception) 
     report.errors.append(describe(error))
 
 
-def _oldest_hours(found: Iterable[StoredObject], now: datetime) -> float:
-    ages = [(now - one.modified).total_seconds() / 3600 for one in found]
-    return round(max(ages, default=0.0), 2)
+def _counted(found: Iterable[StoredObject], now: datetime) -> SweepReport:
+    """A report with the number of snapshots and the age of the oldest."""
+    report = SweepReport()
+    for one in found:
+        report.seen += 1
+        report.oldest_hours = max(report.oldest_hours, round((now - one.modified).total_seconds() / 3600, 2))
+    return report

@@ -338,7 +338,7 @@ class Settler:
     ) -> tuple[dict[str, Any], bool]:
         """Delete the snapshots and publish the outcome.
 
-        Custody has moved before this. If the snapshots cannot be deleted, nothing fails: the daily sweep deletes them.
+        Custody has moved before this. If the snapshots cannot be deleted, nothing fails: the sweep deletes them.
 
         Returns:
             The execution's output, and whether the snapshots were deleted.
