@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.domain.envelope import examine
-from holdfast.domain.letters import SNAPSHOT_PREFIX
+from holdfast.domain.letters import MAX_MESSAGE_BYTES, SNAPSHOT_PREFIX, message_bytes
 from local.environment import SHORT_WAITS, LocalStack
 from local.eventually import NotReachedError, eventually
 from local.genesys import TOKEN_PATH, USERS_PATH, GenesysStandIn
@@ -100,11 +100,13 @@ CALLS = (
     ("DeadLetterIntakeFunction", "stepfunctions", "DescribeExecution", "intake_twice"),
     ("DeadLetterIntakeFunction", "s3", "DeleteObjects", "intake_twice"),
     ("DeadLetterIntakeFunction", "stepfunctions", "SendTaskFailure", "dead_lettered_again"),
+    ("DeadLetterIntakeFunction", "s3", "ListObjectsV2", "without_room"),
     ("ClassifyFunction", "s3", "GetObject", "recovered"),
     ("ClassifyFunction", "dynamodb", "Query", "recovered"),
     ("ClassifyFunction", "dynamodb", "GetItem", "recovered"),
     ("RedriveFunction", "s3", "GetObject", "recovered"),
     ("RedriveFunction", "sqs", "SendMessage", "recovered"),
+    ("RedriveFunction", "s3", "PutObject", "without_room"),
     ("ArchiveFunction", "s3", "GetObject", "archived"),
     ("ArchiveFunction", "dynamodb", "Query", "archived"),
     ("ArchiveFunction", "dynamodb", "GetItem", "replayed"),
@@ -327,6 +329,13 @@ class Scenarios:
         self._break_table()
         self._dead_letter_after_one_receive()
         return self.recovered()
+
+    def without_room(self) -> list[str]:
+        """As ``dead_lettered_again``, with a message so large that a redrive cannot add the stamp."""
+        self._break_table()
+        self._dead_letter_after_one_receive()
+        missing = MAX_MESSAGE_BYTES - message_bytes(json.dumps(_event(note="")), _UNDELIVERED)
+        return [self._dead_letter(json.dumps(_event(note="x" * missing)))]
 
     def orphan(self) -> list[str]:
         """An execution fails, and the sweep finds its snapshot."""
