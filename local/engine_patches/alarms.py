@@ -31,7 +31,11 @@ _EXECUTIONS = {
     "ABORTED": "ExecutionsAborted",
 }
 #: The functions of metric math that the template uses, on one datapoint.
-_MATH = {"FILL": lambda value, filling: filling if value is None else value, "MAX": max}
+_MATH = {
+    "FILL": lambda value, filling: filling if value is None else value,
+    "IF": lambda condition, one, other: one if condition else other,
+    "MAX": max,
+}
 _ACTIONS = ("AlarmActions", "OKActions", "InsufficientDataActions")
 
 
@@ -180,7 +184,7 @@ def _value(alarm: Alarm, start: float, end: float) -> float | None:
         return _datapoint(alarm, alarm["Statistic"], start, end)
     measured = {one["Id"]: one["MetricStat"] for one in alarm["Metrics"] if "MetricStat" in one}
     points = {name: _datapoint(one["Metric"], one["Stat"], start, end) for name, one in measured.items()}
-    (expression,) = [one["Expression"] for one in alarm["Metrics"] if "Expression" in one]
+    (expression,) = [one["Expression"].replace(" AND ", " and ") for one in alarm["Metrics"] if "Expression" in one]
     try:
         value: float = eval(expression, {"__builtins__": {}}, {**_MATH, **points})  # noqa: S307 - the expression is the template's
     except TypeError:  # a term without data
