@@ -67,7 +67,7 @@ def test_malformed_and_invalid_bodies_are_archived_without_a_retry(pipeline: Pip
         assert document["verdict"]["category"] == category
         assert document["message"]["body"] == body
         assert execution.path == ["Classify", "Decide", "Archive", "SettleArchived", "Archived"]
-        place = rf"archive/category={category}/dt=\d{{4}}-\d\d-\d\d/{execution.name}\.json"
+        place = rf"archive/category={category}/dt=\d{{4}}-\d\d-\d\d/[0-9a-f]{{16}}/{execution.name}\.json"
         assert re.fullmatch(place, execution.result["archive"]["key"])
 
 

@@ -136,7 +136,7 @@ class World(Pipeline):
         """Put a dead letter into today's archive."""
         day = time.strftime("%Y-%m-%d", time.gmtime())
         document = json.loads(letter.as_json()) | {"archivedAt": f"{day}T00:00:00.000Z", "executionArn": f"arn:{name}"}
-        return self.write(f"archive/category=UNKNOWN/dt={day}/{name}.json", json.dumps(document))
+        return self.write(f"archive/category=UNKNOWN/dt={day}/fingerprint/{name}.json", json.dumps(document))
 
     def store(self, event_id: str) -> None:
         """Put an event into the table as the processor does."""

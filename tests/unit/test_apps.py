@@ -225,7 +225,7 @@ def test_archive_returns_the_place_and_counts_letters_that_a_retry_could_have_he
         FakeContext(),
         services=Archiver(objects, FakeAttemptLog(), FakeEventStore(), "archive-bucket"),
     )
-    assert answer == {"bucket": "archive-bucket", "key": f"archive/category={category}/dt=2026-11-23/x.json"}
+    assert answer == {"bucket": "archive-bucket", "key": f"archive/category={category}/dt=2026-11-23/none/x.json"}
     assert answer["key"] in objects.texts
     expected = {"LettersArchived", "LettersGivenUp"} if given_up else {"LettersArchived"}
     assert {"LettersArchived", "LettersGivenUp"} & metrics(output()).keys() == expected
@@ -427,7 +427,7 @@ def test_a_replay_runs_from_plan_to_report(
     objects.create(key, json.dumps({"eventId": "event-1", "message": message(body()).as_json()}))
 
     def step(name: str, **more: Any) -> dict[str, Any]:
-        return replay.app.lambda_handler({"step": name, **more}, FakeContext(), services=replayer)
+        return replay.app.lambda_handler({"step": name, **more}, FakeContext(900_000), services=replayer)
 
     request = {"input": {"prefix": "archive/"}, "run": "run-1", "startedAt": "2026-11-23T12:00:00Z"}
     plan = step("plan", **request)

@@ -29,7 +29,7 @@ def name(event_id: str, generation: int = 0) -> str:
 
 
 def archive_key(execution: str) -> str:
-    return f"archive/category=UNKNOWN/dt=2026-11-23/{execution}.json"
+    return f"archive/category=UNKNOWN/dt=2026-11-23/0123456789abcdef/{execution}.json"
 
 
 @dataclass

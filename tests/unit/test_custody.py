@@ -56,7 +56,7 @@ def ignores_errors_of_archive_writes(patch: pytest.MonkeyPatch) -> None:
     original = Archiver.archive
 
     def archive(self: Archiver, triage_input: Any, verdict: Any, arn: str, at: str) -> Any:
-        answer = {"bucket": "archive-bucket", "key": archive_key(str(verdict["category"]), at, arn)}
+        answer = {"bucket": "archive-bucket", "key": archive_key(verdict, at, arn)}
         return ignoring_errors(original, answer)(self, triage_input, verdict, arn, at)
 
     patch.setattr(Archiver, "archive", archive)

@@ -14,7 +14,7 @@ from holdfast.domain.letters import DeadLetter
 from holdfast.domain.ports import Execution
 from holdfast.domain.replay import Plan, Replayer, category_of
 from holdfast.domain.triage import REPLAYED_TAG, Archiver, TriageInput
-from tests.fakes import MACHINE
+from tests.fakes import MACHINE, FakeDeadline
 from tests.unit.samples import PERSONAL, body, message
 from tests.world import World
 
@@ -92,8 +92,10 @@ def test_a_dry_run_counts_by_category_and_writes_nothing(world: ReplayWorld) -> 
     keys = [world.archive("event-1"), world.archive("event-2"), world.archive("event-3", "CRASHED")]
     world.objects.tag(keys[0], REPLAYED_TAG)
     before = dict(world.objects.texts)
-    assert world.replayer.count(plan(prefix="archive/", dryRun=True)) == {"CRASHED": 1, "SKIPPED": 1, "UNKNOWN": 1}
-    assert world.replayer.count(plan(prefix="archive/", dryRun=True, force=True)) == {"CRASHED": 1, "UNKNOWN": 2}
+    dry, forced = (plan(prefix="archive/", dryRun=True, force=force) for force in (False, True))
+    assert world.replayer.count(dry, FakeDeadline()) == {"CRASHED": 1, "SKIPPED": 1, "UNKNOWN": 1}
+    assert world.replayer.count(forced, FakeDeadline()) == {"CRASHED": 1, "UNKNOWN": 2}
+    assert world.replayer.count(dry, FakeDeadline(0)) == {"CRASHED": 1, "NOT_CHECKED": 3, "UNKNOWN": 2}
     assert (world.objects.texts, world.executions.reports) == (before, {})
 
 
@@ -120,7 +122,15 @@ def test_a_letter_whose_event_is_stored_is_skipped_unless_forced(world: ReplayWo
 
 
 @pytest.mark.parametrize(
-    ("archived_at", "action"), [("2026-11-23T11:59:59.999Z", "start"), ("2026-11-23T12:00:00.001Z", "skip")]
+    ("archived_at", "action"),
+    [
+        ("2026-11-23T11:59:59.999Z", "start"),
+        ("2026-11-23T12:00:00Z", "start"),
+        ("2026-11-23T13:59:59+02:00", "start"),
+        ("2026-11-23T12:00:00.001Z", "skip"),
+        ("2026-11-23T12:00:01Z", "skip"),
+        ("2026-11-23T11:30:00-01:00", "skip"),
+    ],
 )
 def test_a_letter_that_was_archived_after_the_start_is_skipped(
     world: ReplayWorld, archived_at: str, action: str
@@ -149,6 +159,7 @@ def test_the_report_counts_by_category_and_outcome(world: ReplayWorld) -> None:
             world.replayer.note(plan(), key, {"outcome": outcome})
     report = world.replayer.report(plan())
     assert report["counts"] == {"CRASHED ARCHIVED": 1, "UNKNOWN RECOVERED": 2}
+    assert report["outcomes"] == {"ARCHIVED": 1, "RECOVERED": 2}
     assert (report["letters"], report["report"]) == (3, "replays/run-1/report.json")
     written = json.loads(world.objects.texts[report["report"]])
     assert written == {key: value for key, value in report.items() if key != "report"}
@@ -171,8 +182,39 @@ def test_a_letter_whose_execution_was_stopped_is_replayed_by_the_next_run(
     assert len(again["name"]) <= EXECUTION_NAME_LIMIT
 
 
-@pytest.mark.parametrize("status", [Execution.RUNNING, Execution.SUCCEEDED])
-def test_a_letter_that_this_replay_handles_or_settled_is_skipped(world: ReplayWorld, status: Execution) -> None:
+def test_a_letter_that_this_replay_handles_is_skipped(world: ReplayWorld) -> None:
     key = world.archive("event-1")
-    world.executions.end(world.replayer.prepare(plan(), key)["name"], status)
-    assert world.replayer.prepare(plan(run="run-2"), key)["action"] == "skip"
+    world.executions.end(world.replayer.prepare(plan(), key)["name"], Execution.RUNNING)
+    prepared = world.replayer.prepare(plan(run="run-2"), key)
+    assert (prepared["action"], prepared["result"]["outcome"]) == ("skip", "SKIPPED")
+
+
+def test_the_report_of_a_resumed_replay_is_about_the_whole_replay(world: ReplayWorld) -> None:
+    keys = [world.archive(f"event-{number}") for number in range(4)]
+    for key, outcome in zip(keys, ("RECOVERED", "ARCHIVED", None), strict=False):
+        name = world.replayer.prepare(plan(), key)["name"]
+        world.executions.end(name, Execution.SUCCEEDED if outcome else Execution.ABORTED, {"outcome": outcome})
+    world.objects.tag(keys[0], REPLAYED_TAG)
+    world.objects.tag(keys[3], REPLAYED_TAG)
+    resumed = plan(run="run-2", startedAt="2026-11-24T12:00:00Z")
+    for key in keys:
+        prepared = world.replayer.prepare(resumed, key)
+        world.replayer.note(resumed, key, prepared.get("result", {"outcome": "RECOVERED"}))
+    report = world.replayer.report(resumed)
+    assert report["outcomes"] == {"ARCHIVED_BEFORE": 1, "RECOVERED": 1, "RECOVERED_BEFORE": 1, "SKIPPED": 1}
+    assert report["letters"] == 4
+
+
+def test_a_replay_without_letters_has_a_report_of_zero(world: ReplayWorld) -> None:
+    assert world.replayer.is_empty(plan())
+    report = world.replayer.report(plan(empty=True))
+    assert (report["letters"], report["outcomes"], report["counts"]) == (0, {}, {})
+    assert report["report"] in world.objects.texts
+    world.archive("event-1")
+    assert not world.replayer.is_empty(plan())
+
+
+def test_an_outcome_that_is_no_word_is_counted_as_unknown(world: ReplayWorld) -> None:
+    for number, outcome in enumerate((None, 5, "../x", "a/b")):
+        world.replayer.note(plan(), f"archive/category=UNKNOWN/{number}.json", {"outcome": outcome})
+    assert world.replayer.report(plan())["outcomes"] == {"UNKNOWN": 4}

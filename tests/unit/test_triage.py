@@ -214,7 +214,7 @@ def test_an_archive_object_contains_message_verdict_and_attempts(world: TriageWo
     world.add_attempt(2, Status.FAILED, Failure.of(Unavailable("down")))
     world.add_attempt(1, Status.STARTED, message_id="message-0")
     key = world.archiver.archive(triage_input, VERDICT, ARN, ARCHIVED_AT)["key"]
-    assert key == "archive/category=REJECTED/dt=2026-11-23/acd-start-x.json"
+    assert key == "archive/category=REJECTED/dt=2026-11-23/f/acd-start-x.json"
     document = json.loads(world.objects.texts[key])
     attempts = document.pop("attempts")
     assert [attempt["messageId"] for attempt in attempts] == ["message-0", "message-1"]
@@ -255,7 +255,7 @@ def test_a_retry_finds_the_archive_object_of_the_first_call(world: TriageWorld) 
 @pytest.mark.parametrize("text", ['{"executionArn": "another"}', "not JSON", "[]", ""])
 def test_an_archive_object_of_another_execution_is_an_error(world: TriageWorld, text: str) -> None:
     triage_input = world.add_snapshot(body())
-    world.objects.create(archive_key("REJECTED", ARCHIVED_AT, ARN), text)
+    world.objects.create(archive_key(VERDICT, ARCHIVED_AT, ARN), text)
     with pytest.raises(SnapshotMissing):
         world.archiver.archive(triage_input, VERDICT, ARN, ARCHIVED_AT)
 

@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+from holdfast.domain.envelope import iso_time
 from holdfast.domain.errors import InvalidInput
 from holdfast.domain.identity import event_digest
 from holdfast.domain.intake import MAX_GENERATIONS
 from holdfast.domain.letters import DeadLetter, parse_document
-from holdfast.domain.ports import ArchiveStore, Execution, Executions, Parallel
+from holdfast.domain.ports import ArchiveStore, Deadline, Execution, Executions, Parallel
 from holdfast.domain.triage import REPLAYED_TAG
 
 ARCHIVE_PREFIX = "archive/"
 REPORT_PREFIX = "replays/"
+#: Ends the outcome of a letter that an earlier run of the same replay settled.
+BEFORE = "_BEFORE"
+#: Letters that a dry run checks at once.
+CHUNK = 1_000
+_WORD = re.compile(r"[A-Z_]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,7 @@ class Plan:
         force: Also take letters whose event a replay has stored.
         run: Name of the replay's execution.
         started_at: Letters that were archived later are skipped, so that a replay skips what it archives itself.
+        empty: There is no letter below the prefix. The state machine then goes to the report at once.
     """
 
     prefix: str
@@ -43,6 +52,7 @@ class Plan:
     force: bool
     run: str
     started_at: str
+    empty: bool = False
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Plan:
@@ -56,10 +66,10 @@ class Plan:
             raise InvalidInput('prefix must begin with archive/, for example "archive/category=UNKNOWN/"')
         if not isinstance(reason, str):
             raise InvalidInput("reason must be text")
-        for name in ("dryRun", "force"):
+        for name in ("dryRun", "force", "empty"):
             if not isinstance(data.get(name, False), bool):
                 raise InvalidInput(f"{name} must be true or false")
-        unknown = data.keys() - {"prefix", "reason", "dryRun", "force", "run", "startedAt"}
+        unknown = data.keys() - {"prefix", "reason", "dryRun", "force", "run", "startedAt", "empty"}
         if unknown:
             raise InvalidInput(f"the input has unknown fields: {', '.join(sorted(unknown))}")
         return cls(
@@ -69,6 +79,7 @@ class Plan:
             force=data.get("force", False),
             run=data["run"],
             started_at=data["startedAt"],
+            empty=data.get("empty", False),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -80,6 +91,7 @@ class Plan:
             "force": self.force,
             "run": self.run,
             "startedAt": self.started_at,
+            "empty": self.empty,
         }
 
     def execution_name(self, event_id: str, generation: int = 0) -> str:
@@ -97,10 +109,25 @@ class Replayer:
     executions: Executions
     parallel: Parallel
 
-    def count(self, plan: Plan) -> dict[str, int]:
-        """Count for a dry run how many letters would be replayed, by category, and how many skipped."""
-        keys = [found.key for found in self.archive_store.list(plan.prefix)]
-        return dict(sorted(Counter(self.parallel(lambda key: self._counted(plan, key), keys)).items()))
+    def is_empty(self, plan: Plan) -> bool:
+        """Whether there is no letter below the prefix."""
+        return next(iter(self.archive_store.list(plan.prefix)), None) is None
+
+    def count(self, plan: Plan, deadline: Deadline) -> dict[str, int]:
+        """Count for a dry run how many letters would be replayed, by category, and how many skipped.
+
+        When the time is up, the others are counted by their category without a look at their tags. ``NOT_CHECKED`` is
+        their number: some of them may be skipped.
+        """
+        keys = (found.key for found in self.archive_store.list(plan.prefix))
+        counts: Counter[str] = Counter()
+        while chunk := list(islice(keys, CHUNK)):
+            if deadline.remaining() > 0:
+                counts.update(self.parallel(lambda key: self._counted(plan, key), chunk))
+            else:
+                counts.update(map(category_of, chunk))
+                counts["NOT_CHECKED"] += len(chunk)
+        return dict(sorted(counts.items()))
 
     def _counted(self, plan: Plan, key: str) -> str:
         return "SKIPPED" if not plan.force and self._is_replayed(key) else category_of(key)
@@ -114,28 +141,30 @@ class Replayer:
         """
         document = parse_document(self.archive_store.read(key))
         letter = DeadLetter.of_document(document)
-        if document.get("archivedAt", "") > plan.started_at:
+        if (iso_time(document.get("archivedAt")) or "") > (iso_time(plan.started_at) or plan.started_at):
             return _skipped("archived after this replay began")
+        name, earlier = self._unused_name(plan, letter.event_id)
+        if earlier is not None:
+            return {"action": "skip", "result": earlier}
         if not plan.force and self._is_replayed(key):
             return _skipped("its event is stored already")
-        name = self._unused_name(plan, letter.event_id)
-        if name is None:
-            return _skipped("this replay already processed it")
         return {"action": "start", "name": name, "input": self._input(plan, key, letter, name)}
 
-    def _unused_name(self, plan: Plan, event_id: str) -> str | None:
-        """The next generation's name; ``None`` if an execution of this replay has settled the letter or is running.
+    def _unused_name(self, plan: Plan, event_id: str) -> tuple[str, dict[str, Any] | None]:
+        """The next generation's name, or the result of the execution of this replay that settled the letter.
 
         When a replay is stopped, the executions that it waits for are aborted. An aborted one has settled nothing.
         """
         for generation in range(MAX_GENERATIONS):
             name = plan.execution_name(event_id, generation)
-            status = self.executions.describe(name).status
-            if status is Execution.ABSENT:
-                return name
-            if status.open or status is Execution.SUCCEEDED:
-                return None
-        return None
+            report = self.executions.describe(name)
+            if report.status is Execution.ABSENT:
+                return name, None
+            if report.status is Execution.SUCCEEDED:
+                return name, {"outcome": f"{_word((report.output or {}).get('outcome'))}{BEFORE}"}
+            if report.status.open:
+                break
+        return name, {"outcome": "SKIPPED", "why": "an execution of this replay handles it"}
 
     def _input(self, plan: Plan, key: str, letter: DeadLetter, name: str) -> dict[str, Any]:
         return {
@@ -150,25 +179,34 @@ class Replayer:
         }
 
     def note(self, plan: Plan, key: str, result: Mapping[str, Any]) -> None:
-        """Write the result of one letter. A repeated call writes the same object."""
-        line = {"key": key, "from": category_of(key), **result}
-        self.archive_store.create(f"{self._folder(plan)}letters/{_hex(key, 32)}.json", json.dumps(line))
+        """Write the result of one letter. A repeated call writes the same object.
+
+        The key contains the category and the outcome, so that a listing is enough for the report.
+        """
+        category = category_of(key)
+        folder = f"{_notes(plan)}{_word(category)}/{_word(result.get('outcome'))}/"
+        line = {"key": key, "from": category, **result}
+        self.archive_store.create(f"{folder}{_hex(key, 32)}.json", json.dumps(line))
 
     def report(self, plan: Plan) -> dict[str, Any]:
-        """Count the results by category and outcome, and write the report."""
-        keys = [found.key for found in self.archive_store.list(f"{self._folder(plan)}letters/")]
-        counted = Counter(self.parallel(self._line, keys))
-        summary = {**plan.as_json(), "letters": len(keys), "counts": dict(sorted(counted.items()))}
-        key = f"{self._folder(plan)}report.json"
+        """Count the results by outcome, and by category and outcome, and write the report.
+
+        What an earlier run of this replay recovered counts as ``RECOVERED_BEFORE``.
+        """
+        results = (found.key.split("/")[-3:-1] for found in self.archive_store.list(_notes(plan)))
+        counted = Counter(f"{category} {outcome}" for category, outcome in results)
+        outcomes: Counter[str] = Counter()
+        for name, number in counted.items():
+            outcomes[name.split(" ")[1]] += number
+        summary = {
+            **plan.as_json(),
+            "letters": counted.total(),
+            "outcomes": dict(sorted(outcomes.items())),
+            "counts": dict(sorted(counted.items())),
+        }
+        key = f"{REPORT_PREFIX}{plan.run}/report.json"
         self.archive_store.create(key, json.dumps(summary))
         return {**summary, "report": key}
-
-    def _line(self, key: str) -> str:
-        line = parse_document(self.archive_store.read(key))
-        return f"{line.get('from')} {line.get('outcome')}"
-
-    def _folder(self, plan: Plan) -> str:
-        return f"{REPORT_PREFIX}{plan.run}/"
 
     def _is_replayed(self, key: str) -> bool:
         return REPLAYED_TAG.items() <= self.archive_store.tags(key).items()
@@ -178,6 +216,15 @@ def category_of(key: str) -> str:
     """The category in an archive key."""
     found = [part.removeprefix("category=") for part in key.split("/") if part.startswith("category=")]
     return found[0] if found else "UNKNOWN"
+
+
+def _notes(plan: Plan) -> str:
+    return f"{REPORT_PREFIX}{plan.run}/letters/"
+
+
+def _word(value: Any) -> str:
+    """A category or an outcome as part of a key."""
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else "UNKNOWN"
 
 
 def _skipped(why: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ newest one is redriven or archived; all of them are deleted when the dead letter
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ ATTEMPTS_LIMIT = 500
 _WHOLE_LIMIT = 2**53
 #: Tag of an archive object whose event was stored by a replay. Later replays skip it.
 REPLAYED_TAG = {"replayed": "true"}
+#: A fingerprint that may be part of a key. Without one, the key has ``none``.
+_PLAIN = re.compile(r"[a-z0-9-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +269,7 @@ class Archiver:
                 not moved then.
         """
         letter = load_letter(self.archive_store, triage_input)
-        key = archive_key(str(verdict["category"]), archived_at, execution_arn)
+        key = archive_key(verdict, archived_at, execution_arn)
         # An earlier call may have archived the letter before its event was stored. It stays archived then.
         if is_stored(letter, self.stored_events) and not self._is_own(key, execution_arn):
             raise AlreadyStored("the events table contains the event of this letter")
@@ -369,9 +372,15 @@ class Settler:
         return True
 
 
-def archive_key(category: str, archived_at: str, execution_arn: str) -> str:
-    """``archive/category=<CATEGORY>/dt=<UTC date>/<execution name>.json``."""
-    return f"{archive_folder(category, archived_at[:10])}{execution_arn.rsplit(':', 1)[-1]}.json"
+def archive_key(verdict: Mapping[str, Any], archived_at: str, execution_arn: str) -> str:
+    """``archive/category=<CATEGORY>/dt=<UTC date>/<fingerprint>/<execution name>.json``.
+
+    The letters of one cause have a common prefix, so that a listing is enough to group them and to replay them.
+    """
+    folder = archive_folder(str(verdict["category"]), archived_at[:10])
+    fingerprint = str(verdict.get("fingerprint"))
+    cause = fingerprint if _PLAIN.fullmatch(fingerprint) else "none"
+    return f"{folder}{cause}/{execution_arn.rsplit(':', 1)[-1]}.json"
 
 
 def archive_folder(category: str, day: str) -> str:
