@@ -622,6 +622,30 @@ def alarm_on_another_dimension(cloud: Cloud) -> list[str]:
     return [*seen, state()]
 
 
+def alarm_on_a_condition(cloud: Cloud) -> list[str]:
+    """The states of an alarm on work that arrives and is not done: after it arrived, and after it was done."""
+    namespace, alarm = cloud.name("Own"), cloud.name("alarm")
+    metrics: list[dict[str, Any]] = [
+        {"Id": "stopped", "Expression": "IF((FILL(arrived, 0) > 0) AND (FILL(done, 0) == 0), 1, 0)"}
+    ]
+    for name in ("arrived", "done"):
+        stat = {"Stat": "Sum", "Period": 60, "Metric": {"Namespace": namespace, "MetricName": name}}
+        metrics.append({"Id": name, "MetricStat": stat, "ReturnData": False})
+    properties = simple_alarm(Metrics=metrics, AlarmName=alarm)
+    cloud.stack({"Stopped": {"Type": "AWS::CloudWatch::Alarm", "Properties": properties}})
+
+    def put(name: str, expected: str) -> str:
+        cloud.client("cloudwatch").put_metric_data(Namespace=namespace, MetricData=[{"MetricName": name, "Value": 1}])
+        within(3, lambda: state() == expected)
+        return state()
+
+    def state() -> str:
+        found = cloud.client("cloudwatch").describe_alarms(AlarmNames=[alarm])["MetricAlarms"]
+        return str(found[0]["StateValue"]) if found else "no alarm"
+
+    return [put("arrived", "ALARM"), put("done", "OK")]
+
+
 #: The patch, the scenario, what the plain engine does, and what AWS does.
 SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
     ("publish_execution_metrics", counted_executions, [0, 0], [1, 1]),
@@ -629,6 +653,7 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
     ("deploy_composite_alarms", composite_stack, "ValidationError", "CREATE_COMPLETE"),
     ("deploy_alarms_on_metric_math", math_stack, "ROLLBACK_COMPLETE", "CREATE_COMPLETE"),
     ("evaluate_alarms", alarm_on_another_dimension, ["ALARM"] * 3, ["OK", "ALARM", "OK"]),
+    ("evaluate_alarms", alarm_on_a_condition, ["no alarm"] * 2, ["ALARM", "OK"]),
     ("run_alarm_actions", suppressed_alarm, 1, 0),
     ("run_alarm_actions", alarm_without_permission, [1, 1], [0, 1]),
     ("report_error_classes", error_types, ["Runtime.HandlerError"] * 2, ["BufferFull", "Runtime.ExitError"]),
