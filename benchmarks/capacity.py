@@ -17,6 +17,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from benchmarks.cost import INDEX_UNITS, MEMORY_GB, PRICES
 
@@ -28,9 +29,21 @@ INITIAL_CONCURRENCY, CONCURRENCY_PER_SECOND = 5.0, 300 / 60
 #: Messages that are received and not deleted. Those that wait their backoff count too:
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html
 IN_FLIGHT = 120_000
-#: DeadLetterIntakeFunction runs at most twice at once (template.yaml) with ten messages each. For each message it
-#: writes an object and starts an execution, which is assumed to take 60 ms.
-INTAKE_PER_SECOND = 2 * 10 / 0.6
+#: The lower of what the failure path is measured to reach (results/latest.json) and its quota in the smaller regions,
+#: 150 StartExecution a second: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+INTAKE_PER_SECOND = 150.0
+#: A partition of the events table takes 1,000 write units a second and has one shard:
+#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
+WRITES_PER_SHARD = 1_000
+#: Events that FanOutFunction publishes per second and shard, as measured (results/latest.json), rounded down.
+FAN_OUT_PER_SHARD = 1_500
+#: PutEvents entries a second in us-east-1: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html
+PUT_EVENTS_PER_SECOND = 10_000
+#: Letters that the sweeps of a day decide on, as simulated (results/latest.json), rounded down.
+SWEEP_PER_DAY = 100_000
+#: The map replays so many letters at once (statemachine/replay.asl.json). One takes about ten seconds: two children's
+#: Lambda calls, and a triage execution with one redrive through the buffer.
+REPLAY_CONCURRENCY, REPLAY_SECONDS = 20, 10.0
 #: The circuit breaker of the Genesys client stays open for up to 30 s (adapters/genesys/breaker.py). An event that
 #: fails meanwhile becomes visible when it closes, at the earliest.
 BREAKER_SECONDS = 30.0
@@ -297,6 +310,28 @@ def genesys_calls_per_minute(
     return 60 * rate / system.batch_size * (1 - (1 - misses) ** system.batch_size)
 
 
+# -- fan-out, sweep and replay -------------------------------------------------------------------------------------
+
+
+def fan_out_per_second(rate: float, event_bytes: int = 2_048) -> float:
+    """Events per second that the fan-out can publish, while so many are stored per second.
+
+    The table splits into as many partitions as its writes need, and the stream has a shard for each.
+    """
+    shards = max(1, math.ceil(rate * math.ceil(event_bytes / 1024) / WRITES_PER_SHARD))
+    return float(min(shards * FAN_OUT_PER_SHARD, PUT_EVENTS_PER_SECOND))
+
+
+def sweep_days(snapshots: float) -> float:
+    """Days until the sweeps have decided on so many snapshots whose executions have all ended."""
+    return snapshots / SWEEP_PER_DAY
+
+
+def replay_hours(letters: float) -> float:
+    """Hours of a replay of so many letters."""
+    return letters * REPLAY_SECONDS / REPLAY_CONCURRENCY / 3_600
+
+
 # -- comparison with the local engine ------------------------------------------------------------------------------
 
 
@@ -351,12 +386,15 @@ def summary(forecast: Forecast, system: System, end: float) -> dict[str, str]:
     """The main figures, as text."""
     bill = dollars(forecast, system)
     drained = forecast.drained_after(end)
+    stored = forecast.stored
+    busiest = max((new - old for old, new in pairwise([0.0, *stored])), default=0.0) / forecast.step
     return {
         "capacity, events a minute": f"{system.events_per_second * 60:,.0f}",
         "largest backlog, events": f"{max(forecast.backlog):,.0f}",
         "longest delay, s": f"{max(forecast.age):,.0f}",
         "drained after the burst, s": "not within the run" if math.isinf(drained) else f"{drained:,.0f}",
         "concurrency used": f"{math.ceil(max(forecast.busy) - 1e-6)} of {system.concurrency}",
+        "fan-out, events a minute": f"{fan_out_per_second(busiest) * 60:,.0f} of {busiest * 60:,.0f} stored",
         "invocations": f"{forecast.invocations:,.0f}",
         "dollars": f"{sum(bill.values()):,.2f} ({', '.join(f'{name} {part:,.2f}' for name, part in bill.items())})",
     }

@@ -1,8 +1,10 @@
 """Measure the failure path at scale: ``python -m benchmarks.failure_path``.
 
 The real handlers of intake and fan-out run against the HTTP servers of :mod:`benchmarks.servers` with a latency for
-each call. Their CPU time is converted to the CPU share of a memory size. Each figure is measured twice: with one
-request at a time, and as it is deployed. The results are the key ``failure_path`` of ``results/latest.json``.
+each call. Their CPU time is converted to the CPU share of a memory size. Each of these figures is measured twice: with
+one request at a time, and as it is deployed. Sweep and replay are simulated (:mod:`benchmarks.simulations`).
+
+The results are the key ``failure_path`` of ``results/latest.json``.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-from benchmarks import measurements
+from benchmarks import measurements, simulations
 from benchmarks.comparison import processor_environment
 from benchmarks.cost import PRICES
 from benchmarks.servers import Upstream
@@ -45,6 +47,8 @@ INTAKE_MEGABYTES, FAN_OUT_MEGABYTES, FAN_OUT_PARALLEL_BATCHES = 1_769, 512, 2
 #: Before the calls of a batch were made at once.
 EARLIER_MEGABYTES = 256
 EVENT_BYTES = 2_000
+#: More than a day of sweeps can decide on, and the letters of a replay.
+SWEPT_LETTERS, REPLAYED_LETTERS = 180_000, 1_000_000
 ENVIRONMENT = {
     "TRIAGE_STATE_MACHINE_ARN": "arn:aws:states:us-east-1:000000000000:stateMachine:triage",
     "ENRICHED_BUS_NAME": "enriched",
@@ -165,9 +169,12 @@ def main() -> None:
         os.environ.update(processor_environment(upstream.url, upstream.url), **ENVIRONMENT)
         one_letter, letters = intake(upstream)
         one_request, events = fan_out(upstream)
+        swept, reported = simulations.sweep(SWEPT_LETTERS), simulations.replay(REPLAYED_LETTERS)
     result = {
         "intake_letters_per_second": round(letters.per_second(INTAKE_MEGABYTES, INTAKE_CONCURRENCY)),
         "fan_out_events_per_second_per_shard": round(events.per_second(FAN_OUT_MEGABYTES, FAN_OUT_PARALLEL_BATCHES)),
+        "sweep_letters_per_day": swept,
+        "replay_letters_reported": reported,
         "before": {
             "intake_letters_per_second": round(one_letter.per_second(EARLIER_MEGABYTES, INTAKE_CONCURRENCY)),
             "fan_out_events_per_second_per_shard": round(one_request.per_second(EARLIER_MEGABYTES, 1)),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import capacity, simulations
 from holdfast.adapters import aws
 from holdfast.adapters.batches import BACKOFF_CAP_SECONDS
 from holdfast.adapters.eventbridge import EnrichedBus
@@ -95,6 +96,31 @@ def test_calls_begin_at_an_even_rate() -> None:
     pace.wait()
     assert begun == [0, 0.125, 0.25, 0.375, 0.5]
     assert now[0] == 160.5, "after a pause there is no burst and no wait"
+
+
+def test_a_day_of_sweeps_stays_within_the_quotas_and_adopts_every_letter() -> None:
+    assert simulations.sweep(5_000) == 5_000
+
+
+# -- replay --------------------------------------------------------------------------------------------------------
+
+
+def test_a_replay_reports_every_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "CRITICAL")
+    assert simulations.replay(2_500) == 2_500
+
+
+# -- the capacity model --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("stored", "published"), [(100, 1_500), (500, 1_500), (501, 3_000), (5_000, 10_000)])
+def test_the_fan_out_grows_with_the_shards_of_the_table_up_to_the_quota(stored: float, published: float) -> None:
+    assert capacity.fan_out_per_second(stored) == published
+
+
+def test_a_million_letters_take_days() -> None:
+    assert capacity.sweep_days(1_000_000) == 10
+    assert round(capacity.replay_hours(1_000_000)) == 139
 
 
 # -- intake --------------------------------------------------------------------------------------------------------

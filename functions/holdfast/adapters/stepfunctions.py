@@ -23,7 +23,7 @@ _ABSENT = frozenset({"ExecutionDoesNotExist", "InvalidArn", "ValidationException
 
 @dataclass(frozen=True, slots=True)
 class TriageExecutions:
-    """The executions of one state machine. ``describing`` and ``listing`` limit the calls that read."""
+    """The executions of one state machine. ``describing`` and ``listing`` limit the rate of these calls."""
 
     client: Any
     state_machine_arn: str
@@ -69,7 +69,6 @@ class TriageExecutions:
         if arn is None:
             return {}
         pages = self.client.get_paginator("get_execution_history")
-        self.describing.wait()
         with translated("read the history of a triage execution"):
             try:
                 for page in pages.paginate(executionArn=arn, reverseOrder=True):
