@@ -30,7 +30,8 @@ import time
 import urllib.request
 import uuid
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields, replace
+from http.client import responses
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlsplit
@@ -39,7 +40,6 @@ from local.engine import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import TracebackType
 
 # https://developer.genesys.cloud/platform/api/rate-limits
 REQUESTS_PER_MINUTE = 300
@@ -47,20 +47,14 @@ DEFAULT_PAGE_SIZE = 25
 MAX_PAGE_SIZE = 500
 TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path
 USERS_PATH = "/api/v2/users"
+CLIENT_ID = "local-client"
+CLIENT_SECRET = "local-secret"  # noqa: S105 - protects nothing
 
 _FIRST_NAMES = ("Ada", "Björn", "Chiara", "Dmitri", "Élodie", "Femi", "Grace", "Haruki", "Inés", "Jürgen")
 _LAST_NAMES = ("Andersson", "Bianchi", "Castañeda", "Dubois", "Eriksen", "Fischer", "García", "Høgh", "Ito", "Jones")
 _DEPARTMENTS = ("Sales", "Service", "Retention", "Billing")
-_ERROR_CODES = {
-    400: "bad.request",
-    401: "bad.credentials",
-    404: "not.found",
-    429: "too.many.requests.retry.after",
-    500: "internal.server.error",
-    502: "bad.gateway",
-    503: "service.unavailable",
-    504: "gateway.timeout",
-}
+#: The error codes that are not the status's reason phrase.
+_ERROR_CODES = {401: "bad.credentials", 429: "too.many.requests.retry.after"}
 
 Answer = tuple[int, dict[str, Any], dict[str, str]]
 
@@ -94,23 +88,10 @@ class Faults:
         return cls(**data)
 
 
-@dataclass(slots=True)
-class _Counts:
-    """The requests so far."""
-
-    answers: Counter[str] = field(default_factory=Counter)
-    tokens: int = 0
-    running: int = 0
-    peak: int = 0
-    users: int = 0
-
-
 class GenesysStandIn:
     """The stand-in on a local port, for the duration of a ``with`` block.
 
     Args:
-        client_id: The id of the OAuth client that may log in.
-        client_secret: The client's secret.
         port: The port to listen on; 0 picks a free one.
         token_seconds: The lifetime of a token.
         requests_per_minute: The rate limit of the API for each token.
@@ -120,22 +101,19 @@ class GenesysStandIn:
     def __init__(
         self,
         *,
-        client_id: str = "local-client",
-        client_secret: str = "local-secret",  # noqa: S107 - protects nothing
         port: int = 0,
         token_seconds: int = 86_400,
         requests_per_minute: int = REQUESTS_PER_MINUTE,
         missing: Iterable[str] = (),
     ) -> None:
-        self.client_id = client_id
-        self.client_secret = client_secret
         self.missing = set(missing)
         self._token_seconds = token_seconds
         self._allowed = requests_per_minute
         self._tokens: dict[str, float] = {}
         self._window: dict[str, tuple[float, int]] = {}
         self._faults = Faults()
-        self._counts = _Counts()
+        self._answers: Counter[str] = Counter()
+        self._tokens_issued = 0
         self._lock = threading.Lock()
         self._server = _Server((HOST, port), _Handler)
         self._server.stand_in = self
@@ -145,9 +123,7 @@ class GenesysStandIn:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
 
@@ -159,12 +135,7 @@ class GenesysStandIn:
     @property
     def credentials(self) -> str:
         """The secret's text, as ``GenesysCredentialsSecretArn`` expects it."""
-        return json.dumps({"clientId": self.client_id, "clientSecret": self.client_secret})
-
-    def serve(self) -> None:
-        """Serve in this thread until an interrupt."""
-        with self._server:
-            self._server.serve_forever()
+        return json.dumps({"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET})
 
     def set_faults(self, faults: dict[str, Any] | None = None) -> None:
         """Replace the faults; without an argument there are none."""
@@ -173,15 +144,9 @@ class GenesysStandIn:
             self._faults = parsed
 
     def stats(self) -> dict[str, Any]:
-        """Requests by path and status, tokens issued, users looked up, and the most concurrent requests."""
+        """Requests by path and status, and tokens issued."""
         with self._lock:
-            counts = self._counts
-            return {
-                "requests": dict(counts.answers),
-                "tokensIssued": counts.tokens,
-                "usersAsked": counts.users,
-                "peakConcurrentRequests": counts.peak,
-            }
+            return {"requests": dict(self._answers), "tokensIssued": self._tokens_issued}
 
     def revoke(self) -> None:
         """Invalidate all tokens."""
@@ -191,17 +156,11 @@ class GenesysStandIn:
     def answer(self, request: Request) -> Answer | None:
         """Answer one request of the API; None closes the connection without an answer."""
         with self._lock:
-            self._counts.running += 1
-            self._counts.peak = max(self._counts.peak, self._counts.running)
             faults = self._take_faults(request.path)
-        try:
-            time.sleep(faults.latencySeconds)
-            answer = None if faults.down else self._answer(request, faults)
-        finally:
-            with self._lock:
-                self._counts.running -= 1
+        time.sleep(faults.latencySeconds)
+        answer = None if faults.down else self._answer(request, faults)
         with self._lock:
-            self._counts.answers[f"{request.kind} {answer[0] if answer else 'closed'}"] += 1
+            self._answers[f"{request.method} {request.path} {answer[0] if answer else 'closed'}"] += 1
         return answer
 
     def _take_faults(self, path: str) -> Faults:
@@ -210,8 +169,7 @@ class GenesysStandIn:
         if not path.startswith(faults.path) or random.random() >= faults.rate or faults.times == 0:
             return Faults()
         if faults.times is not None:
-            values = {entry.name: getattr(faults, entry.name) for entry in fields(faults)}
-            self._faults = Faults(**values | {"times": faults.times - 1})
+            self._faults = replace(faults, times=faults.times - 1)
         return faults
 
     def _answer(self, request: Request, faults: Faults) -> Answer:
@@ -220,12 +178,12 @@ class GenesysStandIn:
             return _error(faults.status, "an injected fault", headers)
         if (request.method, request.path) == ("POST", TOKEN_PATH):
             return self._token(request, faults)
-        if request.method == "GET" and (request.path + "/").startswith(USERS_PATH + "/"):
+        if (request.method, request.path) == ("GET", USERS_PATH):
             return self._users(request)
         return _error(404, f"no such resource: {request.path}")
 
     def _token(self, request: Request, faults: Faults) -> Answer:
-        expected = base64.b64encode(f"{self.client_id}:{self.client_secret}".encode()).decode()
+        expected = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
         if faults.rejectCredentials or request.headers.get("authorization") != f"Basic {expected}":
             body = {"error": "invalid_client", "description": "client not found or disabled", "error_description": ""}
             return 401, body, {}
@@ -234,7 +192,7 @@ class GenesysStandIn:
         token = secrets.token_urlsafe(32)
         with self._lock:
             self._tokens[token] = time.monotonic() + self._token_seconds
-            self._counts.tokens += 1
+            self._tokens_issued += 1
         return 200, {"access_token": token, "token_type": "bearer", "expires_in": self._token_seconds}, {}
 
     def _users(self, request: Request) -> Answer:
@@ -246,10 +204,7 @@ class GenesysStandIn:
         headers, over = self._count_against_limit(token)
         if over:
             return _error(429, "Rate limit exceeded the maximum.", headers | {"Retry-After": headers[_RESET]})
-        if request.path == USERS_PATH:
-            return self._page(request, headers)
-        user = self._user(request.path.removeprefix(USERS_PATH + "/"))
-        return (200, user, headers) if user else _error(404, "User not found", headers)
+        return self._page(request, headers)
 
     def _count_against_limit(self, token: str) -> tuple[dict[str, str], bool]:
         now = time.monotonic()
@@ -257,11 +212,10 @@ class GenesysStandIn:
             start, count = self._window.get(token, (now, 0))
             start, count = (now, 1) if now - start >= _MINUTE else (start, count + 1)
             self._window[token] = (start, count)
-        reset = str(max(1, round(start + _MINUTE - now)))
         headers = {
             "inin-ratelimit-count": str(count),
             "inin-ratelimit-allowed": str(self._allowed),
-            _RESET: reset,
+            _RESET: str(max(1, round(start + _MINUTE - now))),
         }
         return headers, count > self._allowed
 
@@ -282,8 +236,6 @@ class GenesysStandIn:
         return 200, body, headers
 
     def _user(self, user_id: str) -> dict[str, Any] | None:
-        with self._lock:
-            self._counts.users += 1
         try:
             uuid.UUID(user_id)
         except ValueError:
@@ -300,12 +252,6 @@ class Request:
     query: dict[str, list[str]]
     headers: dict[str, str]
     body: bytes
-
-    @property
-    def kind(self) -> str:
-        """Method and path; requests of single users have one kind."""
-        one_user = self.path.startswith(USERS_PATH + "/")
-        return f"{self.method} {USERS_PATH + '/{id}' if one_user else self.path}"
 
 
 @contextlib.contextmanager
@@ -346,7 +292,7 @@ _RESET = "inin-ratelimit-reset"
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Answer:
-    code = _ERROR_CODES.get(status, "error")
+    code = _ERROR_CODES.get(status, responses.get(status, "error").lower().replace(" ", "."))
     context = str(uuid.uuid4())
     body = {"message": message, "code": code, "status": status, "contextId": context, "details": [], "errors": []}
     return status, body, {"inin-correlation-id": context} | (headers or {})
@@ -365,19 +311,11 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: _Server
 
-    def do_GET(self) -> None:
-        self._handle()
-
-    def do_POST(self) -> None:
-        self._handle()
-
-    def do_PUT(self) -> None:
-        self._handle()
-
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Log nothing; ``/_stats`` has the counts."""
 
-    def _handle(self) -> None:
+    def do_GET(self) -> None:
+        """Answer a request of any method."""
         url = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers.get("content-length", 0)))
@@ -393,6 +331,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(encoded)
+
+    do_POST = do_PUT = do_GET  # noqa: N815 - the base class's names
 
     def _control(self, request: Request) -> Answer:
         stand_in = self.server.stand_in
@@ -415,11 +355,9 @@ def main() -> int:
     """Serve until an interrupt."""
     parser = argparse.ArgumentParser(description="A stand-in for the Genesys Cloud platform API.")
     parser.add_argument("--port", type=int, default=0, help="the port to listen on; by default a free one")
-    parser.add_argument("--client-id", default="local-client")
-    parser.add_argument("--client-secret", default="local-secret")
     options = parser.parse_args()
     try:
-        stand_in = GenesysStandIn(client_id=options.client_id, client_secret=options.client_secret, port=options.port)
+        stand_in = GenesysStandIn(port=options.port)
     except OSError:
         print(
             f"Port {options.port} is in use: stop the process that listens there, or choose another port.",
@@ -427,8 +365,8 @@ def main() -> int:
         )
         return 1
     print(f"Genesys stand-in: {stand_in.url} (credentials: {stand_in.credentials})", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        stand_in.serve()
+    with contextlib.suppress(KeyboardInterrupt), stand_in:
+        threading.Event().wait()
     return 0
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import socketserver
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -32,16 +33,20 @@ TOKEN = http(json.dumps({"access_token": "a-token", "expires_in": 300}).encode()
 
 
 class Wire(socketserver.ThreadingTCPServer):
-    """Answers the login with one script and every other request with another; one request per connection."""
+    """Answers the login with one script and every other request with another; one request per connection.
+
+    ``users`` may be a function of the requested URL. ``paths`` are the paths of the requests so far.
+    """
 
     daemon_threads = True
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, users: Script = Script(()), login: Script = TOKEN) -> None:
+    def __init__(self, users: Script | Callable[[str], Script] = Script(()), login: Script = TOKEN) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.users = users
         self.login = login
+        self.paths: list[str] = []
         self.over = threading.Event()
 
     @property
@@ -80,7 +85,10 @@ class _Handler(socketserver.StreamRequestHandler):
             head += line
         length = re.search(rb"(?i)content-length: (\d+)", head)
         self.rfile.read(int(length.group(1)) if length else 0)
-        script = self.server.login if b" /oauth" in head.partition(b"\r\n")[0] else self.server.users
+        url = head.decode("latin-1").split(" ", 2)[1]
+        self.server.paths.append(url.partition("?")[0])
+        script = self.server.login if url.startswith("/oauth") else self.server.users
+        script = script if isinstance(script, Script) else script(url)
         for piece in script.pieces:
             over.wait(script.pause)
             self.wfile.write(piece)
