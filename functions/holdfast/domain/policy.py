@@ -247,6 +247,8 @@ def _faults_of_rule(number: int, raw: Any, text: str) -> list[str]:
         faults.append("its limit is not a positive whole number")
     when = raw.get("when")
     faults += _faults_of_conditions(when) if isinstance(when, dict) else ["when is not an object"]
+    if raw.get("action") == "settle" and not (isinstance(when, dict) and when.get("stored") is True):
+        faults.append('it settles an event without the condition "stored": true')
     return [f"line {line}, rule {raw['id']}: {fault}" for fault in faults]
 
 
@@ -278,9 +280,10 @@ def _faults_of_order(rules: Sequence[Mapping[str, Any]]) -> list[str]:
     ids = Counter(rule["id"] for rule in rules)
     reasons += [f"rule id {name} is used twice" for name, count in ids.items() if count > 1]
     first = rules[0] if rules else {}
-    if (first.get("category"), first.get("when")) != ("ALREADY_STORED", {"stored": True}):
-        reasons.append("the first rule must be ALREADY_STORED when stored")
+    found = (first.get("category"), first.get("when"), first.get("action"), first.get("limit"))
+    if found != ("ALREADY_STORED", {"stored": True}, "settle", None):
+        reasons.append("the first rule must be ALREADY_STORED when stored, have no limit, and settle")
     last = rules[-1] if rules else {}
-    if last.get("when") != {} or last.get("action") == "retry" or last.get("limit") is not None:
+    if last.get("when") != {} or last.get("action") != "archive" or last.get("limit") is not None:
         reasons.append("the last rule must match everything, have no limit, and archive")
     return reasons
