@@ -5,6 +5,7 @@ The tests walk the real definition with a virtual clock.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +36,9 @@ NOT_THE_LETTERS = {
     "Throttled",
     "Unavailable",
 }
+#: A wrong permission or a package that cannot be loaded. Classify and Archive wait until it is corrected: the letter
+#: must not be archived as unknown, and the execution must not fail.
+WRONG_DEPLOYMENT = {"Misconfigured", "Runtime.ImportModuleError"}
 #: A worker that died. The letter may be the cause.
 CRASHES = {"Lambda.Unknown", "Runtime.ExitError", "Runtime.OutOfMemory"}
 #: After these errors of RedriveFunction nothing was sent: no call of it began, or SQS refused the message.
@@ -121,10 +125,12 @@ def lambda_tasks() -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def test_every_idempotent_task_has_the_same_two_retries() -> None:
     retries = {name: state["Retry"] for name, state in lambda_tasks() if name != "triage/Redrive"}
-    first = retries["triage/Classify"]
     assert len(retries) >= 6
-    assert [set(retry["ErrorEquals"]) for retry in first] == [NOT_THE_LETTERS, CRASHES]
-    assert {name for name, found in retries.items() if found != first} == set()
+    for name, found in retries.items():
+        more = WRONG_DEPLOYMENT if name in ("triage/Classify", "triage/Archive") else set()
+        assert [set(retry["ErrorEquals"]) for retry in found] == [NOT_THE_LETTERS | more, CRASHES], name
+    delays = {json.dumps([{**retry, "ErrorEquals": []} for retry in found]) for found in retries.values()}
+    assert len(delays) == 1
 
 
 def test_redrive_retries_for_a_day_only_errors_after_which_nothing_was_sent() -> None:
@@ -224,7 +230,19 @@ def test_a_throttle_does_not_use_up_the_attempts_after_a_crash() -> None:
     assert walk.entered == RECOVERED[1]
 
 
-@pytest.mark.parametrize("error", [*sorted(CRASHES), "Misconfigured", "KeyError", "Runtime.ImportModuleError"])
+@pytest.mark.parametrize("seconds", [600, 23 * HOUR])
+@pytest.mark.parametrize("error", sorted(WRONG_DEPLOYMENT))
+@pytest.mark.parametrize("state", ["Classify", "Archive"])
+def test_a_wrong_deployment_of_classify_or_archive_changes_nothing_but_the_time(
+    state: str, error: str, seconds: int
+) -> None:
+    walk = Clock(ARCHIVED[0], without(error, state, seconds))
+    output = walk.run(dict(LETTER))["payload"]
+    assert (walk.entered, output["verdict"]) == (ARCHIVED[1], ARCHIVE)
+    assert walk.seconds >= seconds
+
+
+@pytest.mark.parametrize("error", [*sorted(CRASHES), "KeyError", "SnapshotMissing"])
 def test_a_letter_on_which_classify_fails_each_time_is_archived_under_a_rule_of_its_own(error: str) -> None:
     walk = Clock([], without(error, "Classify", math.inf))
     output = walk.run(dict(LETTER))["payload"]
