@@ -81,6 +81,11 @@ class Cloud:
         within(seconds, lambda: described()["status"] != "RUNNING")
         return described()
 
+    def bucket(self) -> str:
+        name = self.name("bucket")
+        self.client("s3").create_bucket(Bucket=name)
+        return name
+
     def queue(self, **attributes: str) -> tuple[str, str]:
         """The URL and the ARN of a new queue."""
         sqs, name = self.client("sqs"), self.name("q")

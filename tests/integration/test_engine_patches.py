@@ -24,12 +24,23 @@ if TYPE_CHECKING:
 
 CALLBACK = "arn:aws:states:::lambda:invoke.waitForTaskToken"
 INVOKE = "arn:aws:states:::lambda:invoke"
+START_AND_WAIT = "arn:aws:states:::states:startExecution.sync:2"
 TOKEN = {"token": "{% $states.context.Task.Token %}"}
 
 
 def callback(function: str, **more: Any) -> dict[str, Any]:
     """A task that waits for its token."""
     return {"Type": "Task", "Resource": CALLBACK, "Arguments": {"FunctionName": function, "Payload": TOKEN}} | more
+
+
+def task(resource: str, **arguments: Any) -> dict[str, Any]:
+    return {"Type": "Task", "Resource": resource, "Arguments": arguments}
+
+
+def end_of(cloud: Cloud, state: dict[str, Any], seconds: float = 10, *, role: str | None = None) -> str:
+    """The error of an execution of this one state, or its status without an error."""
+    outcome = cloud.outcome(cloud.start(cloud.machine(state, role=role)), seconds)
+    return str(outcome.get("error", outcome["status"]))
 
 
 def token_sender(cloud: Cloud) -> tuple[str, Callable[[], list[str]]]:
@@ -60,6 +71,18 @@ def policy(service: str, action: str, resource: str) -> str:
     principal = {"Service": f"{service}.amazonaws.com"}
     statement = {"Effect": "Allow", "Principal": principal, "Action": action, "Resource": resource}
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def subscribed_topic(cloud: Cloud, publisher: str) -> tuple[str, str]:
+    """A topic to which this service may publish, and the URL of a queue that receives its messages."""
+    url, arn = cloud.queue()
+    topic = cloud.client("sns").create_topic(Name=cloud.name())["TopicArn"]
+    allowed = policy(publisher, "sns:Publish", topic)
+    cloud.client("sns").set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=allowed)
+    attributes = {"Policy": policy("sns", "sqs:SendMessage", arn)}
+    cloud.client("sqs").set_queue_attributes(QueueUrl=url, Attributes=attributes)
+    cloud.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    return topic, url
 
 
 def bodies(cloud: Cloud, url: str) -> list[str]:
@@ -161,16 +184,8 @@ def mapping_number_as_text(cloud: Cloud) -> bool:
 
 def mapping_without_permission(cloud: Cloud) -> str:
     """A stack whose function may not read the queue it is mapped to."""
-    _, arn = cloud.queue()
-    function = cloud.function("pass", role=cloud.role(()))
-    return cloud.stack(
-        {
-            "Mapping": {
-                "Type": "AWS::Lambda::EventSourceMapping",
-                "Properties": {"EventSourceArn": arn, "FunctionName": function},
-            }
-        }
-    )
+    properties = {"EventSourceArn": cloud.queue()[1], "FunctionName": cloud.function("pass", role=cloud.role(()))}
+    return cloud.stack({"Mapping": {"Type": "AWS::Lambda::EventSourceMapping", "Properties": properties}})
 
 
 def mapping_to_a_bucket_without_permission(cloud: Cloud) -> str:
@@ -187,8 +202,7 @@ def mapping_to_a_bucket_without_permission(cloud: Cloud) -> str:
 
 def missing_object(cloud: Cloud) -> list[str]:
     """The error for a missing object, without and with the permission to list."""
-    bucket = cloud.name()
-    cloud.client("s3").create_bucket(Bucket=bucket)
+    bucket = cloud.bucket()
     request = {"Bucket": bucket, "Key": "a=b/none"}
     body = f"""try:
     boto3.client('s3').get_object(**{request!r})
@@ -210,28 +224,19 @@ def logging_without_permission(cloud: Cloud) -> list[bool]:
 
 def alarm_without_permission(cloud: Cloud) -> list[int]:
     """Messages of an alarm whose topic does not allow CloudWatch to publish, and of one whose topic does."""
-    sqs, topics = cloud.client("sqs"), cloud.client("sns")
-    url, arn = cloud.queue()
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy("sns", "sqs:SendMessage", arn)})
     counts = []
     for service in ("events", "cloudwatch"):
-        topic = topics.create_topic(Name=cloud.name())["TopicArn"]
-        text = policy(service, "sns:Publish", topic)
-        topics.set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=text)
-        topics.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
-        alarm = {"AlarmName": cloud.name(), "MetricName": "m", "Namespace": "n", "Statistic": "Sum", "Period": 60}
-        bounds = {"EvaluationPeriods": 1, "Threshold": 1, "ComparisonOperator": "GreaterThanThreshold"}
-        cloud.client("cloudwatch").put_metric_alarm(**alarm, **bounds, AlarmActions=[topic])
-        cloud.client("cloudwatch").set_alarm_state(AlarmName=alarm["AlarmName"], StateValue="ALARM", StateReason="r")
+        topic, url = subscribed_topic(cloud, service)
+        name = cloud.name()
+        cloud.client("cloudwatch").put_metric_alarm(AlarmName=name, AlarmActions=[topic], **simple_alarm())
+        cloud.client("cloudwatch").set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="a test")
         counts.append(len(bodies(cloud, url)))
-        sqs.purge_queue(QueueUrl=url)
     return counts
 
 
 def map_without_permission(cloud: Cloud) -> list[str]:
     """A Distributed Map that may not list its bucket, one that may not start its children, and one that may both."""
-    bucket = cloud.name()
-    cloud.client("s3").create_bucket(Bucket=bucket)
+    bucket = cloud.bucket()
     reader = {"Resource": "arn:aws:states:::s3:listObjectsV2", "Parameters": {"Bucket": bucket}}
     child = {
         "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
@@ -239,25 +244,20 @@ def map_without_permission(cloud: Cloud) -> list[str]:
         "States": {"Done": {"Type": "Succeed"}},
     }
     state = {"Type": "Map", "QueryLanguage": "JSONPath", "ItemReader": reader, "ItemProcessor": child}
-    statuses = []
-    for actions in (("states:StartExecution",), ("s3:ListBucket",), ("states:StartExecution", "s3:ListBucket")):
-        machine = cloud.machine(state, role=cloud.role(actions))
-        statuses.append(cloud.outcome(cloud.start(machine))["status"])
-    return statuses
+    both = ("states:StartExecution", "s3:ListBucket")
+    machines = [cloud.machine(state, role=cloud.role(actions)) for actions in (both[:1], both[1:], both)]
+    return [cloud.outcome(cloud.start(machine))["status"] for machine in machines]
 
 
 def waiting_without_permission(cloud: Cloud) -> str:
     """A machine that waits for executions and may not manage the rule for it."""
-    arguments = {"StateMachineArn": cloud.machine({"Type": "Pass"})}
-    task = {"Type": "Task", "Resource": "arn:aws:states:::states:startExecution.sync:2", "Arguments": arguments}
-    return code_of(cloud.machine, state=task, role=cloud.role(("states:StartExecution",)))
+    state = task(START_AND_WAIT, StateMachineArn=cloud.machine({"Type": "Pass"}))
+    return code_of(cloud.machine, state=state, role=cloud.role(("states:StartExecution",)))
 
 
-def machine_without_permission(cloud: Cloud) -> Any:
+def machine_without_permission(cloud: Cloud) -> str:
     """A state machine that may not invoke its function."""
-    task = {"Type": "Task", "Resource": INVOKE, "Arguments": {"FunctionName": cloud.function("return 1")}}
-    outcome = cloud.outcome(cloud.start(cloud.machine(task, role=cloud.role(()))))
-    return outcome.get("error", outcome["status"])
+    return end_of(cloud, task(INVOKE, FunctionName=cloud.function("return 1")), role=cloud.role(()))
 
 
 def oversized_messages(cloud: Cloud) -> list[str]:
@@ -275,26 +275,22 @@ def oversized_messages(cloud: Cloud) -> list[str]:
     ]
 
 
-def oversized_result(cloud: Cloud) -> Any:
+def oversized_result(cloud: Cloud) -> str:
     """A task whose function returns more than a state may hold."""
-    task = {"Type": "Task", "Resource": INVOKE, "Arguments": {"FunctionName": cloud.function("return 'x' * 262_143")}}
-    outcome = cloud.outcome(cloud.start(cloud.machine(task)))
-    return outcome.get("error", outcome["status"])
+    return end_of(cloud, task(INVOKE, FunctionName=cloud.function("return 'x' * 262_143")))
 
 
-def throttled_task(cloud: Cloud) -> Any:
+def throttled_task(cloud: Cloud) -> str:
     """A task whose function has no concurrency."""
     function = cloud.function("return 1")
     cloud.client("lambda").put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=0)
-    task = {"Type": "Task", "Resource": INVOKE, "Arguments": {"FunctionName": function}}
-    return cloud.outcome(cloud.start(cloud.machine(task)))["error"]
+    return end_of(cloud, task(INVOKE, FunctionName=function))
 
 
 def workers_of_executions(cloud: Cloud) -> int:
     """How many processes twelve executions use at the same time."""
-    function = cloud.function("time.sleep(0.5)\nreturn os.getpid()")
-    task = {"Type": "Task", "Resource": INVOKE, "Arguments": {"FunctionName": function}}
-    machine = cloud.machine(task | {"Output": "{% $states.result.Payload %}"})
+    state = task(INVOKE, FunctionName=cloud.function("time.sleep(0.5)\nreturn os.getpid()"))
+    machine = cloud.machine(state | {"Output": "{% $states.result.Payload %}"})
     started = [cloud.start(machine) for _ in range(12)]
     return len({cloud.outcome(execution, 30)["output"] for execution in started})
 
@@ -331,21 +327,15 @@ def _dead_letter_of_a_rule(cloud: Cloud, target: str) -> str | None:
 def reserved_concurrency(cloud: Cloud) -> Any:
     """The concurrency that a template reserves for a function."""
     name = cloud.name("reserved")
-    cloud.stack(
-        {
-            "Function": {
-                "Type": "AWS::Lambda::Function",
-                "Properties": {
-                    "FunctionName": name,
-                    "Role": cloud.role(),
-                    "Runtime": "python3.13",
-                    "Handler": "index.handler",
-                    "Code": {"ZipFile": "def handler(event, context): pass"},
-                    "ReservedConcurrentExecutions": 7,
-                },
-            }
-        }
-    )
+    properties = {
+        "FunctionName": name,
+        "Role": cloud.role(),
+        "Runtime": "python3.13",
+        "Handler": "index.handler",
+        "Code": {"ZipFile": "def handler(event, context): pass"},
+        "ReservedConcurrentExecutions": 7,
+    }
+    cloud.stack({"Function": {"Type": "AWS::Lambda::Function", "Properties": properties}})
     answer = cloud.client("lambda").get_function_concurrency(FunctionName=name)
     return answer.get("ReservedConcurrentExecutions")
 
@@ -401,8 +391,7 @@ def queue_beside_a_busy_stream(cloud: Cloud) -> bool:
 def stream_failures(cloud: Cloud) -> dict[str, Any]:
     """A batch of three whose second record always fails: what the function got, and what went to the bucket."""
     table, stream = cloud.table()
-    bucket = cloud.name("bucket")
-    cloud.client("s3").create_bucket(Bucket=bucket)
+    bucket = cloud.bucket()
     seen_url, _ = cloud.queue(VisibilityTimeout="0")
     body = (
         "ids = [record['dynamodb']['Keys']['id']['S'] for record in event['Records']]\n"
@@ -431,24 +420,21 @@ def stream_failures(cloud: Cloud) -> dict[str, Any]:
     return {"seen": bodies(cloud, seen_url), "lost": records}
 
 
-def evaluated_timeout(cloud: Cloud) -> Any:
+def evaluated_timeout(cloud: Cloud) -> str:
     """A callback whose time-out is an expression."""
     function, _ = token_sender(cloud)
-    outcome = cloud.outcome(cloud.start(cloud.machine(callback(function, TimeoutSeconds="{% 1 %}"))))
-    return outcome.get("error")
+    return end_of(cloud, callback(function, TimeoutSeconds="{% 1 %}"))
 
 
 def scaled_timeout(cloud: Cloud) -> str:
     """A callback with a time-out of a minute, at a hundredth of the time."""
     function, _ = token_sender(cloud)
-    return str(cloud.outcome(cloud.start(cloud.machine(callback(function, TimeoutSeconds=60))), 3)["status"])
+    return end_of(cloud, callback(function, TimeoutSeconds=60), 3)
 
 
-def failed_callback(cloud: Cloud) -> Any:
+def failed_callback(cloud: Cloud) -> str:
     """A callback whose function fails."""
-    function = cloud.function("raise ValueError('no')")
-    outcome = cloud.outcome(cloud.start(cloud.machine(callback(function, TimeoutSeconds=60))), 3)
-    return outcome.get("error", outcome["status"])
+    return end_of(cloud, callback(cloud.function("raise ValueError('no')"), TimeoutSeconds=60), 3)
 
 
 def tokens_of_two_attempts(cloud: Cloud) -> int:
@@ -508,14 +494,11 @@ def same_name_twice(cloud: Cloud) -> list[str]:
     return [code_of(start, **request, input=text) for text in ('{"a": 1}', '{"a": 2}')]
 
 
-def same_child_twice(cloud: Cloud) -> Any:
+def same_child_twice(cloud: Cloud) -> str:
     """A task that starts an execution whose name is already used."""
-    child = cloud.machine({"Type": "Pass"})
-    arguments = {"StateMachineArn": child, "Name": cloud.name(), "Input": {}}
-    cloud.outcome(cloud.start(child, name=arguments["Name"]))
-    task = {"Type": "Task", "Resource": "arn:aws:states:::states:startExecution.sync:2", "Arguments": arguments}
-    outcome = cloud.outcome(cloud.start(cloud.machine(task)))
-    return outcome.get("error", outcome["status"])
+    child, name = cloud.machine({"Type": "Pass"}), cloud.name()
+    cloud.outcome(cloud.start(child, name=name))
+    return end_of(cloud, task(START_AND_WAIT, StateMachineArn=child, Name=name, Input={}))
 
 
 def total(cloud: Cloud, namespace: str, metric: str, dimensions: dict[str, str]) -> float:
@@ -577,20 +560,13 @@ def math_stack(cloud: Cloud) -> str:
 
 def suppressed_alarm(cloud: Cloud) -> int:
     """Messages of an alarm while its suppressor is in ALARM."""
-    cloudwatch, sns = cloud.client("cloudwatch"), cloud.client("sns")
-    url, arn = cloud.queue()
-    topic = sns.create_topic(Name=cloud.name())["TopicArn"]
-    sns.set_topic_attributes(
-        TopicArn=topic, AttributeName="Policy", AttributeValue=policy("cloudwatch", "sns:Publish", topic)
-    )
-    attributes = {"Policy": policy("sns", "sqs:SendMessage", arn)}
-    cloud.client("sqs").set_queue_attributes(QueueUrl=url, Attributes=attributes)
-    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
-    cause, symptom, notifying = cloud.name("cause"), cloud.name("symptom"), cloud.name("notifying")
+    cloudwatch = cloud.client("cloudwatch")
+    topic, url = subscribed_topic(cloud, "cloudwatch")
+    cause, symptom = cloud.name("cause"), cloud.name("symptom")
     for name in (cause, symptom):
         cloudwatch.put_metric_alarm(AlarmName=name, **simple_alarm(TreatMissingData="missing"))
     cloudwatch.put_composite_alarm(
-        AlarmName=notifying,
+        AlarmName=cloud.name("notifying"),
         AlarmRule=f'ALARM("{symptom}")',
         AlarmActions=[topic],
         ActionsSuppressor=cause,
@@ -602,6 +578,11 @@ def suppressed_alarm(cloud: Cloud) -> int:
     return len(within(2, lambda: bodies(cloud, url)) or ())
 
 
+def state_of(cloud: Cloud, alarm: str) -> str:
+    found = cloud.client("cloudwatch").describe_alarms(AlarmNames=[alarm])["MetricAlarms"]
+    return str(found[0]["StateValue"]) if found else "no alarm"
+
+
 def alarm_on_another_dimension(cloud: Cloud) -> list[str]:
     """An alarm's state after a breach of another dimension, after one of its own, and after a while without data."""
     cloudwatch, name, metric = cloud.client("cloudwatch"), cloud.name("alarm"), cloud.name("Letters")
@@ -611,15 +592,12 @@ def alarm_on_another_dimension(cloud: Cloud) -> list[str]:
         cloudwatch.put_metric_data(
             Namespace="Own", MetricData=[{"MetricName": metric, "Dimensions": dimensions, "Value": 1}]
         )
-        return state()
-
-    def state() -> str:
-        return str(cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"][0]["StateValue"])
+        return state_of(cloud, name)
 
     cloudwatch.put_metric_alarm(AlarmName=name, **simple_alarm(MetricName=metric, Dimensions=own))
     seen = [put(other), put(own)]
-    within(7, lambda: state() == "OK")
-    return [*seen, state()]
+    within(7, lambda: state_of(cloud, name) == "OK")
+    return [*seen, state_of(cloud, name)]
 
 
 def alarm_on_a_condition(cloud: Cloud) -> list[str]:
@@ -636,12 +614,8 @@ def alarm_on_a_condition(cloud: Cloud) -> list[str]:
 
     def put(name: str, expected: str) -> str:
         cloud.client("cloudwatch").put_metric_data(Namespace=namespace, MetricData=[{"MetricName": name, "Value": 1}])
-        within(3, lambda: state() == expected)
-        return state()
-
-    def state() -> str:
-        found = cloud.client("cloudwatch").describe_alarms(AlarmNames=[alarm])["MetricAlarms"]
-        return str(found[0]["StateValue"]) if found else "no alarm"
+        within(3, lambda: state_of(cloud, alarm) == expected)
+        return state_of(cloud, alarm)
 
     return [put("arrived", "ALARM"), put("done", "OK")]
 
@@ -691,7 +665,7 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
     ("call_functions", throttled_task, "Lambda.Unknown", "Lambda.TooManyRequestsException"),
     ("call_functions", failed_callback, "RUNNING", "ValueError"),
     ("call_functions", workers_of_executions, 12, 4),
-    ("wait_for_callbacks", scaled_timeout, "RUNNING", "FAILED"),
+    ("wait_for_callbacks", scaled_timeout, "RUNNING", "States.Timeout"),
     ("wait_for_callbacks", tokens_of_two_attempts, 1, 2),
     (
         "stop_executions",
@@ -700,12 +674,7 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
         ["TaskDoesNotExist", "ABORTED", "ExecutionAborted"],
     ),
     ("reuse_execution_names", same_name_twice, ["ExecutionAlreadyExists"] * 2, ["OK", "ExecutionAlreadyExists"]),
-    (
-        "reuse_execution_names",
-        same_child_twice,
-        "SUCCEEDED",
-        "StepFunctions.ExecutionAlreadyExistsException",
-    ),
+    ("reuse_execution_names", same_child_twice, "SUCCEEDED", "StepFunctions.ExecutionAlreadyExistsException"),
     ("check_role_of_nested_executions", waiting_without_permission, "OK", "AccessDeniedException"),
     ("check_role_of_distributed_maps", map_without_permission, ["SUCCEEDED"] * 3, ["FAILED", "FAILED", "SUCCEEDED"]),
 ]
