@@ -38,7 +38,7 @@ from local.eventually import eventually
 from local.genesys import GenesysStandIn
 from local.reconciliation import look
 from local.send import example
-from local.sending import ENTRIES_PER_CALL
+from local.sending import ENTRIES_PER_CALL, send_messages
 from local.stack import Stack
 from local.traffic import BusEvent, burst, envelope
 from local.watch import queue_length
@@ -143,13 +143,10 @@ def drain(stack: Stack, consumer: Consumer, bodies: Sequence[str], engine: int =
     """Send these messages at once and wait until the function has drained its queue.
 
     ``engine`` is the process id of the engine, for its CPU time.
-
-    Raises:
-        LocalError: The queue was not empty in time.
     """
     with _mapping_disabled(stack, consumer.function):
         for first in range(0, len(bodies), ENTRIES_PER_CALL):
-            _send(stack, consumer.queue_url, bodies[first : first + ENTRIES_PER_CALL])
+            send_messages(stack.client("sqs"), consumer.queue_url, bodies[first : first + ENTRIES_PER_CALL])
         concurrency(stack.endpoint, reset=True)
         began, start, computed = int(time.time() * 1000), time.monotonic(), _cpu_seconds(engine)
     eventually(
@@ -181,12 +178,6 @@ def _mapping_disabled(stack: Stack, function: str) -> Iterator[None]:
         yield
     finally:
         mappings.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
-
-
-def _send(stack: Stack, queue_url: str, bodies: Sequence[str]) -> None:
-    entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)]
-    if stack.client("sqs").send_message_batch(QueueUrl=queue_url, Entries=entries).get("Failed"):
-        raise LocalError(f"The queue {queue_url} refused messages of the burst.")
 
 
 def await_idle(stack: Stack) -> None:

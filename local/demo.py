@@ -5,9 +5,7 @@ It exits with 0 only if every event is accounted for. It leaves nothing running,
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import random
 import sys
 import time
@@ -15,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
+from pathlib import PurePosixPath
 from typing import Any
 
 from botocore.exceptions import BotoCoreError
@@ -37,7 +36,6 @@ from ops.execution_report import execution_report, steps
 from ops.reconciliation import Holdings, Reconciliation, reconcile, shortened
 
 EVENTS = 600
-LEAST_EVENTS = 500
 #: The rate of a campaign launch: 10,000 calls a minute.
 EVENTS_PER_SECOND = 10_000 / 60
 MAX_CONCURRENCY = 4
@@ -57,7 +55,6 @@ WARM = 0.85
 #: Enough for a busy machine.
 STEP_SECONDS = 240
 POLL_SECONDS = 0.5
-WIDTH = 80
 
 PASSED = """[bold green]Reconciliation: every event is accounted for.[/]
 Every valid event is stored exactly once, also if it was delivered twice.
@@ -69,17 +66,11 @@ NEXT_STEPS = """[bold]Next steps[/]
   README.md    how it works, how to deploy it to AWS, how to operate it"""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Run the demo."""
-    parser = argparse.ArgumentParser(prog="python -m local.demo", description=__doc__)
-    parser.add_argument("--events", type=int, default=EVENTS, help=f"how many to send, at least {LEAST_EVENTS}")
-    parser.add_argument("--seed", type=int, default=None, help="repeats the same traffic; random by default")
-    options = parser.parse_args(arguments)
-    if options.events < LEAST_EVENTS:
-        parser.error(f"--events must be at least {LEAST_EVENTS}")
-    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_plain_width())
+    console = Console(highlight=False)
     try:
-        return _run(console, options.events, random.Random(options.seed))
+        return _run(console)
     except LocalError as err:
         print(err, file=sys.stderr)
         return 1
@@ -91,13 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _plain_width() -> int:
-    """The width if the output is not a terminal."""
-    columns = os.environ.get("COLUMNS", "")
-    return int(columns) if columns.isdecimal() else WIDTH
-
-
-def _run(console: Console, events: int, rng: random.Random) -> int:
+def _run(console: Console) -> int:
     start = time.monotonic()
     console.print("[bold]Holdfast[/]: a burst of Genesys Cloud events, with an outage in the middle\n")
     stand_in = GenesysStandIn(requests_per_minute=100_000)
@@ -108,7 +93,7 @@ def _run(console: Console, events: int, rng: random.Random) -> int:
         say=lambda line: console.print(line, style="dim"),
     ) as local:
         console.print(f"[dim]Ready after {time.monotonic() - start:.0f} s[/]\n")
-        demo = Demo(console, local, burst(events, rng, datetime.now(UTC)))
+        demo = Demo(console, local, burst(EVENTS, random.Random(), datetime.now(UTC)))
         demo.play()
         passed = demo.report()
     console.print(f"\n{NEXT_STEPS}")
@@ -232,11 +217,11 @@ class Demo:
 
     def _print_archive(self, holdings: Holdings) -> None:
         self._console.print(f"\n[bold cyan]The archive[/]  [dim]s3://{self._stack.outputs['ArchiveBucketName']}/[/]")
-        archived = sorted(one.key for one in holdings.archive)
-        for folder, names in groupby(archived, lambda key: key.rpartition("/")[0]):
+        archived = sorted(PurePosixPath(one.key) for one in holdings.archive)
+        for folder, paths in groupby(archived, lambda path: path.parent):
             self._console.print(f"  {folder}/")
-            for name in names:
-                self._console.print(f"    {name.rpartition('/')[2]}", style="dim", soft_wrap=True)
+            for path in paths:
+                self._console.print(f"    {path.name}", style="dim", soft_wrap=True)
 
     def _print_executions(self) -> None:
         ended = [execution for execution in executions(self._stack) if execution["status"] == "SUCCEEDED"]

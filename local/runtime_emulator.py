@@ -29,7 +29,6 @@ from local.stack import code_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from local.stack import Stack
 
@@ -44,8 +43,6 @@ class Function:
     """A deployed function and its artifact.
 
     Attributes:
-        name: The deployed function's name.
-        handler: Its handler in the template.
         code: The folder of its artifact.
         variables: Its environment, with the credentials of its role.
         timeout: Seconds.
@@ -61,12 +58,7 @@ class Function:
 
     @classmethod
     def of(cls, stack: Stack, logical_id: str, built: Path) -> Function:
-        """The deployed function with this logical id.
-
-        Args:
-            stack: The stack.
-            logical_id: Its name in the template.
-            built: The built template with its artifact.
+        """The deployed function with this logical id, and its artifact beside the built template.
 
         Raises:
             LocalError: The stack has no such function.
@@ -122,9 +114,7 @@ class Emulator:
             )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process:
             self._process.send_signal(signal.SIGTERM)  # it also ends its runtime
             try:

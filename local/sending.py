@@ -50,7 +50,7 @@ class Sender:
         if events := [item for item in items if isinstance(item, BusEvent)]:
             self._put(events)
         if bodies := [self._body(item) for item in items if not isinstance(item, BusEvent)]:
-            self._queue(bodies)
+            send_messages(self._sqs, self._buffer, bodies)
         self.deliveries += len(items)
 
     def send_at_rate(self, items: Sequence[Item], per_second: float, until: float = math.inf) -> None:
@@ -102,14 +102,18 @@ class Sender:
         self.sent[event_id] = Sent(event_id, item.expected, body=item.text)
         return item.text
 
-    def _queue(self, bodies: Sequence[str]) -> None:
-        entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)]
-        for _ in range(_ATTEMPTS):
-            failed = {
-                entry["Id"]
-                for entry in self._sqs.send_message_batch(QueueUrl=self._buffer, Entries=entries).get("Failed", [])
-            }
-            entries = [entry for entry in entries if entry["Id"] in failed]
-            if not entries:
-                return
-        raise LocalError(f"The buffer queue refused {len(entries)} messages {_ATTEMPTS} times.")
+
+def send_messages(sqs: Any, queue_url: str, bodies: Sequence[str]) -> None:
+    """Send up to ten messages to a queue, and send the refused ones again.
+
+    Raises:
+        LocalError: A message was refused several times.
+    """
+    entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)]
+    for _ in range(_ATTEMPTS):
+        answer = sqs.send_message_batch(QueueUrl=queue_url, Entries=entries)
+        failed = {entry["Id"] for entry in answer.get("Failed", [])}
+        entries = [entry for entry in entries if entry["Id"] in failed]
+        if not entries:
+            return
+    raise LocalError(f"The queue {queue_url} refused {len(entries)} messages {_ATTEMPTS} times.")

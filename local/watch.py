@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Self
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -72,12 +71,7 @@ def count(stack: Stack, sent: int, copies: int) -> Counts:
 class Watch:
     """Counts in the background for the time of a ``with`` block and shows the counts.
 
-    Attributes:
-        console: Where to show them.
-        look: Reads the counts.
-        planned: How many deliveries there will be.
-        limit: How many invocations may run at once.
-        phase: The current step, in a few words.
+    ``planned`` is the number of deliveries of the run, ``limit`` the number of invocations that may run at once.
     """
 
     console: Console
@@ -100,9 +94,7 @@ class Watch:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self._ended.set()
         if self._thread:
             self._thread.join(timeout=10)

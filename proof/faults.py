@@ -26,6 +26,7 @@ from local.environment import SHORT_WAITS, LocalStack
 from local.eventually import NotReachedError, eventually
 from local.genesys import TOKEN_PATH, USERS_PATH, GenesysStandIn
 from local.reconciliation import messages
+from local.sending import send_messages
 from local.traffic import envelope
 from ops.audit import Auditor, Location, Place
 from ops.deployed import executions, keys
@@ -339,7 +340,7 @@ class Scenarios:
 
     def orphan(self) -> list[str]:
         """An execution fails, and the sweep finds its snapshot."""
-        self._set_faults(Fault("denied", "s3", "PutObject", "ArchiveFunction", times=1))
+        self._set_faults(Fault("rejected", "s3", "PutObject", "ArchiveFunction", times=1))
         return self.archived()
 
     def leftover(self) -> list[str]:
@@ -349,7 +350,7 @@ class Scenarios:
 
     def replayed(self) -> list[str]:
         """A valid event was archived and is replayed."""
-        self._set_faults(Fault("denied", "dynamodb", "GetItem", "ClassifyFunction", times=1))
+        self._set_faults(Fault("rejected", "dynamodb", "GetItem", "ClassifyFunction", times=1))
         events = self.recovered()
         self._settles(events)
         (found,) = self._auditor.locate(events).values()
@@ -373,12 +374,7 @@ class Scenarios:
 
     def _enqueue(self, *events: Mapping[str, Any]) -> list[str]:
         bodies = [json.dumps(event) for event in events]
-        entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)]
-        answer = self._local.client("sqs").send_message_batch(
-            QueueUrl=self._local.outputs["BufferQueueUrl"], Entries=entries
-        )
-        if answer.get("Failed"):
-            raise RuntimeError(f"The buffer queue refused an event: {answer['Failed']}")
+        send_messages(self._local.client("sqs"), self._local.outputs["BufferQueueUrl"], bodies)
         return [examine(body).event_id for body in bodies]
 
     def _dead_letter(self, body: str) -> str:

@@ -13,7 +13,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
@@ -49,6 +48,8 @@ _BROKEN = {
     "stepfunctions": ("ServiceUnavailable", 503),
 }
 _DENIED = dict.fromkeys(SERVICES, ("AccessDeniedException", 400)) | {"s3": ("AccessDenied", 403)}
+#: No Retry of a state machine covers this error.
+_REJECTED = dict.fromkeys(SERVICES, ("ValidationException", 400))
 _GONE = {
     "dynamodb": ("ResourceNotFoundException", 400),
     "events": ("ResourceNotFoundException", 400),
@@ -58,6 +59,7 @@ _GONE = {
     "stepfunctions": ("StateMachineDoesNotExist", 400),
 }
 
+_ERRORS = {"throttled": _THROTTLED, "broken": _BROKEN, "denied": _DENIED, "rejected": _REJECTED, "gone": _GONE}
 FAULTS = ("throttled", "broken", "reset", "lost", "timeout", "denied", "gone")
 
 
@@ -72,7 +74,7 @@ def effect(fault: str, service: str) -> dict[str, Any]:
             return {"timeout_ms": HOLD_MS}
         case "slow":
             return {"latency": {"min": 100, "max": 1_500}}
-    code, status = {"throttled": _THROTTLED, "broken": _BROKEN, "denied": _DENIED, "gone": _GONE}[fault][service]
+    code, status = _ERRORS[fault][service]
     return {"error": {"code": code, "status": status}}
 
 
@@ -138,9 +140,7 @@ class Network:
             raise RuntimeError("The proxy did not start.")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_START_SECONDS)
 
