@@ -54,10 +54,17 @@ class Controls:
 
     def configure(self, *, timeout: int | None = None, **variables: str) -> None:
         """Change the processor. As on AWS, new execution environments replace the old ones."""
-        before = self._lambda.get_function_configuration(FunctionName=self.processor)
+        self._undo.enter_context(self.changed(self.processor, timeout=timeout, **variables))
+
+    @contextlib.contextmanager
+    def changed(self, function: str, *, timeout: int | None = None, **variables: str) -> Iterator[None]:
+        before = self._lambda.get_function_configuration(FunctionName=function)
         environment = before["Environment"]["Variables"]
-        self._undo.callback(self._update, before["Timeout"], environment)
-        self._update(timeout or before["Timeout"], environment | variables)
+        self._update(function, timeout or before["Timeout"], environment | variables)
+        try:
+            yield
+        finally:
+            self._update(function, before["Timeout"], environment)
 
     def use_one_environment(self) -> None:
         """Let one new execution environment do all the work."""
@@ -164,8 +171,8 @@ class Controls:
         (mapping,) = self._lambda.list_event_source_mappings(FunctionName=self.processor)["EventSourceMappings"]
         return mapping
 
-    def _update(self, timeout: int, variables: dict[str, str]) -> None:
-        function = {"FunctionName": self.processor}
+    def _update(self, name: str, timeout: int, variables: dict[str, str]) -> None:
+        function = {"FunctionName": name}
         self._lambda.update_function_configuration(**function, Timeout=timeout, Environment={"Variables": variables})
         self._lambda.get_waiter("function_updated_v2").wait(**function, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
 

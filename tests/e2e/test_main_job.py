@@ -136,7 +136,7 @@ def test_the_sweep_starts_a_new_execution_for_an_aborted_one(pipeline: Pipeline,
 
 @pytest.mark.fast
 def test_a_replay_stores_an_event_once_and_its_dry_run_changes_nothing(pipeline: Pipeline, controls: Controls) -> None:
-    with controls.denied("ClassifyRole", "dynamodb:GetItem", "*"):
+    with controls.changed(pipeline.stack.resources["ClassifyFunction"], MAX_RETRIES="not a number"):
         event_id = pipeline.bury(genesys_event(), UNDELIVERED)
         execution = pipeline.settled(event_id)
     assert execution.path == ["Classify", "Archive", "SettleArchived", "Archived"]

@@ -64,7 +64,7 @@ def allowed(node: Any) -> Iterator[str]:
             yield from allowed(child)
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, "slow"])
+@pytest.mark.parametrize("fault", [*FAULTS, "rejected", "slow"])
 def test_every_fault_is_defined_for_every_service(fault: str) -> None:
     """microburst ignores keys that it does not have."""
     known = {"error", "latency", "reset", "response", "timeout_ms"}
