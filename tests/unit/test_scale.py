@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from threading import Barrier, Thread
 from typing import Any
 
@@ -179,6 +180,7 @@ def test_a_client_is_created_once_by_many_threads(monkeypatch: pytest.MonkeyPatc
         value = 1
 
     def create(service: str, **_: Any) -> Created:
+        time.sleep(0.01)
         created.append(service)
         return Created()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache
 from itertools import islice
 from threading import Lock
 from typing import Any, TypeVar
@@ -97,14 +97,17 @@ class _Client:
 
     def __init__(self, service: str) -> None:
         self._service = service
-
-    @cached_property
-    def _created(self) -> Any:
-        with _CREATION, without_collection():
-            return boto3.client(self._service, config=_CONFIG)  # type: ignore[call-overload]  # the name is a variable
+        self._client: Any = None
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._created, name)
+        if self._client is None:
+            self._create()
+        return getattr(self._client, name)
+
+    def _create(self) -> None:
+        with _CREATION, without_collection():
+            if self._client is None:  # another thread may have created it meanwhile
+                self._client = boto3.client(self._service, config=_CONFIG)  # type: ignore[call-overload]  # a variable
 
 
 @cache
