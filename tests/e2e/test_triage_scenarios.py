@@ -353,7 +353,8 @@ def test_redriven_and_replayed_messages_are_unchanged_byte_for_byte(pipeline: Pi
         assert outcomes(ended) == {"ARCHIVED": len(letters)}
         keys = [found[0].result["archive"]["key"] for found in ended.values()]
         assert {key.split("/")[1] for key in keys} == {"category=UNCONFIRMED"}
-        pipeline.start("Replay", {"prefix": f"{keys[0].rpartition('/')[0]}/round-trip-"})
+        for folder in {key.rpartition("/")[0] for key in keys}:
+            pipeline.start("Replay", {"prefix": f"{folder}/round-trip-"})
         replayed = received(pipeline, letters)
         assert {event_id: as_sent(message) for event_id, message in replayed.items()} == letters
         assert not RULE_ATTRIBUTES & {name for one in replayed.values() for name in one.get("MessageAttributes", {})}

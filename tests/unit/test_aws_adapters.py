@@ -774,6 +774,13 @@ def test_a_request_that_always_fails_returns_only_its_own_entries(events: Servic
     assert answers.refused == publications(10)
 
 
+def test_a_request_without_permission_is_not_sent_again(events: Service) -> None:
+    events.fails("put_events", "AccessDeniedException")
+    events.responds("put_events", {"FailedEntryCount": 0, "Entries": [{"EventId": "x"}]})
+    answers = enriched(events).publish_all(publications(11), FakeDeadline())
+    assert (answers.refused, answers.invalid) == (publications(10), [])
+
+
 @pytest.mark.parametrize("code", ["MalformedDetail", "InvalidArgument"])
 def test_an_entry_that_is_never_accepted_is_not_sent_again(events: Service, code: str) -> None:
     entries = [{"EventId": "x"}, {"ErrorCode": code}, {"EventId": "y"}]

@@ -10,7 +10,7 @@ from typing import Any
 
 from holdfast.adapters.aws import mapped, translated
 from holdfast.adapters.batches import retry_rest
-from holdfast.domain.errors import HoldfastError, Unavailable
+from holdfast.domain.errors import HoldfastError, Throttled, Unavailable
 from holdfast.domain.fan_out import SOURCE, Answers, Publication, in_batches, in_order
 from holdfast.domain.ports import Deadline, Parallel
 
@@ -66,8 +66,18 @@ class EnrichedBus:
 
     def _publish(self, batch: list[Publication], deadline: Deadline) -> tuple[list[Publication], list[Publication]]:
         invalid: list[Publication] = []
-        refused = retry_rest(lambda rest: self._put(rest, invalid), batch, sleep=self.sleep, deadline=deadline)
-        return refused, invalid
+        left = batch
+
+        def put(rest: list[Publication]) -> list[Publication]:
+            nonlocal left
+            left = rest
+            return self._put(rest, invalid)
+
+        try:
+            left = retry_rest(put, batch, sleep=self.sleep, deadline=deadline)
+        except HoldfastError:
+            pass  # a refused permission, for example: to send it again at once does not help
+        return left, invalid
 
     def _put(self, batch: list[Publication], invalid: list[Publication]) -> list[Publication]:
         entries = [
@@ -77,7 +87,7 @@ class EnrichedBus:
         try:
             with translated("publish events"):
                 answer = self.client.put_events(Entries=entries)
-        except HoldfastError:
+        except (Throttled, Unavailable):
             return batch
         codes = [(one, entry.get("ErrorCode")) for one, entry in zip(batch, answer["Entries"], strict=True)]
         invalid += [one for one, code in codes if code in _INVALID]
