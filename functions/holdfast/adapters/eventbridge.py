@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,10 +74,8 @@ class EnrichedBus:
             left = rest
             return self._put(rest, invalid)
 
-        try:
+        with suppress(HoldfastError):  # a refused permission, for example: to send it again at once does not help
             left = retry_rest(put, batch, sleep=self.sleep, deadline=deadline)
-        except HoldfastError:
-            pass  # a refused permission, for example: to send it again at once does not help
         return left, invalid
 
     def _put(self, batch: list[Publication], invalid: list[Publication]) -> list[Publication]:
