@@ -91,8 +91,6 @@ class Drain:
     """One burst through one function.
 
     Attributes:
-        consumer: The name of the consumer.
-        events: The number of events.
         seconds: From enabling the mapping to the empty queue.
         peak: The highest concurrency that the engine counted.
         began: When the mapping was enabled, in milliseconds since 1970.
@@ -232,7 +230,6 @@ class Burst:
     """The result of a run.
 
     Attributes:
-        limit: The configured maximum concurrency.
         drains: The measured bursts, in order.
         peak_by_own_clock: The highest concurrency of the processor by its own clocks.
         stored: How many events the table holds at the end.

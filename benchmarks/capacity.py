@@ -49,6 +49,8 @@ REPLAY_CONCURRENCY, REPLAY_SECONDS = 20, 10.0
 BREAKER_SECONDS = 30.0
 #: A random wait is modelled as this many equal parts of its range.
 SPREAD = 8
+#: A campaign launch.
+LAUNCH_SECONDS = 600.0
 #: Fewer events than this are a rounding error.
 ROUNDING = 1e-6
 
@@ -360,35 +362,25 @@ def error_against_the_engine(measured: Mapping[str, float]) -> float:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Forecast one burst and print the result."""
+    """Forecast a launch of ten minutes and print the result."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.capacity", description=__doc__)
     parser.add_argument("--rate", type=float, default=10_000, help="events a minute (10000)")
-    parser.add_argument("--minutes", type=float, default=10, help="duration of the burst (10)")
     parser.add_argument("--latency", type=float, default=80, help="milliseconds of a full batch (80)")
     parser.add_argument("--concurrency", type=int, default=10, help="MaxConcurrency (10)")
     parser.add_argument("--batch", type=int, default=10, help="BatchSize (10)")
     options = parser.parse_args(arguments)
     system = System(concurrency=options.concurrency, batch_size=options.batch, seconds_per_batch=options.latency / 1000)
-    end = options.minutes * 60
-    need = options.rate / 60 * end / system.events_per_second
+    need = options.rate / 60 * LAUNCH_SECONDS / system.events_per_second
     forecast = simulate(
-        lambda now: options.rate / 60 if now < end else 0.0,
+        lambda now: options.rate / 60 if now < LAUNCH_SECONDS else 0.0,
         system,
-        seconds=max(end, need) + 120,
+        seconds=max(LAUNCH_SECONDS, need) + 120,
         step=max(1.0, need / 9000),
     )
-    for name, value in summary(forecast, system, end).items():
-        print(f"{name:<36} {value}")
-    return 0
-
-
-def summary(forecast: Forecast, system: System, end: float) -> dict[str, str]:
-    """The main figures, as text."""
     bill = dollars(forecast, system)
-    drained = forecast.drained_after(end)
-    stored = forecast.stored
-    busiest = max((new - old for old, new in pairwise([0.0, *stored])), default=0.0) / forecast.step
-    return {
+    drained = forecast.drained_after(LAUNCH_SECONDS)
+    busiest = max(new - old for old, new in pairwise([0.0, *forecast.stored])) / forecast.step
+    figures = {
         "capacity, events a minute": f"{system.events_per_second * 60:,.0f}",
         "largest backlog, events": f"{max(forecast.backlog):,.0f}",
         "longest delay, s": f"{max(forecast.age):,.0f}",
@@ -398,6 +390,9 @@ def summary(forecast: Forecast, system: System, end: float) -> dict[str, str]:
         "invocations": f"{forecast.invocations:,.0f}",
         "dollars": f"{sum(bill.values()):,.2f} ({', '.join(f'{name} {part:,.2f}' for name, part in bill.items())})",
     }
+    for name, value in figures.items():
+        print(f"{name:<36} {value}")
+    return 0
 
 
 if __name__ == "__main__":

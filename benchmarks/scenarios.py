@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks import measurements
 from benchmarks.capacity import (
+    LAUNCH_SECONDS,
     Forecast,
     Outage,
     System,
@@ -22,8 +23,6 @@ MINUTE, HOUR = 60.0, 3_600.0
 #: A batch takes 50 ms of overhead, 10 ms for each request of up to 25 events to the table, and 2 ms of CPU for an event
 #: of 10 KB at 512 MB.
 OVERHEAD_SECONDS, STORE_SECONDS, STORE_EVENTS, CPU_SECONDS = 0.05, 0.01, 25, 0.002
-#: A campaign launch.
-LAUNCH_MINUTES = 10
 #: The outage begins after an hour. Genesys does not document how fast it resends held events; ten times the usual rate
 #: is assumed.
 OUTAGE_BEGINS, OUTAGE_ENDS, HORIZON = HOUR, 5 * HOUR, 48 * HOUR
@@ -82,8 +81,11 @@ SCALES = (
 
 def launch(scale: Scale) -> Forecast:
     """A campaign launch: the full rate for ten minutes, with no events before."""
-    end = LAUNCH_MINUTES * MINUTE
-    return simulate(lambda now: scale.per_second if now < end else 0.0, scale.system(), seconds=end + 2 * MINUTE)
+    return simulate(
+        lambda now: scale.per_second if now < LAUNCH_SECONDS else 0.0,
+        scale.system(),
+        seconds=LAUNCH_SECONDS + 2 * MINUTE,
+    )
 
 
 def outage(scale: Scale, affected: float, more: Mapping[str, int]) -> Forecast:
@@ -121,7 +123,7 @@ def launch_row(scale: Scale) -> dict[str, str]:
         "parameters": ", ".join(f"`{name}={value}`" for name, value in scale.parameters.items()),
         "full batch": f"{system.seconds_per_batch * 1000:.0f} ms",
         "capacity a minute": f"{system.events_per_second * MINUTE:,.0f}",
-        "concurrency used": f"{math.ceil(forecast.busy[LAUNCH_MINUTES * 60 - 1])}",
+        "concurrency used": f"{math.ceil(forecast.busy[round(LAUNCH_SECONDS) - 1])}",
         "largest backlog": f"{max(forecast.backlog):,.0f}",
         "longest delay": f"{max(forecast.age):.0f} s",
         "cost of a million": f"${cost:.2f}",

@@ -42,11 +42,7 @@ MAX_CONCURRENCY = 4
 #: Factor on the waits in triage: two hours take 36 seconds.
 WAIT_SCALE = 0.005
 #: Short backoff in the buffer: an outage of seconds is long enough for events to reach the DLQ.
-PARAMETERS = {
-    "EnrichmentPolicy": "required",
-    "MaxConcurrency": str(MAX_CONCURRENCY),
-    **SHORT_WAITS,
-}
+PARAMETERS = {"EnrichmentPolicy": "required", "MaxConcurrency": str(MAX_CONCURRENCY), **SHORT_WAITS}
 #: The outage ends when this many redriven events have reached the DLQ again.
 DEAD_LETTERED_AGAIN = 3
 DOWN_SECONDS = 3

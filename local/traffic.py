@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from holdfast.domain.envelope import format_time
 from ops.reconciliation import Expected
 
 CONVERSATION = "v2.detail.events.conversation.{id}"
@@ -120,13 +121,12 @@ class _Maker:
     # -- topics ------------------------------------------------------------------------------------------------
 
     def _customer(self) -> BusEvent:
-        end = self._rng.random() < 0.5  # noqa: PLR2004 - heads or tails
-        body = self._conversation() | {
+        contacts = {
             "externalContactId": self._id(),
             "externalOrganizationId": self._id(),
             "conversationExternalContactIds": [self._id()],
         }
-        return self._detail_event("customer.end" if end else "customer.start", body | self._lasted(end))
+        return self._start_or_end("customer", self._conversation() | contacts)
 
     def _acd_start(self) -> BusEvent:
         return self._detail_event("acd.start", self._queued())
@@ -143,11 +143,8 @@ class _Maker:
         return self._detail_event("acd.end", self._queued() | ended)
 
     def _user(self) -> BusEvent:
-        end = self._rng.random() < 0.5  # noqa: PLR2004 - heads or tails
         body = self._conversation() | {"userId": self._agent(), "queueId": self._id(), "divisionId": self._id()}
-        if end:
-            body |= {"disconnectType": "PEER", "heldDurationMs": 0, "alertingDurationMs": 2_140}
-        return self._detail_event("user.end" if end else "user.start", body | self._lasted(end))
+        return self._start_or_end("user", body)
 
     def _transcription(self) -> BusEvent:
         conversation = self._id()
@@ -213,6 +210,12 @@ class _Maker:
     def _detail_event(self, name: str, body: Json) -> BusEvent:
         return self._genesys(f"{CONVERSATION}.{name}", body["conversationId"], body)
 
+    def _start_or_end(self, name: str, body: Json) -> BusEvent:
+        if self._rng.choice((True, False)):
+            return self._detail_event(f"{name}.start", body)
+        ended = {"disconnectType": "PEER", "interactingDurationMs": self._rng.randrange(1, 600_000)}
+        return self._detail_event(f"{name}.end", body | ended)
+
     def _genesys(self, topic: str, entity: str, body: Json) -> BusEvent:
         head, _, tail = topic.partition("{")
         name = head + entity + tail.rpartition("}")[2]
@@ -239,9 +242,6 @@ class _Maker:
             "requestedRoutings": ["STANDARD"],
             "routingPriority": 0,
         }
-
-    def _lasted(self, end: bool) -> Json:
-        return {"interactingDurationMs": self._rng.randrange(1, 600_000)} if end else {}
 
     def _utterance(self) -> Json:
         """One object per word, and every word twice: these are the largest events."""
@@ -270,7 +270,7 @@ class _Maker:
         return f"tel:+1317555{self._rng.randrange(100, 200):04}"
 
     def _iso(self) -> str:
-        return self._now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return format_time(self._now)
 
     def _milliseconds(self) -> int:
         return int(self._now.timestamp() * 1000)
@@ -278,11 +278,10 @@ class _Maker:
 
 def _invalid_events(rng: random.Random, now: datetime) -> list[Item]:
     """JSON that the rule routes to the buffer but that is not a valid event."""
-    stamp = now.astimezone(UTC).isoformat(timespec="milliseconds")
     details: list[Json] = [
         {},
         {"nothing": new_id(rng)},
-        {"topicName": f"v2.users.{new_id(rng)}.presence", "version": "2", "timestamp": stamp},
+        {"topicName": f"v2.users.{new_id(rng)}.presence", "version": "2", "timestamp": format_time(now)},
         {"eventBody": None},
         {"eventBody": [new_id(rng)]},
         {"id": new_id(rng), "attributes": "status=closed"},

@@ -43,6 +43,7 @@ from proof.fault_injector import FUNCTIONS, WAYS, FaultInjector
 from proof.network import FAULTS, SERVICES, Fault
 from proof.records import write_records
 
+REPORT = Path(".local/chaos.jsonl")
 EVENTS_PER_SECOND = 13.0
 #: The stream is planned in pieces of this many deliveries.
 PIECE = 500
@@ -56,11 +57,7 @@ TABLE_OUTAGE_EVERY_SECONDS = 120.0
 SETTLE_SECONDS = 900
 VISIBILITY_SECONDS = 20
 WAIT_SCALE = 0.005
-PARAMETERS = {
-    "EnrichmentPolicy": "required",
-    "MaxConcurrency": "4",
-    **SHORT_WAITS,
-}
+PARAMETERS = {"EnrichmentPolicy": "required", "MaxConcurrency": "4", **SHORT_WAITS}
 #: Problems that no fault excuses. A fault may excuse that a valid event is archived, or archived as ``UNKNOWN``.
 NEVER = (
     "invalid bodies that were stored",
@@ -278,7 +275,7 @@ class Chaos:
         if running:
             self._local.client("stepfunctions").stop_execution(executionArn=rng.choice(running))
 
-    def _sweep(self, _rng: random.Random | None = None) -> None:
+    def _sweep(self, _: object = None) -> None:
         self._injector.invoke("EvidenceSweepFunction", {"olderThanHours": 30 / 3600})
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -398,14 +395,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m proof.chaos", description="Send events under random faults.")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=3.0, help="how long to send events under faults")
-    parser.add_argument("--report", type=Path, default=Path(".local/chaos.jsonl"), help="the file to write")
     options = parser.parse_args(arguments)
     result, moments = chaos(options.seed, options.minutes, lambda line: print(line, flush=True))
-    write_records(options.report, [result, *map(asdict, moments)])
+    write_records(REPORT, [result, *map(asdict, moments)])
     print(json.dumps(result, indent=1))
-    print(
-        f"{'FAILED: see problems.' if result['problems'] else 'No event is lost or doubled.'} Report: {options.report}"
-    )
+    print(f"{'FAILED: see problems.' if result['problems'] else 'No event is lost or doubled.'} Report: {REPORT}")
     return 1 if result["problems"] else 0
 
 

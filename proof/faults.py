@@ -36,11 +36,7 @@ from proof.network import Fault
 from proof.records import write_records
 
 RESULTS = Path(__file__).parent / "results" / "faults.jsonl"
-PARAMETERS = {
-    "EnrichmentPolicy": "required",
-    "MaxConcurrency": "2",
-    **SHORT_WAITS,
-}
+PARAMETERS = {"EnrichmentPolicy": "required", "MaxConcurrency": "2", **SHORT_WAITS}
 WAIT_SCALE = 0.0005
 CALLBACK_SECONDS = 5.0
 VISIBILITY_SECONDS = 4

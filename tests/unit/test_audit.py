@@ -189,36 +189,30 @@ def test_only_archive_objects_with_a_fitting_name_are_read_and_each_once(world: 
 def test_any_number_of_events_is_read_and_unprocessed_keys_are_read_again(world: World) -> None:
     event_ids = [f"event-{number}" for number in range(201)]
     world.stored, world.unprocessed = set(event_ids), 2
+    assert audit(world).passed
     assert len(audit(world, *event_ids).at(Place.STORED)) == 201
     assert world.calls.count("batch_get_item") == 5
-
-
-def test_an_audit_of_no_events_passes(world: World) -> None:
-    assert audit(world).passed
 
 
 # -- what is lost --------------------------------------------------------------------------------------------------
 
 
-def test_events_that_can_be_in_the_queues_are_not_lost(world: World) -> None:
-    world.queued = 2
+@pytest.mark.parametrize(
+    ("queued", "lost", "waits", "line"),
+    [
+        (2, 0, [], "The events that are in no store can be in the queues."),
+        (1, 1, [60.0], "LOST: at least 1"),
+        (0, 2, [60.0], "LOST: at least 2"),
+    ],
+)
+def test_only_events_beyond_the_queued_messages_that_two_looks_find_nowhere_are_lost(
+    world: World, queued: int, lost: int, waits: list[float], line: str
+) -> None:
+    world.queued = queued
     waited: list[float] = []
     result = audit(world, "a", "b", waited=waited)
-    assert result.passed
-    assert not waited
-    assert "The events that are in no store can be in the queues." in report(result)
-
-
-def test_events_that_two_looks_find_nowhere_are_lost(world: World) -> None:
-    waited: list[float] = []
-    result = audit(world, "a", "b", waited=waited)
-    assert (result.lost, result.passed, waited) == (2, False, [60.0])
-    assert "LOST: at least 2" in report(result)
-
-
-def test_only_the_events_beyond_the_queued_messages_are_lost(world: World) -> None:
-    world.queued = 1
-    assert audit(world, "a", "b", "c").lost == 2
+    assert (result.lost, result.passed, waited) == (lost, not lost, waits)
+    assert line in report(result)
 
 
 def test_an_event_that_the_second_look_finds_is_not_lost(world: World) -> None:
@@ -241,13 +235,17 @@ def of_range(world: World) -> Audit:
     return Auditor(world).of_range(BEGAN, BEGAN + HOUR)
 
 
-def test_an_audit_passes_if_the_stores_confirm_the_outcomes(world: World) -> None:
+def test_an_audit_of_a_range_passes_if_the_stores_confirm_the_outcomes_of_its_executions(world: World) -> None:
     world.stored = {"a"}
     world.run("a", "SUCCEEDED", {"outcome": "RECOVERED"})
     world.run("b", "SUCCEEDED", {"outcome": "ARCHIVED", "archive": {"key": world.archive("b")}})
     world.snapshot("c")
     world.run("c", "FAILED")
-    assert of_range(world).passed
+    for event_id, began in (("too early", BEGAN - HOUR), ("too late", BEGAN + HOUR)):
+        world.run(event_id, "ABORTED", at=began)
+    result = of_range(world)
+    assert result.passed
+    assert len(result.events) == 3
 
 
 @pytest.mark.parametrize(
@@ -272,12 +270,6 @@ def test_an_outcome_that_the_stores_contradict_is_reported(
     assert not result.passed
 
 
-def test_only_executions_that_began_in_the_range_are_read(world: World) -> None:
-    world.run("a", "ABORTED", at=BEGAN - HOUR)
-    world.run("b", "ABORTED", at=BEGAN + HOUR)
-    assert of_range(world).events == ()
-
-
 # -- the command ---------------------------------------------------------------------------------------------------
 
 
@@ -293,17 +285,14 @@ def ids(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     return run
 
 
-def test_the_exit_status_is_1_if_an_event_is_lost(world: World, ids: Callable[..., int]) -> None:
-    world.stored = {"a"}
-    assert ids("a") == 0
-    assert ids("a", "b") == 1
-
-
-def test_both_event_ids_and_producer_ids_are_accepted(world: World, ids: Callable[..., int]) -> None:
+def test_the_command_reads_event_ids_and_producer_ids_and_its_exit_status_is_1_if_an_event_is_lost(
+    world: World, ids: Callable[..., int]
+) -> None:
     odd = to_event_id("an id / that is no key")
     world.stored = {odd}
     assert ids("an id / that is no key") == 0
     assert ids(odd) == 0
+    assert ids(odd, "b") == 1
 
 
 def test_a_stack_that_cannot_be_read_is_an_error_with_advice(

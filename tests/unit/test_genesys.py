@@ -247,14 +247,15 @@ def test_a_short_retry_after_is_waited_for(genesys: Genesys, directory: Director
     assert clock.slept == [pytest.approx(2.15)]
 
 
-@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
-def test_a_transient_answer_is_retried_twice_with_growing_waits(
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 403, 404, 405])
+def test_a_transient_answer_is_retried_twice_with_growing_waits_and_one_that_a_setting_causes_is_not(
     genesys: Genesys, directory: Directory, clock: Clock, status: int
 ) -> None:
+    error, waits = (Misconfigured, []) if status in (403, 404, 405) else (Unavailable, [0.15, 0.3])
     genesys.set_faults({"status": status, "path": "/api"})
-    assert isinstance(failure_of(directory), Unavailable)
-    assert requests_to(genesys)[f"GET /api/v2/users {status}"] == 3
-    assert clock.slept == [pytest.approx(0.15), pytest.approx(0.3)]
+    assert isinstance(failure_of(directory), error)
+    assert requests_to(genesys)[f"GET /api/v2/users {status}"] == 1 + len(waits)
+    assert clock.slept == pytest.approx(waits)
 
 
 def test_the_breaker_opens_probes_once_after_each_growing_wait_and_closes(
@@ -305,15 +306,6 @@ def test_a_refused_connection_is_unavailable(directory_of: Make) -> None:
 def test_no_call_is_made_without_time(genesys: Genesys, directory: Directory) -> None:
     assert isinstance(failure_of(directory, seconds=0), Unavailable)
     assert requests_to(genesys) == {}
-
-
-@pytest.mark.parametrize("status", [403, 404, 405])
-def test_an_answer_that_a_setting_causes_is_misconfigured_and_not_retried(
-    genesys: Genesys, directory: Directory, status: int
-) -> None:
-    genesys.set_faults({"status": status, "path": "/api"})
-    assert isinstance(failure_of(directory), Misconfigured)
-    assert requests_to(genesys)[f"GET /api/v2/users {status}"] == 1
 
 
 # -- unusual answers -------------------------------------------------------------------------------------------------

@@ -74,7 +74,8 @@ class World:
     ) -> None:
         """Put an earlier attempt into the attempt log."""
         key = AttemptKey(event_id, message_id, receives)
-        self.attempt_log.attempts[key] = Attempt(key, status, "2026-11-23T11:00:00.000Z", "request-0", failure)
+        at = f"2026-11-23T11:{receives:02}:00.000Z"
+        self.attempt_log.attempts[key] = Attempt(key, status, at, "request-0", failure)
 
 
 @pytest.fixture
@@ -295,16 +296,13 @@ def test_an_unknown_user_is_not_a_failure(world: World) -> None:
 
 
 @pytest.mark.parametrize(("receives", "seconds"), [(1, 5), (2, 10), (3, 20), (4, 40), (5, 50), (50, 50)])
-def test_a_transient_failure_waits_longer_each_time(world: World, receives: int, seconds: int) -> None:
-    world.journal.fail_always("eventstore.store", Unavailable("down"))
+@pytest.mark.parametrize("retry_after", [None, 3_600.0])
+def test_a_transient_failure_waits_longer_each_time_and_retry_after_is_the_minimum(
+    world: World, receives: int, seconds: int, retry_after: float | None
+) -> None:
+    world.journal.fail_always("eventstore.store", Throttled("slow", retry_after=retry_after))
     world.process(record(body(), receives=receives))
-    assert world.queue.visibility == {"receipt-message-1": seconds}
-
-
-def test_retry_after_is_the_minimum_of_the_wait(world: World) -> None:
-    world.journal.fail_always("eventstore.store", Throttled("slow", retry_after=3_600.0))
-    world.process(record(body()))
-    assert world.queue.visibility == {"receipt-message-1": 3_605}
+    assert world.queue.visibility == {"receipt-message-1": seconds + (retry_after or 0)}
 
 
 # -- time ----------------------------------------------------------------------------------------------------------
@@ -385,10 +383,7 @@ def test_the_suspect_that_was_started_last_is_processed_last(world: World) -> No
     """A poison message at the head of its batch crashes at receive 3 before the others. At receive 4 they come first."""
     records = [record(body(f"event-{n}"), f"message-{n}", receives=4) for n in range(3)]
     for number, receives in ((0, 2), (1, 2), (2, 2), (0, 3)):
-        key = AttemptKey(f"event-{number}", f"message-{number}", receives)
-        world.attempt_log.attempts[key] = Attempt(
-            key, Status.STARTED, f"2026-11-23T11:0{receives}:00.000Z", "request-0"
-        )
+        world.note(f"event-{number}", f"message-{number}", receives, Status.STARTED)
     world.process(*records)
     assert list(world.store.items) == ["event-1", "event-2", "event-0"]
     assert world.queue.deleted == ["receipt-message-1", "receipt-message-2"]
