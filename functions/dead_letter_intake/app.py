@@ -35,7 +35,8 @@ def report(taken: Sequence[Taken]) -> None:
     """Log and count what was taken in and what stays in the queue."""
     for one in taken:
         extra = {"eventId": one.event_id, "messageId": one.message_id, "step": one.step, "error": one.error}
-        logger().info("dead letter", extra=extra)
+        log = logger().error if one.error else logger().info
+        log("dead letter", extra=extra)
     left = sum(1 for one in taken if one.error)
     emit({"DeadLettersTaken": len(taken) - left, "DeadLettersLeft": left})
 
