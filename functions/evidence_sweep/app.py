@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -41,7 +41,7 @@ class SweepSettings(Settings):
 
 
 def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Sweeper | None = None) -> dict[str, Any]:
-    """Sweep the snapshots.
+    """Sweep the snapshots, and log each event whose snapshots were adopted or failed.
 
     Args:
         event: ``{"olderThanHours": 24}``. The schedule's own event means the default; ``0`` takes all snapshots.
@@ -52,7 +52,14 @@ def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Sweeper 
         ``seen``, ``released``, ``adopted``, ``left``, ``failed``, ``oldest_hours``, ``finished``, ``errors``.
     """
     age = older_than(event)
-    report = asdict((services or production()).sweep(now(), age, InvocationDeadline(context, REPORT_SECONDS)))
+    swept = (services or production()).sweep(now(), age, InvocationDeadline(context, REPORT_SECONDS))
+    for one in swept.noted:
+        extra = {"eventId": one.event_id, "step": one.step, "error": one.error}
+        if one.error:
+            logger().error("snapshots not decided on", extra=extra)
+        else:
+            logger().info("snapshots adopted", extra=extra)
+    report = swept.as_json()
     logger().info("swept", extra=report)
     emit({"SnapshotsAdopted": report["adopted"], "SnapshotsFailed": report["failed"]})
     emit({"OldestSnapshotHours": report["oldest_hours"]})

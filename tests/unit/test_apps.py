@@ -183,6 +183,8 @@ def test_the_intake_reports_the_messages_that_stay_in_the_queue_and_logs_each_re
     answer = dead_letter_intake.app.lambda_handler({"Records": records}, FakeContext(), services=world.intake)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m-2"}]}
     text = output()
+    levels = {line["eventId"]: line["level"] for line in map(json.loads, text.splitlines()) if "eventId" in line}
+    assert levels == {"event-1": "INFO", "event-2": "ERROR"}
     assert "left in the queue" in text
     assert (metrics(text)["DeadLettersTaken"], metrics(text)["DeadLettersLeft"]) == (1, 1)
 
@@ -269,8 +271,21 @@ def test_a_manual_sweep_includes_young_snapshots_and_returns_a_report(output: Ca
     services = Sweeper(Generations(objects, executions), FakeEventStore())
     report = evidence_sweep.app.lambda_handler({"olderThanHours": 0}, FakeContext(900_000), services=services)
     assert (report["seen"], report["adopted"], report["finished"]) == (1, 1, True)
-    assert len(executions.running) == 1
-    assert metrics(output())["SnapshotsAdopted"] == 1
+    (name,) = executions.running
+    text = output()
+    assert metrics(text)["SnapshotsAdopted"] == 1
+    (adopted,) = [line for line in map(json.loads, text.splitlines()) if line.get("message") == "snapshots adopted"]
+    assert (adopted["eventId"], adopted["step"]) == ("event-1", f"started {name}")
+
+
+def test_the_sweep_logs_an_error_for_each_event_that_it_could_not_decide_on(output: Callable[[], str]) -> None:
+    objects = with_snapshot()
+    objects.create("dead-letters/event-9/x.json", "not a snapshot")
+    services = Sweeper(Generations(objects, FakeExecutions()), FakeEventStore())
+    report = evidence_sweep.app.lambda_handler({"olderThanHours": 0}, FakeContext(900_000), services=services)
+    (line,) = [line for line in map(json.loads, output().splitlines()) if line.get("level") == "ERROR"]
+    assert (report["failed"], line["eventId"]) == (1, "event-9")
+    assert line["error"] in report["errors"][0]
 
 
 def test_a_scheduled_sweep_needs_no_input() -> None:

@@ -55,8 +55,35 @@ def test_a_young_snapshot_is_left_alone_and_its_age_is_reported(world: SweepWorl
 def test_the_snapshot_of_a_stored_event_is_deleted(world: SweepWorld) -> None:
     world.add_snapshot()
     world.store.items["event-1"] = None  # type: ignore[assignment]  # only its key matters
-    assert world.sweep() == SweepReport(seen=1, released=1, oldest_hours=48.0)
+    report = world.sweep()
+    assert (report.seen, report.released) == (1, 1)
     assert world.snapshots() == []
+
+
+def test_the_age_of_a_snapshot_that_the_sweep_deletes_is_not_reported(world: SweepWorld) -> None:
+    world.add_snapshot(hours=48)
+    world.add_snapshot(body("event-2"), "message-2", hours=23)
+    world.store.items["event-1"] = None  # type: ignore[assignment]  # only its key matters
+    assert world.sweep().oldest_hours == 23.0
+
+
+def test_an_unfinished_sweep_reports_the_age_at_its_beginning(world: SweepWorld) -> None:
+    add_snapshots(world, 1, 2)
+    world.store.items["event-1"] = None  # type: ignore[assignment]  # only its key matters
+    report = world.sweep(deadline=FakeDeadline(*ONE_EVENT))
+    assert (report.released, report.finished, report.oldest_hours) == (1, False, 48.0)
+
+
+@pytest.mark.parametrize("status", [Execution.RUNNING, Execution.PENDING_REDRIVE])
+def test_the_snapshot_of_a_stored_event_is_left_while_an_execution_is_open(
+    world: SweepWorld, status: Execution
+) -> None:
+    key = world.add_snapshot()
+    world.store.items["event-1"] = None  # type: ignore[assignment]  # only its key matters
+    world.executions.end(NAME, status)
+    world.journal.fail("executions.running_names", Throttled("too fast"))
+    assert world.sweep().left == 1
+    assert world.snapshots() == [key]
 
 
 def test_the_snapshot_of_another_body_with_the_id_of_a_stored_event_is_adopted(world: SweepWorld) -> None:
@@ -87,7 +114,8 @@ def test_the_next_generation_adopts_the_snapshot_of_an_execution_that_did_not_su
 ) -> None:
     key = world.add_snapshot()
     world.executions.end(NAME, status)
-    assert world.sweep() == SweepReport(seen=1, adopted=1, oldest_hours=48.0)
+    report = world.sweep()
+    assert (report.seen, report.adopted, report.oldest_hours) == (1, 1, 48.0)
     assert world.executions.running == [f"{NAME}-g1"]
     assert world.executions.inputs[f"{NAME}-g1"]["snapshots"] == [key]
     assert world.sweep().left == 1, "a second sweep leaves it to the execution"
@@ -113,7 +141,7 @@ def test_a_snapshot_whose_letter_another_execution_archived_is_deleted(world: Sw
     world.add_snapshot(hours=48)
     world.executions.end(NAME, Execution.ABORTED)
     archived = archive(world, body())
-    assert world.sweep() == SweepReport(seen=1, released=1, oldest_hours=48.0)
+    assert world.sweep() == SweepReport(seen=1, released=1)
     assert world.snapshots() == []
     assert archived in world.objects.texts
     assert world.executions.running == []
@@ -189,7 +217,7 @@ def test_an_error_in_one_event_does_not_stop_the_sweep(world: SweepWorld, error:
     world.journal.fail("executions.start", None, error)
     report = world.sweep()
     assert (report.adopted, report.failed) == (2, 1)
-    assert report.errors[0].startswith(type(error).__name__)
+    assert report.errors[0].startswith(f"event-2: {type(error).__name__}")
     assert PERSONAL not in report.errors[0]
     assert world.sweep().adopted == 1
 
@@ -198,7 +226,10 @@ def test_an_object_that_is_not_a_snapshot_is_reported_and_kept(world: SweepWorld
     world.objects.age = timedelta(days=2)
     world.objects.create("dead-letters/event-9/x.json", "not a snapshot")
     report = world.sweep()
-    assert (report.failed, report.errors) == (1, ["SnapshotMissing: the object is not a snapshot of a dead letter"])
+    assert (report.failed, report.errors) == (
+        1,
+        ["event-9: SnapshotMissing: the object is not a snapshot of a dead letter"],
+    )
     assert world.snapshots() == ["dead-letters/event-9/x.json"]
 
 
@@ -261,13 +292,14 @@ def test_a_snapshot_of_an_event_with_a_running_execution_is_left_without_a_descr
     assert "executions.describe" not in world.journal.calls
 
 
-def test_executions_are_described_when_their_listing_is_throttled(world: SweepWorld) -> None:
+@pytest.mark.parametrize("error", [Throttled("too fast"), Unavailable("down")])
+def test_executions_are_described_when_they_cannot_be_listed(world: SweepWorld, error: Exception) -> None:
     world.add_snapshot()
     world.executions.end(NAME, Execution.RUNNING)
-    world.journal.fail("executions.running_names", Throttled("too fast"))
+    world.journal.fail("executions.running_names", error)
     report = world.sweep()
     assert (report.left, report.failed) == (1, 0)
-    assert report.errors == ["Throttled: too fast"]
+    assert report.errors == [f"list of executions: {type(error).__name__}: {error}"]
 
 
 def test_the_listing_of_executions_takes_at_most_half_of_the_time(world: SweepWorld) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime, timedelta
 from itertools import groupby, takewhile
 from typing import Any
 
 from holdfast.domain.categories import VERDICT_CATEGORIES
-from holdfast.domain.errors import SnapshotMissing, Throttled, describe
+from holdfast.domain.errors import SnapshotMissing, Throttled, Unavailable, describe
 from holdfast.domain.identity import digest_in, event_digest, execution_name
 from holdfast.domain.intake import MAX_GENERATIONS, Carried, Generations, redriver_of, start_generation
 from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter, TriageStamp, parse_document
@@ -32,6 +32,17 @@ from holdfast.domain.redrive_records import stamp_of
 from holdfast.domain.triage import archive_folder, is_stored
 
 CURSOR_KEY = "sweep/cursor.json"
+#: The report lists so many errors. The log has all of them.
+ERRORS_LIMIT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """An event whose snapshots got a new execution (``step``), or why they could not be decided on (``error``)."""
+
+    event_id: str
+    step: str
+    error: str | None = None
 
 
 @dataclass(slots=True)
@@ -42,11 +53,12 @@ class SweepReport:
         seen: Snapshots that existed when the sweep began.
         released: Deleted, because their event is stored or archived.
         adopted: Given to a new execution.
-        left: Left alone: too young, or an execution handles them.
+        left: Left alone: too young, or an execution is open.
         failed: Snapshots whose event could not be decided on.
-        oldest_hours: Age of the oldest snapshot when the sweep began.
+        oldest_hours: Age of the oldest snapshot that remains. If the sweep was not finished: of the oldest at its
+            beginning.
         finished: Whether the sweep went through all of them. If not, the next one continues.
-        errors: Why snapshots failed.
+        noted: The events whose snapshots were adopted or failed.
     """
 
     seen: int = 0
@@ -56,7 +68,17 @@ class SweepReport:
     failed: int = 0
     oldest_hours: float = 0.0
     finished: bool = True
-    errors: list[str] = field(default_factory=list)
+    noted: list[Noted] = field(default_factory=list)
+
+    @property
+    def errors(self) -> list[str]:
+        """Why snapshots failed, by event."""
+        return [f"{one.event_id}: {one.error}" for one in self.noted if one.error]
+
+    def as_json(self) -> dict[str, Any]:
+        """The counts, and the first errors."""
+        counts = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "noted"}
+        return {**counts, "errors": self.errors[:ERRORS_LIMIT]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +97,7 @@ class Sweeper:
         running = self._events_with_execution(deadline, report)
         archive = _ArchiveListing(store, now.date())
         begin = parse_document(store.read(CURSOR_KEY)).get("after") or ""
+        oldest_remaining = 0.0
         for event_id, objects in self._from(begin):
             if deadline.remaining() <= 0:
                 report.finished = False
@@ -82,9 +105,14 @@ class Sweeper:
             # A running execution settles its snapshots itself. They are not even read.
             if any(now - one.modified < older_than for one in objects) or event_digest(event_id) in running:
                 report.left += len(objects)
+                remaining: Iterable[StoredObject] = objects
             else:
-                self._decide(objects, archive, report)
+                released = self._decide(objects, archive, report)
+                remaining = (one for one in objects if one.key not in released)
+            oldest_remaining = max([oldest_remaining, *(_hours(now - one.modified) for one in remaining)])
             begin = _end_of(event_id)
+        if report.finished:
+            report.oldest_hours = oldest_remaining
         store.write(CURSOR_KEY, json.dumps({"after": "" if report.finished else begin}))
         return report
 
@@ -103,8 +131,8 @@ class Sweeper:
                     found.add(digest)
                 if deadline.remaining() < enough:
                     break
-        except Throttled as error:
-            report.errors.append(describe(error))
+        except (Throttled, Unavailable) as error:
+            report.noted.append(Noted("list of executions", "incomplete", describe(error)))
         return found
 
     def _from(self, begin: str) -> Iterator[tuple[str, list[StoredObject]]]:
@@ -114,26 +142,36 @@ class Sweeper:
         if begin:
             yield from _by_event(takewhile(lambda one: one.key < begin, store.list(SNAPSHOT_PREFIX)))
 
-    def _decide(self, objects: Sequence[StoredObject], archive: _ArchiveListing, report: SweepReport) -> None:
-        """Decide on the snapshots of one event id. Another body with the same id is decided on by itself."""
+    def _decide(self, objects: Sequence[StoredObject], archive: _ArchiveListing, report: SweepReport) -> set[str]:
+        """Decide on the snapshots of one event id. Another body with the same id is decided on by itself.
+
+        Returns the keys of the deleted snapshots.
+        """
+        released: set[str] = set()
         generations = replace(self.generations, executions=_Remembered(self.generations.executions))
         keys, oldest = [one.key for one in objects], objects[0].modified.date()
         try:
             letters = {key: self._letter(key) for key in keys}
         except Exception as error:  # noqa: BLE001 - an error in one event must not stop the sweep
             _note_failure(report, keys, error)
-            return
+            return released
         for same in _by_body(letters):
             try:
-                counted = self._release_or_adopt(same, generations, archive, oldest)
+                counted, step = self._release_or_adopt(same, generations, archive, oldest)
             except Exception as error:  # noqa: BLE001 - as above
                 _note_failure(report, same, error)
-            else:
-                setattr(report, counted, getattr(report, counted) + len(same))
+                continue
+            setattr(report, counted, getattr(report, counted) + len(same))
+            if counted == "released":
+                released |= same.keys()
+            elif counted == "adopted":
+                report.noted.append(Noted(_event_id_in(keys[0]), step))
+        return released
 
     def _release_or_adopt(
         self, snapshots: Mapping[str, DeadLetter], generations: Generations, archive: _ArchiveListing, oldest: date
-    ) -> str:
+    ) -> tuple[str, str]:
+        """Return the count of the report that the snapshots belong to, and what was done if they were adopted."""
         letters = list(snapshots.values())
         newest = letters[-1]
         stamps = [stamp_of(letter, generations.store) for letter in letters]
@@ -142,20 +180,20 @@ class Sweeper:
             for letter, stamp in zip(letters, stamps, strict=True)
             for name, report in _owners(letter, stamp, generations.executions).items()
         }
+        # Also if the event is stored: an open execution reads its snapshots before it looks into the events table.
+        if any(report.status.open for report in owners.values()):
+            return "left", ""
         stored = is_stored(newest, self.stored_events)
-        if not stored and any(report.status.open for report in owners.values()):
-            return "left"
         last = next(reversed(owners), None)
         settled = last is not None and owners[last].status is Execution.SUCCEEDED
         if stored or settled or archive.holds(newest, oldest):
             generations.store.delete(list(snapshots))
-            return "released"
+            return "released", ""
         redrives = max((stamp.redrives for stamp in stamps if stamp), default=0)
         carried = Carried(tuple(snapshots), redrives)
         if last is not None:
             carried = carried.after(generations.executions.last_input(last))
-        start_generation(newest, carried, generations, settled_is_done=False)
-        return "adopted"
+        return "adopted", start_generation(newest, carried, generations, settled_is_done=False)
 
     def _letter(self, key: str) -> DeadLetter:
         text = self.generations.store.read(key)
@@ -255,7 +293,7 @@ def _by_body(letters: Mapping[str, DeadLetter]) -> list[dict[str, DeadLetter]]:
 
 def _note_failure(report: SweepReport, keys: Collection[str], error: Exception) -> None:
     report.failed += len(keys)
-    report.errors.append(describe(error))
+    report.noted.append(Noted(_event_id_in(next(iter(keys))), "left", describe(error)))
 
 
 def _counted(found: Iterable[StoredObject], now: datetime) -> SweepReport:
@@ -263,5 +301,9 @@ def _counted(found: Iterable[StoredObject], now: datetime) -> SweepReport:
     report = SweepReport()
     for one in found:
         report.seen += 1
-        report.oldest_hours = max(report.oldest_hours, round((now - one.modified).total_seconds() / 3600, 2))
+        report.oldest_hours = max(report.oldest_hours, _hours(now - one.modified))
     return report
+
+
+def _hours(age: timedelta) -> float:
+    return round(age.total_seconds() / 3600, 2)
