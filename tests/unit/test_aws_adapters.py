@@ -445,9 +445,18 @@ def test_an_event_that_is_too_large_for_an_item_is_stored_in_the_bucket() -> Non
     dynamodb, overflow = FakeDynamoDb(), FakeObjects()
     for _ in range(2):  # a second delivery finds the object of the first one
         writer(dynamodb, overflow).store([storable(text=incompressible())], FakeDeadline())
-    assert overflow.texts == {"events/event-1.json": incompressible()}
-    pointer = {"bucket": {"S": "archive-bucket"}, "key": {"S": "events/event-1.json"}}
-    assert dynamodb.last_item["eventPointer"] == {"M": pointer}
+    ((key, text),) = overflow.texts.items()
+    assert re.fullmatch(r"events/event-1/[0-9a-f]{32}\.json", key)
+    assert text == incompressible()
+    assert dynamodb.last_item["eventPointer"] == {"M": {"bucket": {"S": "archive-bucket"}, "key": {"S": key}}}
+
+
+def test_a_large_event_points_to_the_text_of_this_attempt() -> None:
+    """The first attempt could not look the users up and failed after it had written its object."""
+    dynamodb, overflow = FakeDynamoDb(), FakeObjects()
+    for text in (incompressible() + "without names", incompressible() + "with names"):
+        writer(dynamodb, overflow).store([storable(text=text)], FakeDeadline())
+    assert overflow.texts[dynamodb.last_item["eventPointer"]["M"]["key"]["S"]].endswith("with names")
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), RuntimeError(PERSONAL)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -105,8 +106,9 @@ class EventsTableWriter:
         packed = zlib.compress(event.text.encode(), level=1, wbits=14)
         if len(packed) <= EVENT_BYTES_LIMIT:
             return {"eventPacked": {"B": packed}}
-        key = f"events/{event.event_id}.json"
-        self.overflow.create(key, event.text)  # if the object exists, an earlier delivery of this event wrote it
+        # The key contains the hash of the text: an earlier receive may have written the event with other fields.
+        key = f"events/{event.event_id}/{hashlib.sha256(event.text.encode()).hexdigest()[:32]}.json"
+        self.overflow.create(key, event.text)
         return {"eventPointer": {"M": {"bucket": {"S": self.overflow.name}, "key": {"S": key}}}}
 
 
