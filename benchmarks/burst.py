@@ -33,7 +33,7 @@ from typing import Any
 from benchmarks import measurements
 from local.engine import concurrency
 from local.environment import LocalStack
-from local.errors import LocalError
+from local.errors import exit_code
 from local.eventually import eventually
 from local.genesys import GenesysStandIn
 from local.reconciliation import look
@@ -377,11 +377,7 @@ def write(result: Burst) -> None:
 
 def main() -> int:
     """Run, print and write the result. Returns 0 if no event was lost and the limit was kept."""
-    try:
-        result = run()
-    except LocalError as err:
-        print(err, file=sys.stderr)
-        return 1
+    result = run()
     figures = result.figures()
     write(result)
     print(f"\nlimit {result.limit}, peak by the functions' own clocks {result.peak_by_own_clock}")
@@ -392,4 +388,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

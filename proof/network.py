@@ -31,30 +31,22 @@ _LARGEST_BODY = 16 * 2**20
 _REMEMBERED = 1_000_000
 _START_SECONDS = 10
 
-_THROTTLED = {
+_THROTTLED = dict.fromkeys(SERVICES, ("ThrottlingException", 400)) | {
     "dynamodb": ("ProvisionedThroughputExceededException", 400),
-    "events": ("ThrottlingException", 400),
     "s3": ("SlowDown", 503),
-    "secretsmanager": ("ThrottlingException", 400),
     "sqs": ("RequestThrottled", 503),
-    "stepfunctions": ("ThrottlingException", 400),
 }
-_BROKEN = {
+_BROKEN = dict.fromkeys(SERVICES, ("ServiceUnavailable", 503)) | {
     "dynamodb": ("InternalServerError", 500),
     "events": ("InternalException", 500),
     "s3": ("InternalError", 500),
     "secretsmanager": ("InternalServiceError", 500),
-    "sqs": ("ServiceUnavailable", 503),
-    "stepfunctions": ("ServiceUnavailable", 503),
 }
 _DENIED = dict.fromkeys(SERVICES, ("AccessDeniedException", 400)) | {"s3": ("AccessDenied", 403)}
 #: No Retry of a state machine covers this error.
 _REJECTED = dict.fromkeys(SERVICES, ("ValidationException", 400))
-_GONE = {
-    "dynamodb": ("ResourceNotFoundException", 400),
-    "events": ("ResourceNotFoundException", 400),
+_GONE = dict.fromkeys(SERVICES, ("ResourceNotFoundException", 400)) | {
     "s3": ("NoSuchBucket", 404),
-    "secretsmanager": ("ResourceNotFoundException", 400),
     "sqs": ("QueueDoesNotExist", 400),
     "stepfunctions": ("StateMachineDoesNotExist", 400),
 }

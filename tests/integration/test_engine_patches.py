@@ -18,13 +18,14 @@ from local.eventually import eventually
 from tests.integration.cloud import EVERYTHING, within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tests.integration.cloud import Cloud
 
 CALLBACK = "arn:aws:states:::lambda:invoke.waitForTaskToken"
 INVOKE = "arn:aws:states:::lambda:invoke"
 START_AND_WAIT = "arn:aws:states:::states:startExecution.sync:2"
+SEND_TASK_SUCCESS = "stepfunctions.send_task_success"
 TOKEN = {"token": "{% $states.context.Task.Token %}"}
 
 
@@ -59,11 +60,23 @@ def code_of(call: Callable[..., Any], **request: Any) -> str:
     return "OK"
 
 
-def invoked(cloud: Cloud, body: str, actions: tuple[str, ...] = EVERYTHING, resource: str = "*") -> Any:
-    """The result of a new function with this body, or ``denied``."""
-    function = cloud.function(body, role=cloud.role(actions, resource))
-    answer = json.load(cloud.client("lambda").invoke(FunctionName=function)["Payload"])
-    return "denied" if "not authorized to perform" in str(answer) else answer
+def invoked(cloud: Cloud, body: str, role: str | None = None) -> Any:
+    """The result of a new function with this body."""
+    function = cloud.function(body, role=role)
+    return json.load(cloud.client("lambda").invoke(FunctionName=function)["Payload"])
+
+
+def code_in_function(cloud: Cloud, call: str, request: dict[str, Any], actions: Sequence[str], on: str = "*") -> str:
+    """The error code of a function's call, for example ``s3.get_object``, with these permissions; or OK."""
+    service, _, operation = call.partition(".")
+    body = f"""
+try:
+    boto3.client({service!r}).{operation}(**{request!r})
+except Exception as error:
+    return error.response['Error']['Code']
+return 'OK'
+"""
+    return str(invoked(cloud, body, cloud.role(tuple(actions), on)))
 
 
 def policy(service: str, action: str, resource: str) -> str:
@@ -134,19 +147,16 @@ def peak(cloud: Cloud) -> Any:
 def partiql_permissions(cloud: Cloud) -> list[str]:
     """An insert with AWS's permission for it, and a delete with the same permission."""
     table, _ = cloud.table()
-    answers = []
-    for statement in ("INSERT INTO {} VALUE {{'id': '1'}}", "DELETE FROM {} WHERE id='1'"):
-        request = {"Statement": statement.format(f'"{table}"')}
-        body = f"boto3.client('dynamodb').batch_execute_statement(Statements=[{request!r}])\nreturn 'done'"
-        answers.append(invoked(cloud, body, ("dynamodb:PartiQLInsert",)))
-    return answers
+    statements = ("INSERT INTO {} VALUE {{'id': '1'}}", "DELETE FROM {} WHERE id='1'")
+    requests = [{"Statements": [{"Statement": text.format(f'"{table}"')}]} for text in statements]
+    call, actions = "dynamodb.batch_execute_statement", ["dynamodb:PartiQLInsert"]
+    return [code_in_function(cloud, call, request, actions) for request in requests]
 
 
-def batch_permissions(cloud: Cloud) -> Any:
+def batch_permissions(cloud: Cloud) -> str:
     """A batch call with the permission to send one message."""
-    url, _ = cloud.queue()
-    request = {"QueueUrl": url, "Entries": [{"Id": "1", "MessageBody": "x"}]}
-    return invoked(cloud, f"boto3.client('sqs').send_message_batch(**{request!r})\nreturn 'done'", ("sqs:SendMessage",))
+    request = {"QueueUrl": cloud.queue()[0], "Entries": [{"Id": "1", "MessageBody": "x"}]}
+    return code_in_function(cloud, "sqs.send_message_batch", request, ["sqs:SendMessage"])
 
 
 def denial_of_plain_transport(cloud: Cloud) -> str:
@@ -202,13 +212,9 @@ def mapping_to_a_bucket_without_permission(cloud: Cloud) -> str:
 
 def missing_object(cloud: Cloud) -> list[str]:
     """The error for a missing object, without and with the permission to list."""
-    bucket = cloud.bucket()
-    request = {"Bucket": bucket, "Key": "a=b/none"}
-    body = f"""try:
-    boto3.client('s3').get_object(**{request!r})
-except Exception as err:
-    return err.response['Error']['Code']"""
-    return [invoked(cloud, body, actions) for actions in (("s3:GetObject",), ("s3:GetObject", "s3:ListBucket"))]
+    request = {"Bucket": cloud.bucket(), "Key": "a=b/none"}
+    permissions = (["s3:GetObject"], ["s3:GetObject", "s3:ListBucket"])
+    return [code_in_function(cloud, "s3.get_object", request, actions) for actions in permissions]
 
 
 def logging_without_permission(cloud: Cloud) -> list[bool]:
@@ -445,7 +451,7 @@ def tokens_of_two_attempts(cloud: Cloud) -> int:
     return len(set(tokens()))
 
 
-def answers_to_two_machines(cloud: Cloud) -> list[Any]:
+def answers_to_two_machines(cloud: Cloud) -> list[str]:
     """The answers of a function to the tasks of two machines. Its role may answer those of the first."""
     allowed, answers = "", []
     for _ in range(2):
@@ -453,23 +459,17 @@ def answers_to_two_machines(cloud: Cloud) -> list[Any]:
         machine = cloud.machine(callback(sender, TimeoutSeconds=600))
         allowed = allowed or machine
         execution = cloud.start(machine)
-        token = eventually(tokens, "the token is sent", 10)[0]
-        body = f"boto3.client('stepfunctions').send_task_success(taskToken={token!r}, output='{{}}')\nreturn 'done'"
-        answers.append(invoked(cloud, body, ("states:SendTaskSuccess",), allowed))
+        answer = {"taskToken": eventually(tokens, "the token is sent", 10)[0], "output": "{}"}
+        answers.append(code_in_function(cloud, SEND_TASK_SUCCESS, answer, ["states:SendTaskSuccess"], allowed))
         code_of(cloud.client("stepfunctions").stop_execution, executionArn=execution)
     return answers
 
 
-def answer_with_an_unknown_token(cloud: Cloud) -> Any:
+def answer_with_an_unknown_token(cloud: Cloud) -> str:
     """The error of an answer with a token that no machine issued. The role may answer the tasks of one machine."""
     machine = cloud.machine({"Type": "Wait", "Seconds": 1})
-    body = """
-try:
-    boto3.client('stepfunctions').send_task_success(taskToken='t', output='{}')
-except Exception as error:
-    return error.response['Error']['Code']
-"""
-    return invoked(cloud, body, ("states:SendTaskSuccess",), machine)
+    answer = {"taskToken": "t", "output": "{}"}
+    return code_in_function(cloud, SEND_TASK_SUCCESS, answer, ["states:SendTaskSuccess"], machine)
 
 
 def stopped_execution(cloud: Cloud) -> list[Any]:
@@ -634,10 +634,15 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
     ("add_source_of_dead_letters", source_of_a_dead_letter, False, True),
     ("count_concurrent_invocations", peak, None, 1),
     ("limit_message_size", oversized_messages, ["OK", "OK"], ["InvalidParameterValue"] * 2),
-    ("name_permissions_as_aws", batch_permissions, "denied", "done"),
-    ("name_permissions_as_aws", answers_to_two_machines, ["denied", "denied"], ["done", "denied"]),
+    ("name_permissions_as_aws", batch_permissions, "AccessDenied", "OK"),
+    (
+        "name_permissions_as_aws",
+        answers_to_two_machines,
+        ["AccessDeniedException"] * 2,
+        ["OK", "AccessDeniedException"],
+    ),
     ("name_permissions_as_aws", answer_with_an_unknown_token, "AccessDeniedException", "TaskDoesNotExist"),
-    ("check_partiql_permissions", partiql_permissions, ["denied", "denied"], ["done", "denied"]),
+    ("check_partiql_permissions", partiql_permissions, ["AccessDeniedException"] * 2, ["OK", "AccessDeniedException"]),
     ("hide_missing_objects", missing_object, ["NoSuchKey"] * 2, ["AccessDenied", "NoSuchKey"]),
     ("treat_loopback_as_tls", denial_of_plain_transport, "AccessDenied", "OK"),
     ("check_role_of_function_logs", logging_without_permission, [True, True], [False, True]),

@@ -110,16 +110,6 @@ def test_a_fault_can_affect_a_share_of_the_requests(genesys: GenesysStandIn) -> 
     assert statuses == {200, 503}
 
 
-def test_faults_can_close_connections_reject_credentials_and_delay_answers(genesys: GenesysStandIn) -> None:
-    fault(genesys, {"down": True})
-    with pytest.raises(requests.ConnectionError):
-        token(genesys)
-    fault(genesys, {"rejectCredentials": True})
-    assert token(genesys).status_code == 401
-    fault(genesys, {"latencySeconds": 0.2})
-    assert token(genesys).elapsed.total_seconds() > 0.2
-
-
 def test_an_unknown_fault_is_refused(genesys: GenesysStandIn) -> None:
     answer = fault(genesys, {"latency": 1})
     assert (answer.status_code, "'latency'" in answer.text) == (400, True)
