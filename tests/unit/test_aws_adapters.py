@@ -620,6 +620,12 @@ def test_tags_are_written_and_read(s3: Service) -> None:
     assert bucket(s3).tags("key") == {"replayed": "true"}
 
 
+@pytest.mark.parametrize("code", ["NoSuchKey", "MethodNotAllowed"])
+def test_an_object_that_expired_is_not_tagged(s3: Service, code: str) -> None:
+    s3.fails("put_object_tagging", code)
+    bucket(s3).tag("key", {"replayed": "true"})
+
+
 def test_an_object_is_written_over_another_and_a_listing_can_begin_after_a_key(s3: Service) -> None:
     whole = {"Bucket": "archive-bucket", "Key": "k", "Body": b"{}", "ContentType": ANY, "ChecksumAlgorithm": "SHA256"}
     s3.responds("put_object", {}, whole)

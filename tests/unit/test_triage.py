@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -273,6 +274,30 @@ def test_the_snapshot_stays_when_the_archive_object_cannot_be_written(world: Tri
     with pytest.raises(Unavailable):
         world.archiver.archive(triage_input, VERDICT, ARN, ARCHIVED_AT)
     assert list(world.objects.texts) == [KEY]
+
+
+# -- a replayed archive object that expires ------------------------------------------------------------------------
+
+
+EXPIRED = TriageInput(
+    "event-1", ("archive/category=UNKNOWN/dt=2026-11-20/x.json",), 1, ("UNKNOWN",), "STORED", replay=True
+)
+
+
+def test_a_stored_event_is_recovered_although_its_archive_object_expired_during_the_redrive(world: TriageWorld) -> None:
+    world.store_event()
+    assert world.classifier.classify(EXPIRED, NOW).action == "settle"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"redrive_outcome": None}, {"event_id": "event-2"}], ids=["not sent", "not stored"]
+)
+def test_a_missing_snapshot_is_an_error_unless_a_redrive_stored_the_event(
+    world: TriageWorld, changes: dict[str, Any]
+) -> None:
+    world.store_event()
+    with pytest.raises(SnapshotMissing):
+        world.classifier.classify(replace(EXPIRED, **changes), NOW)
 
 
 # -- settle --------------------------------------------------------------------------------------------------------

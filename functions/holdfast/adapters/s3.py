@@ -17,6 +17,8 @@ DELETES_PER_CALL = 1_000
 _EXISTS = "PreconditionFailed"
 _CHANGED = frozenset({_EXISTS, "ConditionalRequestConflict"})
 _ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
+#: The newest version is a delete marker.
+_DELETED = frozenset({"MethodNotAllowed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +90,14 @@ class ArchiveBucket:
         return True
 
     def tag(self, key: str, tags: Mapping[str, str]) -> None:
-        """Replace an object's tags."""
+        """Replace an object's tags. An object that does not exist any more needs none."""
         tag_set = [{"Key": name, "Value": value} for name, value in tags.items()]
         with translated("tag an archive object"):
-            self.client.put_object_tagging(Bucket=self.name, Key=key, Tagging={"TagSet": tag_set})
+            try:
+                self.client.put_object_tagging(Bucket=self.name, Key=key, Tagging={"TagSet": tag_set})
+            except ClientError as error:
+                if code_of(error) not in _ABSENT | _DELETED:
+                    raise
 
     def tags(self, key: str) -> Mapping[str, str]:
         """Return an object's tags."""

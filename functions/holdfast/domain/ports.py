@@ -1,7 +1,8 @@
-"""The interfaces through which the domain reaches AWS and Genesys. The adapters implement them; the tests bring fakes.
+"""The interfaces through which the domain reaches AWS and Genesys. The adapters implement them. Tests pass fakes.
 
 Unless a method says otherwise, it raises a :class:`~holdfast.domain.errors.HoldfastError` for a failure that it
-recognises and lets any other exception pass. Partial failure is a value, never an exception.
+recognises and lets any other exception pass. :meth:`EventStore.store` returns the failure of a single event.
+:meth:`AttemptLog.write`, ``set_visibility`` and ``delete`` raise if a part failed.
 """
 
 from __future__ import annotations
@@ -244,7 +245,7 @@ class ArchiveStore(ObjectReader, ObjectCreator, Protocol):
         """Replace an object's text. Returns false if it is not ``old`` any more, or does not exist."""
 
     def tag(self, key: str, tags: Mapping[str, str]) -> None:
-        """Replace an object's tags."""
+        """Replace an object's tags, if it exists."""
 
     def tags(self, key: str) -> Mapping[str, str]:
         """Return an object's tags."""

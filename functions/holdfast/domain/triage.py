@@ -157,7 +157,18 @@ class Classifier:
         return self.policy.judge(evidence, triage_input.history, self.limits)
 
     def _evidence(self, triage_input: TriageInput, now: datetime) -> Evidence:
-        letter = load_letter(self.store, triage_input)
+        try:
+            letter = load_letter(self.store, triage_input)
+        except SnapshotMissing:
+            # The archive object of a replay can expire during the redrive. Only a valid event is redriven.
+            if triage_input.redrive_outcome is None or not self.stored_events.holds(triage_input.event_id):
+                raise
+            return Evidence(
+                stored=True,
+                redrive_outcome=triage_input.redrive_outcome,
+                redrives=triage_input.redrives,
+                replay=triage_input.replay,
+            )
         attempts, attempt_log = self._attempts(letter)
         last = attempts[-1] if attempts else None
         failure = last.failure if last else None
@@ -181,7 +192,10 @@ class Classifier:
         )
 
     def _is_altered(self, letter: DeadLetter, triage_input: TriageInput) -> bool:
-        """Whether the body, or the one of the first snapshot, differs from what SQS received. A redrive hides it."""
+        """Whether the newest or the first snapshot has an altered body.
+
+        A redriven message has a new MD5, so a change before the redrive shows only in the first snapshot.
+        """
         first = triage_input.snapshots[0]
         if letter.message.body_altered or first == triage_input.newest_snapshot:
             return letter.message.body_altered
