@@ -30,8 +30,8 @@ def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Archive
 
     Args:
         event: As for ClassifyFunction, with ``verdict``, ``execution`` (ARN) and ``archivedAt``.
-        _context: Lambda's.
-        services: For tests.
+        _context: The Lambda context (unused).
+        services: Replaces the production services in tests.
 
     Returns:
         ``bucket`` and ``key``.

@@ -35,8 +35,8 @@ def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Classif
     Args:
         event: ``eventId``, ``snapshots`` (keys, the newest last), ``redrives``, ``history``, ``redriveOutcome``,
             ``firstSentAt``, ``replayOf``.
-        _context: Lambda's.
-        services: For tests.
+        _context: The Lambda context (unused).
+        services: Replaces the production services in tests.
 
     Returns:
         ``category``, ``rule``, ``action``, ``schedule``, ``explanation``, ``retryAfterSeconds``, ``fingerprint``,

@@ -45,8 +45,8 @@ def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Sweeper 
 
     Args:
         event: ``{"olderThanHours": 24}``. The schedule's own event means the default; ``0`` takes all snapshots.
-        context: Lambda's.
-        services: For tests.
+        context: The Lambda context.
+        services: Replaces the production services in tests.
 
     Returns:
         ``seen``, ``released``, ``adopted``, ``left``, ``failed``, ``oldest_hours``, ``finished``, ``errors``.
@@ -67,14 +67,14 @@ def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Sweeper 
 
 
 def older_than(event: Mapping[str, Any]) -> timedelta:
-    """Read how old a snapshot must be to be decided on.
+    """Read ``olderThanHours``.
 
     Raises:
         InvalidInput: It is not a number of hours.
     """
     hours = event.get("olderThanHours", DEFAULT_HOURS)
     if isinstance(hours, bool) or not isinstance(hours, int | float) or not 0 <= hours <= MAX_HOURS:
-        raise InvalidInput("olderThanHours must be a number of hours, 0 or more")
+        raise InvalidInput(f"olderThanHours must be a number of hours from 0 to {MAX_HOURS}")
     return timedelta(hours=hours)
 
 

@@ -24,12 +24,15 @@ class RedriveSettings(Settings):
 
 
 def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Redriver | None = None) -> dict[str, Any]:
-    """Send the exact message. The outcome comes through the task token, or not at all; the events table is the proof.
+    """Send the message unchanged.
+
+    The processor or the intake reports the outcome with the task token. If neither does, the state times out. Whether
+    the event is stored is decided from the events table.
 
     Args:
         event: As for ClassifyFunction, with ``execution`` (ARN) and ``taskToken``.
-        _context: Lambda's.
-        services: For tests.
+        _context: The Lambda context (unused).
+        services: Replaces the production services in tests.
 
     Returns:
         ``messageId`` of the new message, and ``stamped``: whether it carries the token.

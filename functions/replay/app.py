@@ -36,8 +36,8 @@ def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Replayer
     Args:
         event: ``{"step": "plan", "input", "run", "startedAt"}``, ``{"step": "prepare", "plan", "key"}``,
             ``{"step": "note", "plan", "key", "result"}`` or ``{"step": "report", "plan"}``.
-        context: Lambda's.
-        services: For tests.
+        context: The Lambda context.
+        services: Replaces the production services in tests.
 
     Raises:
         InvalidInput: The input of the replay cannot be used.

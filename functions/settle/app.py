@@ -28,8 +28,8 @@ def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Settler
 
     Args:
         event: As for ClassifyFunction, with ``outcome`` (``RECOVERED`` or ``ARCHIVED``), ``verdict`` and ``archive``.
-        _context: Lambda's.
-        services: For tests.
+        _context: The Lambda context (unused).
+        services: Replaces the production services in tests.
 
     Returns:
         The execution's output: ``outcome``, ``eventId``, ``category``, ``rule``, ``redrives``, ``messageIds``,

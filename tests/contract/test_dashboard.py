@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.contract.project import FUNCTIONS, functions, properties, resources, template, values
 
-QUESTIONS = ["Is anything lost?", "Are we keeping up?", "What fails, and why?", "What does it cost?"]
+SECTIONS = ["Events received and stored", "Backlog and throughput", "Failures", "Cost"]
 
 
 def dashboard() -> dict[str, Any]:
@@ -29,12 +29,12 @@ def widgets(kind: str) -> list[dict[str, Any]]:
     return [widget for widget in dashboard()["widgets"] if widget["type"] == kind]
 
 
-def test_the_dashboard_has_the_four_questions_in_order() -> None:
+def test_the_dashboard_has_the_four_sections_in_order() -> None:
     headings = [(widget["y"], widget["properties"]["markdown"].lstrip("# ")) for widget in widgets("text")]
-    assert [text for _, text in sorted(headings)] == QUESTIONS
+    assert [text for _, text in sorted(headings)] == SECTIONS
 
 
-def test_every_question_has_a_widget_and_no_widgets_overlap() -> None:
+def test_every_section_has_a_widget_and_no_widgets_overlap() -> None:
     rows = sorted(widget["y"] for widget in widgets("text"))
     for top, end in zip(rows, [*rows[1:], 1000], strict=True):
         assert [widget for widget in dashboard()["widgets"] if top < widget["y"] < end]

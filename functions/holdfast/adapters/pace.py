@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True, eq=False)
 class Pace:
-    """Lets at most so many calls a second begin. It waits, and never refuses."""
+    """Limits the rate of calls. :meth:`wait` blocks until the next call is allowed."""
 
     per_second: float
     clock: Callable[[], float] = time.monotonic
@@ -17,7 +17,7 @@ class Pace:
     _free_at: float = 0.0
 
     def wait(self) -> None:
-        """Wait until the next call may begin."""
+        """Block until the next call is allowed."""
         now = self.clock()
         begin = max(now, self._free_at)
         self._free_at = begin + 1 / self.per_second

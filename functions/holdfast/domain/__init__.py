@@ -1,4 +1,4 @@
-"""The decisions of the product. Nothing here reaches AWS, the environment, the clock or a source of randomness.
+"""The domain logic. It makes no calls and reads neither the clock nor the environment.
 
-Time, randomness and every call come in through :mod:`holdfast.domain.ports`.
+It receives them as arguments (see :mod:`holdfast.domain.ports`).
 """

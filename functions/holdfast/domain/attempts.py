@@ -1,8 +1,8 @@
 """The attempt log: what the processor records about each receive of an event that does not succeed at once.
 
 An event that is stored at its first receive has no record. From the second receive on, an attempt is marked *started*
-before the work and closed after it. So two causes can be distinguished. Started and never closed: the worker crashed.
-Received often and never started: no worker ever ran, because it was throttled, or the attempt log failed.
+before the work and closed after it. A record that stays *started* means that the worker crashed. No record after
+several receives means that no worker ran, because the function was throttled, or that the attempt log failed.
 """
 
 from __future__ import annotations

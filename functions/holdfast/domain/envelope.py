@@ -1,7 +1,7 @@
 """Read an EventBridge envelope out of an SQS body: :func:`examine` returns an :class:`Event`, or what is wrong.
 
 Two shapes are events: Genesys Cloud's (``detail.eventBody`` with ``topicName``, ``timestamp``, ``metadata``) and the
-plain one (``detail.attributes``). JSON that not every parser reads alike is malformed
+plain one (``detail.attributes``). JSON that parsers interpret differently is malformed
 (:mod:`holdfast.domain.strict_json`).
 """
 

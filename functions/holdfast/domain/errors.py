@@ -8,7 +8,7 @@
     │   ├── Unavailable          5xx, timeout, connection refused or lost
     │   └── Misconfigured        401, 403, missing secret or table: a retry helps after a person has acted
     └── PermanentError           a retry cannot help
-        ├── MalformedBody        not JSON that every parser reads alike
+        ├── MalformedBody        not strict JSON (:mod:`holdfast.domain.strict_json`)
         ├── InvalidEvent         JSON, but not an event
         ├── Rejected             the data was refused: other 4xx, item too large
         ├── SnapshotConflict     another message has a snapshot under the same key
@@ -111,7 +111,7 @@ class InvalidInput(PermanentError):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why one event failed, as a value: partial failure is data, not an exception.
+    """Why one event of a batch failed. Returned instead of raised, so that the other events are processed.
 
     Attributes:
         category: What kind of failure it is.
@@ -129,7 +129,11 @@ class Failure:
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
-        """Describe any exception. Of an unforeseen one only type and place are kept: its text may quote the payload."""
+        """Describe any exception.
+
+        Of an exception that is not a :class:`HoldfastError`, only the type and the line are kept: its message may
+        contain payload.
+        """
         if isinstance(error, HoldfastError):
             return cls(
                 category=error.category,

@@ -36,7 +36,10 @@ class Publication:
 
 @dataclass(slots=True)
 class Answers:
-    """The events that the bus did not accept: ``refused`` for now, ``invalid`` whenever they are sent."""
+    """The events that the bus did not accept.
+
+    ``refused`` events can be sent again. ``invalid`` events are refused every time.
+    """
 
     refused: list[Publication] = field(default_factory=list)
     invalid: list[Publication] = field(default_factory=list)

@@ -58,7 +58,7 @@ def digest_in(execution: str) -> str | None:
 
 
 def names_execution_of(execution: str, event_id: str) -> bool:
-    """Whether the name of an execution says that it handles this event. One that was started by hand may not say it."""
+    """Whether the execution's name contains the hash of this event id. A name that an operator chose may not."""
     return event_digest(event_id) in execution.rpartition(":")[2]
 
 

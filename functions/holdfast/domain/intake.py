@@ -119,7 +119,7 @@ def _write_snapshot(letter: DeadLetter, store: DeadLetterStore) -> None:
     if text is None:
         raise Unavailable("the snapshot was deleted while it was being written")
     if not _is_snapshot_of(text, letter.message):
-        raise SnapshotConflict("another message has a snapshot under this key")
+        raise SnapshotConflict(f"{letter.key} is the snapshot of another message: compare both and delete one")
 
 
 def _is_snapshot_of(text: str, message: Message) -> bool:
@@ -132,8 +132,8 @@ def _is_snapshot_of(text: str, message: Message) -> bool:
 def _report_death(letter: DeadLetter, stamp: TriageStamp, services: Intake) -> str:
     """A redriven message reached the DLQ again: report it to its execution, or find out how that one ended.
 
-    A stamp of another event's execution is stolen. Its token is not used: the execution that it resumes would not take
-    this letter over.
+    If the stamp names the execution of another event, its task token is not used: that execution would resume and
+    ignore this letter.
     """
     generations = services.generations
     own = names_execution_of(stamp.execution, letter.event_id) or (
@@ -144,8 +144,10 @@ def _report_death(letter: DeadLetter, stamp: TriageStamp, services: Intake) -> s
         return "reported to the waiting execution"
     report = redriver_of(letter, stamp, generations.executions)
     if report.status.open:
-        # It is between two states. Soon it has ended, or it waits for a newer message.
-        raise Unavailable("its execution is running and does not wait for this message")
+        # The next receive finds it ended, or waiting for a newer message.
+        raise Unavailable(
+            "the execution in the stamp is running and does not wait for this message; the next receive tries again"
+        )
     succeeded = report.status is Execution.SUCCEEDED
     if succeeded and letter.message.message_id in _settled_messages(report.output):
         generations.store.delete([letter.key])

@@ -49,7 +49,7 @@ class Evidence:
         last_status: Status of the message's last attempt; ``None`` if there is none.
         last_category: Category of its failure.
         last_error: Its error type.
-        last_message: Its scrubbed message.
+        last_message: The error's message. It contains nothing of a payload.
         retry_after: Seconds for which the other side refuses further calls.
         dead_lettered: SQS moved the message here after its last receive from the buffer.
         redrive_outcome: ``DEAD_LETTERED_AGAIN``, ``STORED``, ``SILENT`` or ``NOT_SENT``; ``None`` before a redrive.

@@ -124,7 +124,7 @@ def process_batch(
     since = {record.attempt: batch.history.suspected_since(record.attempt) for record in records}
     batch.work([record for record in records if not since[record.attempt]])
     # A suspect may crash this worker. So suspects come last, one at a time, after the finished messages were deleted.
-    # The most recently started one is the likeliest poison message: it comes last of all.
+    # The suspect whose receive started last is the most likely to crash the worker, so it is processed last.
     suspects = sorted((record for record in records if since[record.attempt]), key=lambda one: since[one.attempt])
     for suspect in suspects:
         batch.delete_finished()
@@ -236,7 +236,10 @@ class _Batch:
             self._bookkeeping.run("set visibility timeouts", lambda: self._services.queue.set_visibility(seconds))
 
     def _backoff(self, record: Record, failure: Failure) -> int:
-        """Seconds until a failed record comes again. A permanent failure does not wait on its way to the DLQ."""
+        """Seconds until a failed record comes again.
+
+        It is 0 for a permanent failure: a wait would only delay the dead letter.
+        """
         if failure.permanent:
             return 0
         return visibility_seconds(

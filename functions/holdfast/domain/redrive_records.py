@@ -60,7 +60,7 @@ def _unconfirmed(found: Iterable[StoredObject]) -> list[StoredObject]:
 
 
 def _may_have_sent(record: StoredObject, letter: DeadLetter) -> bool:
-    """Whether the message is not older than the record. A producer's second copy usually is."""
+    """Whether the message was sent after the record was written. A producer's second copy is usually older."""
     sent_at = letter.message.sent_at_ms
     return not sent_at or sent_at + _CLOCK_SKEW_MS >= record.modified.timestamp() * 1000
 

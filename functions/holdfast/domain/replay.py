@@ -25,7 +25,7 @@ from holdfast.domain.triage import REPLAYED_TAG
 
 ARCHIVE_PREFIX = "archive/"
 REPORT_PREFIX = "replays/"
-#: Ends the outcome of a letter that an earlier run of the same replay settled.
+#: Suffix of the outcome if an earlier run of the same replay settled the letter, for example ``RECOVERED_BEFORE``.
 BEFORE = "_BEFORE"
 #: Letters that a dry run checks at once.
 CHUNK = 1_000

@@ -1,4 +1,4 @@
-"""JSON that every parser reads alike.
+"""Strict JSON: refuses what parsers interpret differently.
 
 Python's parser accepts what other parsers refuse or read differently: numbers that are not finite doubles, repeated
 keys, and deep nesting. Its writer accepts lone surrogates, which UTF-8 cannot carry. All of these are malformed here.

@@ -52,8 +52,8 @@ class SweepReport:
     Attributes:
         seen: Snapshots that existed when the sweep began.
         released: Deleted, because their event is stored or archived.
-        adopted: Given to a new execution.
-        left: Left alone: too young, or an execution is open.
+        adopted: Snapshots for which an execution was started.
+        left: Skipped: younger than ``older_than``, or an open execution handles them.
         failed: Snapshots whose event could not be decided on.
         oldest_hours: Age of the oldest snapshot that remains. If the sweep was not finished: of the oldest at its
             beginning.
@@ -102,7 +102,7 @@ class Sweeper:
             if deadline.remaining() <= 0:
                 report.finished = False
                 break
-            # A running execution settles its snapshots itself. They are not even read.
+            # Skip snapshots of events with a running execution: it deletes them.
             if any(now - one.modified < older_than for one in objects) or event_digest(event_id) in running:
                 report.left += len(objects)
                 remaining: Iterable[StoredObject] = objects
@@ -143,7 +143,7 @@ class Sweeper:
             yield from _by_event(takewhile(lambda one: one.key < begin, store.list(SNAPSHOT_PREFIX)))
 
     def _decide(self, objects: Sequence[StoredObject], archive: _ArchiveListing, report: SweepReport) -> set[str]:
-        """Decide on the snapshots of one event id. Another body with the same id is decided on by itself.
+        """Decide on the snapshots of one event id. Snapshots with another body are handled separately.
 
         Returns the keys of the deleted snapshots.
         """

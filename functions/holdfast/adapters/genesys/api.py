@@ -17,7 +17,7 @@ from holdfast.domain.ports import Deadline
 
 TRIES = 3
 BACKOFF_BASE_SECONDS = 0.3
-#: A longer ``Retry-After`` is taken for a mistake.
+#: One week. A longer ``Retry-After`` is reduced to this.
 MAX_RETRY_AFTER_SECONDS = 604_800.0
 
 _TIMED_OUT = 408
@@ -61,11 +61,11 @@ class GenesysApi:
     ) -> Answer:
         left = deadline.remaining()
         if left <= 0:
-            raise Unavailable("no time was left to call the Genesys API")
+            raise Unavailable("the invocation had no time left for a call to the Genesys API")
         self.usage["ApiCalls"] += 1
         answer = self._http.send(method, url, left, auth, data)
         if answer.status == _TOO_MANY:
-            raise Throttled("the Genesys API asks for fewer calls", retry_after=_retry_after(answer))
+            raise Throttled("the Genesys API answered 429 (rate limit)", retry_after=_retry_after(answer))
         if answer.status >= _SERVER_ERROR or answer.status == _TIMED_OUT:
             raise Unavailable(f"the Genesys API answered {answer.status}", retry_after=_retry_after(answer))
         return answer

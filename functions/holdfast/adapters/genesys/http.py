@@ -1,7 +1,7 @@
 """HTTP requests that are bounded in time and in size, whatever the server sends.
 
-A read time-out alone is no bound: a server that sends one byte every few seconds never reaches it, and a few kilobytes
-can unpack to gigabytes.
+A read time-out does not limit the whole request: it restarts with every byte. The size limit applies to the unpacked
+body, because a small compressed answer can be very large.
 
 ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY`` are honoured. The CA bundle is ``AWS_CA_BUNDLE``, else
 ``REQUESTS_CA_BUNDLE``, else certifi's: boto3 reads the same two variables in the same order, so one setting serves all
@@ -146,14 +146,14 @@ class _Sockets:
         self.given_up = False
 
     def shut_down(self) -> None:
-        """Wake the thread that reads from one of them. Closing a socket would not wake it."""
+        """Shut the sockets down, so that a blocked read returns. ``close`` does not interrupt a read in a thread."""
         self.given_up = True
         connecting = self.connecting
         for sock in [connecting.sock if connecting else None, *self.connected]:
             if sock:
                 # By the descriptor: the object can be a TLS socket, which another thread must not change.
-                with suppress(OSError), socket.fromfd(sock.fileno(), socket.AF_INET, socket.SOCK_STREAM) as twin:
-                    twin.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError), socket.fromfd(sock.fileno(), socket.AF_INET, socket.SOCK_STREAM) as duplicate:
+                    duplicate.shutdown(socket.SHUT_RDWR)
 
 
 class _Adapter(HTTPAdapter):

@@ -78,7 +78,7 @@ class TokenCache:
         grant = json_object(answer)
         token, lifetime = grant.get("access_token"), grant.get("expires_in")
         if not _is_token(token) or not isinstance(lifetime, int | float):
-            raise Unavailable("the answer of the Genesys login holds no token")
+            raise Unavailable("the Genesys login returned no access token: check GenesysLoginUrl")
         self._ends = self._clock() + min(TOKEN_SECONDS_LIMIT, lifetime) - TOKEN_MARGIN_SECONDS
         return BearerToken(token)
 

@@ -133,7 +133,7 @@ def _users_of(answer: Answer) -> dict[str, User]:
         raise Rejected(f"the Genesys API answered {answer.status}")
     entities = json_object(answer).get("entities")
     if not isinstance(entities, list):
-        raise Unavailable("the answer of the Genesys API holds no list of users")
+        raise Unavailable("the Genesys API returned no list of users: check GenesysApiUrl")
     return {
         entity["id"]: User(_text(entity.get("name")), _text(entity.get("email")))
         for entity in entities
