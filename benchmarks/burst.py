@@ -198,16 +198,14 @@ def invocations(stack: Stack, log_group: str, since: int) -> list[Invocation]:
     pages = stack.client("logs").get_paginator("filter_log_events").paginate(logGroupName=log_group, startTime=since)
     messages = (event["message"] for page in pages for event in page["events"])
     records = (json.loads(message) for message in messages if message.startswith('{"_aws"'))
-    return [_invocation(record) for record in records if "BatchLatency" in record and _ended(record) >= since]
-
-
-def _ended(record: dict[str, Any]) -> float:
-    return float(record["_aws"]["Timestamp"])
+    found = (_invocation(record) for record in records if "BatchLatency" in record)
+    return [one for one in found if one.ended >= since]
 
 
 def _invocation(record: dict[str, Any]) -> Invocation:
     """The timestamp is cut to whole milliseconds, so the latest possible start is taken."""
-    return Invocation(_ended(record) - record["BatchLatency"][0] + 1, _ended(record), int(record["Received"][0]))
+    ended = float(record["_aws"]["Timestamp"])
+    return Invocation(ended - record["BatchLatency"][0] + 1, ended, int(record["Received"][0]))
 
 
 def most_at_once(seen: Iterable[Invocation]) -> int:

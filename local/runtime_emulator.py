@@ -63,7 +63,11 @@ class Function:
         Raises:
             LocalError: The stack has no such function.
         """
-        config = stack.client("lambda").get_function_configuration(FunctionName=_physical(stack, logical_id))
+        functions = sorted(name for name in stack.resources if name.endswith("Function"))
+        if logical_id not in functions:
+            raise LocalError(f"The stack has no function '{logical_id}'. Its functions: {', '.join(functions)}")
+        name = stack.resources[logical_id]
+        config = stack.client("lambda").get_function_configuration(FunctionName=name)
         role = stack.client("sts").assume_role(RoleArn=config["Role"], RoleSessionName="invoke")["Credentials"]
         credentials = {
             "AWS_ACCESS_KEY_ID": role["AccessKeyId"],
@@ -78,13 +82,6 @@ class Function:
             timeout=config["Timeout"],
             memory=config["MemorySize"],
         )
-
-
-def _physical(stack: Stack, logical_id: str) -> str:
-    functions = sorted(name for name in stack.resources if name.endswith("Function"))
-    if logical_id not in functions:
-        raise LocalError(f"The stack has no function '{logical_id}'. Its functions: {', '.join(functions)}")
-    return stack.resources[logical_id]
 
 
 class Emulator:

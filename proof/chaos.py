@@ -343,11 +343,8 @@ class Chaos:
         problems = [f"{what}: {len(found)} ({shortened(found)})" for what, found in must_be_empty.items() if found]
         if effects.changes:
             problems.append(f"stored events that were changed or removed: {effects.changes}")
-        by_kind: Counter[str] = Counter()
-        by_call: Counter[str] = Counter()
-        for (service, operation, action), count in fired.items():
-            by_kind[action] += count
-            by_call[f"{service} {operation}"] += count
+        by_kind = Counter(action for _, _, action in fired.elements())
+        by_call = Counter(f"{service} {operation}" for service, operation, _ in fired.elements())
         return {
             "seed": self._seed,
             "seconds": round(time.monotonic() - self._began),

@@ -79,21 +79,18 @@ return 'OK'
     return str(invoked(cloud, body, cloud.role(tuple(actions), on)))
 
 
-def policy(service: str, action: str, resource: str) -> str:
+def policy(service: str, action: str) -> str:
     """A resource policy that allows one service one action."""
     principal = {"Service": f"{service}.amazonaws.com"}
-    statement = {"Effect": "Allow", "Principal": principal, "Action": action, "Resource": resource}
+    statement = {"Effect": "Allow", "Principal": principal, "Action": action, "Resource": "*"}
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 def subscribed_topic(cloud: Cloud, publisher: str) -> tuple[str, str]:
     """A topic to which this service may publish, and the URL of a queue that receives its messages."""
-    url, arn = cloud.queue()
-    topic = cloud.client("sns").create_topic(Name=cloud.name())["TopicArn"]
-    allowed = policy(publisher, "sns:Publish", topic)
-    cloud.client("sns").set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=allowed)
-    attributes = {"Policy": policy("sns", "sqs:SendMessage", arn)}
-    cloud.client("sqs").set_queue_attributes(QueueUrl=url, Attributes=attributes)
+    url, arn = cloud.queue(Policy=policy("sns", "sqs:SendMessage"))
+    attributes = {"Policy": policy(publisher, "sns:Publish")}
+    topic = cloud.client("sns").create_topic(Name=cloud.name(), Attributes=attributes)["TopicArn"]
     cloud.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
     return topic, url
 
@@ -161,11 +158,9 @@ def batch_permissions(cloud: Cloud) -> str:
 
 def denial_of_plain_transport(cloud: Cloud) -> str:
     """A message to a queue whose policy denies calls without TLS."""
-    url, arn = cloud.queue()
     condition = {"Bool": {"aws:SecureTransport": "false"}}
-    statement = {"Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": arn, "Condition": condition}
-    text = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    cloud.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"Policy": text})
+    statement = {"Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": "*", "Condition": condition}
+    url, _ = cloud.queue(Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
     return code_of(cloud.client("sqs").send_message, QueueUrl=url, MessageBody="x")
 
 
@@ -313,12 +308,8 @@ def undeliverable_event(cloud: Cloud) -> Any:
 
 
 def _dead_letter_of_a_rule(cloud: Cloud, target: str) -> str | None:
-    events, sqs = cloud.client("events"), cloud.client("sqs")
-    dead_url, dead_arn = cloud.queue()
-    attributes = {"Policy": policy("events", "sqs:SendMessage", dead_arn)}
-    sqs.set_queue_attributes(QueueUrl=dead_url, Attributes=attributes)
-    source = cloud.name("source")
-    rule = cloud.name("rule")
+    events, source, rule = cloud.client("events"), cloud.name("source"), cloud.name("rule")
+    dead_url, dead_arn = cloud.queue(Policy=policy("events", "sqs:SendMessage"))
     events.put_rule(Name=rule, EventPattern=json.dumps({"source": [source]}))
     events.put_targets(Rule=rule, Targets=[{"Id": "1", "Arn": target, "DeadLetterConfig": {"Arn": dead_arn}}])
     events.put_events(Entries=[{"Source": source, "DetailType": "d", "Detail": '{"a": 1}'}])

@@ -204,14 +204,7 @@ def test_an_invalid_body_that_claims_a_stored_event_s_id_does_not_pass_for_it(wo
     ("text", "category"),
     [
         ("oops", "MALFORMED"),
-        (" ", "MALFORMED"),
-        ('{"a": 1, "a": 2}', "MALFORMED"),
-        ("[" * 100_000, "MALFORMED"),
-        (quiet_body().replace(f'"note": {json.dumps(PERSONAL)}', '"note": 1e400'), "MALFORMED"),
-        (quiet_body().replace(f'"note": {json.dumps(PERSONAL)}', '"note": "\\ud800"'), "MALFORMED"),
         ("null", "INVALID"),
-        ("[]", "INVALID"),
-        ('"x"', "INVALID"),
         (body(detail=None), "INVALID"),
     ],
 )
@@ -233,7 +226,7 @@ def test_every_record_has_exactly_one_outcome_whatever_it_holds(texts: list[str]
     report = world.process(*records)
     assert sorted(o.record.message.message_id for o in report.outcomes) == [f"m-{n}" for n in range(len(texts))]
     for outcome in report.outcomes:
-        assert (outcome.failure is None) == (outcome.record.event_id in world.store.items and outcome.failure is None)
+        assert outcome.failure or outcome.record.event_id in world.store.items
         assert outcome.failure is None or outcome.failure.category in {"MALFORMED", "INVALID"}
 
 
@@ -351,12 +344,19 @@ def test_an_unreadable_body_is_not_marked_as_started_and_is_noted_under_the_hash
 def test_suspects_come_last_one_at_a_time_after_the_finished_messages_are_deleted(world: World) -> None:
     for number in (1, 2):
         world.note(f"event-{number}", f"message-{number}", 1, Status.STARTED)
-    suspects = [record(body(f"event-{n}"), f"message-{n}", receives=2) for n in (1, 2)]
-    report = world.process(*suspects, record(body("event-3"), "message-3"))
-    assert failed_ids(report) == []
-    assert list(world.store.items) == ["event-3", "event-1", "event-2"]
-    assert world.journal.calls.count("eventstore.store") == 3
-    assert world.queue.deleted == ["receipt-message-3", "receipt-message-1"]
+
+    def batch(receives: int) -> list[dict[str, Any]]:
+        suspects = [record(body(f"event-{n}"), f"message-{n}", receives=receives) for n in (1, 2)]
+        return [*suspects, record(body("event-3"), "message-3")]
+
+    world.journal.fail("eventstore.store", None, WorkerCrashed())
+    with pytest.raises(WorkerCrashed):
+        world.process(*batch(2))
+    assert (list(world.store.items), world.queue.deleted) == (["event-3"], ["receipt-message-3"])
+    world.journal.reset()
+    assert failed_ids(world.process(*batch(3))) == []
+    assert list(world.store.items) == ["event-3", "event-2", "event-1"], "the one that was started last comes last"
+    assert world.queue.deleted == ["receipt-message-3"] * 2 + ["receipt-message-2"]
 
 
 def test_a_poison_message_does_not_affect_its_batch_records(world: World) -> None:
@@ -379,30 +379,12 @@ def test_a_poison_message_does_not_affect_its_batch_records(world: World) -> Non
     assert poison.status is Status.STARTED, "started and never closed is the evidence for triage"
 
 
-def test_the_suspect_that_was_started_last_is_processed_last(world: World) -> None:
-    """A poison message at the head of its batch crashes at receive 3 before the others. At receive 4 they come first."""
-    records = [record(body(f"event-{n}"), f"message-{n}", receives=4) for n in range(3)]
-    for number, receives in ((0, 2), (1, 2), (2, 2), (0, 3)):
-        world.note(f"event-{number}", f"message-{number}", receives, Status.STARTED)
-    world.process(*records)
-    assert list(world.store.items) == ["event-1", "event-2", "event-0"]
-    assert world.queue.deleted == ["receipt-message-1", "receipt-message-2"]
-
-
 def test_a_failed_record_is_not_deleted_with_the_finished_ones(world: World) -> None:
     world.note("event-1", "message-1", 1, Status.STARTED)
     world.store.refusals["event-2"] = Failure.of(Unavailable("down"))
     others = [record(body(f"event-{n}"), f"message-{n}") for n in (2, 3)]
     world.process(record(body("event-1"), receives=2), *others)
     assert world.queue.deleted == ["receipt-message-3"]
-
-
-def test_suspects_are_processed_even_if_the_finished_messages_cannot_be_deleted(world: World) -> None:
-    world.note("event-1", "message-1", 1, Status.STARTED)
-    world.journal.fail_always("queue.delete", Unavailable("down"))
-    report = world.process(record(body("event-1"), receives=2), record(body("event-2"), "message-2"))
-    assert failed_ids(report) == []
-    assert report.bookkeeping_errors == ["delete finished messages: Unavailable: down"]
 
 
 def test_a_suspect_is_deferred_without_time_left(world: World) -> None:
@@ -443,11 +425,20 @@ def test_a_failing_attempt_log_changes_no_result(world: World, error: Exception)
     assert PERSONAL not in "".join(report.bookkeeping_errors)
 
 
-def test_a_visibility_timeout_that_cannot_be_set_changes_no_result(world: World) -> None:
-    world.journal.fail_always("queue.set_visibility", Unavailable("down"))
-    report = world.process(record("bad"))
-    assert failed_ids(report) == ["message-1"]
-    assert report.bookkeeping_errors == ["set visibility timeouts: Unavailable: down"]
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("queue.set_visibility", "set visibility timeouts: Unavailable: down"),
+        ("queue.delete", "delete finished messages: Unavailable: down"),
+    ],
+)
+def test_a_failing_queue_changes_no_result(world: World, call: str, error: str) -> None:
+    world.note("event-1", "m-1", 1, Status.STARTED)
+    world.journal.fail_always(call, Unavailable("down"))
+    report = world.process(record(body(), "m-1", receives=2), record(body("event-2"), "m-2"), record("bad", "m-3"))
+    assert failed_ids(report) == ["m-3"]
+    assert list(world.store.items) == ["event-2", "event-1"]
+    assert report.bookkeeping_errors == [error]
 
 
 # -- the answer to an execution ------------------------------------------------------------------------------------
