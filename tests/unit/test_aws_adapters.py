@@ -822,6 +822,11 @@ def test_the_secret_is_cached_until_it_is_renewed(manager: Service) -> None:
     "response",
     [
         *({"SecretString": text} for text in ("oops hunter2", "null", "[]", '{"clientId": "hunter2"}', '"hunter2"')),
+        *(
+            {"SecretString": json.dumps({"clientId": "id", "clientSecret": "hunter2", name: value})}
+            for name in ("clientId", "clientSecret")
+            for value in (None, "", 7, ["hunter2"])
+        ),
         {"SecretBinary": b"hunter2"},
     ],
 )

@@ -47,6 +47,9 @@ class CredentialsSecret:
             text = self._client.get_secret_value(SecretId=self._arn).get("SecretString", "")  # a binary secret has none
         try:
             data = json.loads(text)
-            return Credentials(str(data["clientId"]), str(data["clientSecret"]))
+            found = data["clientId"], data["clientSecret"]
         except (ValueError, KeyError, TypeError):
+            found = None, None
+        if not all(isinstance(value, str) and value for value in found):
             raise Misconfigured("the secret is not JSON with clientId and clientSecret") from None
+        return Credentials(*found)
