@@ -263,6 +263,11 @@ def test_a_task_token_that_cannot_be_one_makes_the_stamp_no_stamp(world: World, 
     assert len(world.executions.running) == 1
 
 
+@pytest.mark.parametrize("execution", ["\ud800", "exécution", "x" * 2_049])
+def test_an_execution_that_cannot_be_one_makes_the_stamp_no_stamp(execution: str) -> None:
+    assert TriageStamp.read(TriageStamp("event-1", execution, 1, "token").write()) is None
+
+
 def test_a_task_token_of_the_longest_form_is_read() -> None:
     longest = TriageStamp("event-1", MACHINE + NAME, 1, "t" * 2_048)
     assert TriageStamp.read(longest.write()) == longest

@@ -175,7 +175,9 @@ class TriageStamp:
             return None
         texts = (stamp.event_id, stamp.execution, stamp.task_token)
         valid = all(isinstance(text, str) and text for text in texts) and type(stamp.redrives) is int
-        possible = valid and stamp.task_token.isascii() and len(stamp.task_token) <= _TASK_TOKEN_LIMIT
+        # Step Functions would refuse a request with any other token or execution, at every receive.
+        sent = (stamp.execution, stamp.task_token)
+        possible = valid and all(text.isascii() and len(text) <= _TASK_TOKEN_LIMIT for text in sent)
         return stamp if possible and 0 <= stamp.redrives <= _MAX_REDRIVES else None
 
     def write(self) -> str:
