@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from holdfast.domain.errors import HoldfastError, TransientError
+from holdfast.domain.letters import _MAX_REDRIVES
 from holdfast.domain.policy import ACTIONS, SCHEDULES
 from holdfast.domain.triage import TriageInput
 from tests.contract.asl import Level, TaskFailed, Walk, evaluate, levels
@@ -236,6 +237,10 @@ def test_the_slow_schedule_uses_the_cap_from_the_first_redrive(redrives: int) ->
 @pytest.mark.parametrize("rng", RANDOM)
 def test_a_replay_does_not_wait(rng: float) -> None:
     assert delay(0, rng=rng, schedule="now") == 0
+
+
+def test_the_delay_is_computed_for_the_largest_number_of_redrives_that_a_stamp_can_name() -> None:
+    assert delay(_MAX_REDRIVES) == CAP * 3 // 4
 
 
 def test_a_verdict_without_schedule_and_retry_after_uses_the_standard_delay() -> None:
