@@ -172,6 +172,18 @@ def set_in(index: int, **values: Any) -> Callable[[list[Any]], Any]:
         (edited(set_in(3, when={"body": {"below": 3}})), "body is not a number"),
         (edited(set_in(3, when={"stored": {"atLeast": 1}})), "stored is not a number"),
         (edited(set_in(3, when={"lastStatus": []})), "lastStatus has an empty list"),
+        (edited(set_in(3, when={"lastCategory": "THROTLED_UPSTREAM"})), "lastCategory cannot be 'THROTLED_UPSTREAM'"),
+        (edited(set_in(3, when={"lastCategory": ["UNKNOWN", "X"]})), "lastCategory cannot be 'X'"),
+        (edited(set_in(3, when={"body": "event"})), "body cannot be 'event'"),
+        (edited(set_in(3, when={"lastStatus": "done"})), "lastStatus cannot be 'done'"),
+        (edited(set_in(3, when={"redriveOutcome": "LOST"})), "redriveOutcome cannot be 'LOST'"),
+        (edited(set_in(3, when={"attemptLog": True})), "attemptLog cannot be True"),
+        (edited(set_in(3, when={"redrives": True})), "redrives cannot be True"),
+        (edited(set_in(3, when={"ageHours": "maxAgeHours"})), "ageHours cannot be 'maxAgeHours'"),
+        (edited(set_in(3, when={"replay": 1})), "replay cannot be 1"),
+        (edited(set_in(3, when={"errorCode": 5})), "errorCode cannot be 5"),
+        (edited(set_in(3, when={"redrives": None})), "redrives cannot be None"),
+        (edited(set_in(3, explanation=5)), "explanation is not text"),
         (edited(lambda rules: rules.append(dict(rules[-1]))), "rule id unknown-archive is used twice"),
         (edited(lambda rules: rules.insert(0, rules.pop(1))), "first rule must be ALREADY_STORED"),
         (edited(set_in(0, when={"stored": False})), "rule already-stored: it settles an event without the condition"),
@@ -200,6 +212,14 @@ def test_an_error_lists_every_reason_with_rule_and_line() -> None:
         Policy(text)
     assert f"line {line}, rule invalid-event: its category does not exist" in str(caught.value)
     assert "rule already-stored: its action does not exist" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["retry", "archivé"])
+def test_an_error_has_the_line_of_the_rule_with_an_unusual_id(name: str) -> None:
+    text = TEXT.replace('"max-age-exceeded"', f'"{name}"').replace('"category": "EXPIRED"', '"category": "ODD"')
+    line = next(number for number, line in enumerate(text.splitlines(), 1) if f'"id": "{name}"' in line)
+    with pytest.raises(PolicyError, match=f"line {line}, rule {name}: its category does not exist"):
+        Policy(text)
 
 
 def test_a_condition_can_list_several_values() -> None:

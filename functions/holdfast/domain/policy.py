@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from holdfast.domain.categories import VERDICT_CATEGORIES
+from holdfast.domain.attempts import Status
+from holdfast.domain.categories import VERDICT_CATEGORIES, Category
 from holdfast.domain.naming import camel
 
 ACTIONS = frozenset({"settle", "archive", "retry"})
@@ -28,6 +29,18 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 }
 #: The evidence that is a number and can be compared.
 _NUMBERS = frozenset({"retryAfter", "redrives", "ageHours"})
+#: The evidence that is text, and its values; none if it can have any.
+_TEXTS: dict[str, frozenset[str]] = {
+    "body": frozenset({"EVENT", "MALFORMED", "INVALID"}),
+    "errorCode": frozenset(),
+    "attemptLog": frozenset({"read", "unreadable"}),
+    "lastStatus": frozenset(Status) - {Status.UNREADABLE},
+    "lastCategory": frozenset(Category),
+    "lastError": frozenset(),
+    "lastMessage": frozenset(),
+    "redriveOutcome": frozenset({"DEAD_LETTERED_AGAIN", "STORED", "SILENT", "NOT_SENT"}),
+}
+_OPTIONAL = _TEXTS.keys() - {"body", "attemptLog"} | {"retryAfter"}
 _LIMIT_NAMES = {"maxRetries": "max_retries", "maxAgeHours": "max_age_hours"}
 
 
@@ -233,7 +246,7 @@ def _checked_rules(text: str) -> tuple[Rule, ...]:
 def _faults_of_rule(number: int, raw: Any, text: str) -> list[str]:
     if not isinstance(raw, dict) or not isinstance(raw.get("id"), str):
         return [f"rule {number}: it has no id"]
-    line = text[: max(text.find(json.dumps(raw["id"])), 0)].count("\n") + 1
+    line = _line_of(raw["id"], text)
     faults = [f"unknown key {key}" for key in sorted(raw.keys() - _RULE_KEYS)]
     faults += [f"no {key}" for key in ("category", "when", "action", "explanation") if key not in raw]
     if not _is_one_of(VERDICT_CATEGORIES, raw.get("category")):
@@ -242,6 +255,8 @@ def _faults_of_rule(number: int, raw: Any, text: str) -> list[str]:
         faults.append("its action does not exist")
     if not _is_one_of(SCHEDULES, raw.get("schedule", "standard")):
         faults.append("its schedule does not exist")
+    if not isinstance(raw.get("explanation", ""), str):
+        faults.append("its explanation is not text")
     limit = raw.get("limit")
     if limit is not None and (type(limit) is not int or limit < 1):
         faults.append("its limit is not a positive whole number")
@@ -250,6 +265,12 @@ def _faults_of_rule(number: int, raw: Any, text: str) -> list[str]:
     if raw.get("action") == "settle" and not (isinstance(when, dict) and when.get("stored") is True):
         faults.append('it settles an event without the condition "stored": true')
     return [f"line {line}, rule {raw['id']}: {fault}" for fault in faults]
+
+
+def _line_of(rule_id: str, text: str) -> int:
+    spellings = "|".join(re.escape(json.dumps(rule_id, ensure_ascii=escaped)) for escaped in (True, False))
+    found = re.search(rf'"id"\s*:\s*(?:{spellings})', text)
+    return text[: found.start() if found else 0].count("\n") + 1
 
 
 def _is_one_of(names: frozenset[str], value: Any) -> bool:
@@ -262,6 +283,8 @@ def _faults_of_conditions(when: Mapping[str, Any]) -> list[str]:
         if wanted == []:
             faults.append(f"{name} has an empty list")
         if not isinstance(wanted, dict):
+            values = wanted if isinstance(wanted, list) else [wanted]
+            faults += [f"{name} cannot be {value!r}" for value in values if not _is_possible(name, value)]
             continue
         if name not in _NUMBERS:
             faults.append(f"{name} is not a number")
@@ -272,6 +295,17 @@ def _faults_of_conditions(when: Mapping[str, Any]) -> list[str]:
             if comparison not in _COMPARISONS or not known_bound:
                 faults.append(f"{name} has an unknown comparison")
     return faults
+
+
+def _is_possible(name: str, value: Any) -> bool:
+    """Whether evidence with this name can have this value."""
+    if value is None:
+        return name in _OPTIONAL
+    if name in _NUMBERS:
+        return type(value) in (int, float)
+    if name in _TEXTS:
+        return isinstance(value, str) and value in (_TEXTS[name] or {value})
+    return type(value) is bool or name not in _EVIDENCE_NAMES
 
 
 def _faults_of_order(rules: Sequence[Mapping[str, Any]]) -> list[str]:
