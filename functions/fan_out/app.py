@@ -36,7 +36,8 @@ class FanOutSettings(Settings):
 def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Publisher | None = None) -> dict[str, Any]:
     """Publish a batch of new items. At least once: the stream comes again from the first item that was refused.
 
-    An item that the processor did not write is set aside: it is logged and counted, and the others are published.
+    An item that the processor did not write, or that EventBridge does not accept, is set aside: it is logged and
+    counted, and the others are published.
 
     Invoked by hand, it publishes again: ``{"republish": {"failure": "<key of an on-failure object>"}}``, or a range of
     the table, ``{"republish": {"from": "<ISO time>", "to": "<ISO time>"}}``. If the answer has a ``startAt``, the time
@@ -64,8 +65,11 @@ def report(published: Published) -> None:
     for one in published.refused:
         logger().warning("event not published", extra={"eventId": one.event_id})
     for aside in published.set_aside:
-        extra = {"sequenceNumber": aside.sequence_number, "hasKey": aside.has_key}
-        logger().error("item set aside: the processor did not write it", extra=extra)
+        extra = {"eventId": aside.event_id or None, "sequenceNumber": aside.sequence_number, "hasKey": aside.has_key}
+        if aside.event_id:
+            logger().error("event set aside: EventBridge does not accept it", extra=extra)
+        else:
+            logger().error("item set aside: the processor did not write it", extra=extra)
     counts = {
         "Published": published.count,
         "PublicationsRefused": len(published.refused),

@@ -375,6 +375,17 @@ def test_an_item_that_the_processor_did_not_write_is_set_aside_alone(
     assert (logged["sequenceNumber"], logged["hasKey"]) == ("17", "eventId" in foreign)
 
 
+def test_an_event_that_eventbridge_never_accepts_is_logged_with_its_id(output: Callable[[], str]) -> None:
+    class Strict(Bus):
+        def publish_all(self, publications: Sequence[Publication], _deadline: Deadline) -> Answers:
+            return Answers(invalid=list(publications))
+
+    fan_out.app.lambda_handler({"Records": [inserted("event-1")]}, FakeContext(), services=services(Strict()))
+    (line,) = [json.loads(line) for line in output().splitlines() if "set aside" in line]
+    assert (line["level"], line["eventId"]) == ("ERROR", "event-1")
+    assert line["message"] == "event set aside: EventBridge does not accept it"
+
+
 def test_the_records_of_an_on_failure_object_can_be_published_again(output: Callable[[], str]) -> None:
     objects = FakeObjects()
     payload = json.dumps({"Records": [inserted("event-1"), inserted("event-2")]})

@@ -57,15 +57,17 @@ class EventBus(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """An item that the processor did not write, so that it cannot be published. Nothing of its content is kept.
+    """An item that cannot be published, because the processor did not write it or EventBridge does not accept it.
 
     Attributes:
         sequence_number: Of its stream record; empty when a range of the table is published again.
         has_key: Whether it has an ``eventId``.
+        event_id: Its event, if EventBridge does not accept it; otherwise nothing of its content is kept.
     """
 
     sequence_number: str
     has_key: bool
+    event_id: str = ""
 
 
 @dataclass(slots=True)
@@ -143,7 +145,7 @@ class Publisher:
             elif one:
                 publications.append(one)
         answers = self.bus.publish_all(publications, deadline)
-        set_aside += [SetAside(one.sequence_number, has_key=True) for one in answers.invalid]
+        set_aside += [SetAside(one.sequence_number, has_key=True, event_id=one.event_id) for one in answers.invalid]
         accepted = len(publications) - len(answers.refused) - len(answers.invalid)
         return Published(accepted, answers.refused, set_aside)
 
