@@ -564,6 +564,19 @@ def test_every_message_gets_its_own_visibility_timeout(sqs: Service) -> None:
     queue(sqs).set_visibility({"a": 0, "b": 42_300})
 
 
+@pytest.mark.parametrize("code", ["ThrottlingException", "SomethingNew"])
+def test_the_other_requests_are_sent_after_one_has_failed(service: Make, code: str) -> None:
+    sqs, s3 = service("sqs"), service("s3")
+    sqs.fails("change_message_visibility_batch", code)
+    sqs.responds("change_message_visibility_batch", {"Successful": [], "Failed": []})
+    with pytest.raises((Throttled, ClientError), match=code):
+        queue(sqs).set_visibility({f"receipt-{number}": 0 for number in range(11)})
+    s3.fails("delete_objects", code)
+    s3.responds("delete_objects", {})
+    with pytest.raises((Throttled, ClientError), match=code):
+        bucket(s3).delete([f"key-{number}" for number in range(1_001)])
+
+
 def test_refused_entries_raise_an_error_after_all_requests_were_sent(sqs: Service) -> None:
     refused = {"Id": "0", "SenderFault": True, "Code": "ReceiptHandleIsInvalid", "Message": PERSONAL}
     sqs.responds("delete_message_batch", {"Successful": [], "Failed": [refused]})

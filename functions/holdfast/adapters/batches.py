@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import count
 from typing import TypeVar
 
+from holdfast.adapters.aws import chunks
 from holdfast.domain.ports import Deadline
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 TRIES = 4
 BACKOFF_BASE_SECONDS = 0.05
 BACKOFF_CAP_SECONDS = 2.0
+
+
+def send_all(send: Callable[[list[V]], int], values: Collection[V], size: int) -> int:
+    """Send values in requests of ``size``, all of them also if one fails. Returns the sum of what ``send`` returns.
+
+    Raises:
+        Exception: The first failure, after all requests were sent.
+    """
+    total = 0
+    failures: list[Exception] = []
+    for chunk in chunks(values, size):
+        try:
+            total += send(chunk)
+        except Exception as error:  # noqa: BLE001 - raised below
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return total
 
 
 def retry_rest(

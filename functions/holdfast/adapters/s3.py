@@ -8,7 +8,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from holdfast.adapters.aws import chunks, code_of, translated
+from holdfast.adapters.aws import code_of, translated
+from holdfast.adapters.batches import send_all
 from holdfast.domain.errors import Unavailable
 from holdfast.domain.ports import StoredObject
 
@@ -107,13 +108,14 @@ class ArchiveBucket:
 
     def delete(self, keys: Collection[str]) -> None:
         """Delete objects. Raises if any could not be deleted, after all were tried."""
-        refused = 0
-        for chunk in chunks(keys, DELETES_PER_CALL):
+
+        def send(chunk: Collection[str]) -> int:
+            objects = [{"Key": key} for key in chunk]
             with translated("delete snapshots"):
-                answer = self.client.delete_objects(
-                    Bucket=self.name, Delete={"Objects": [{"Key": key} for key in chunk], "Quiet": True}
-                )
-            refused += len(answer.get("Errors", []))
+                answer = self.client.delete_objects(Bucket=self.name, Delete={"Objects": objects, "Quiet": True})
+            return len(answer.get("Errors", []))
+
+        refused = send_all(send, keys, DELETES_PER_CALL)
         if refused:
             raise Unavailable(f"delete snapshots: {refused} objects could not be deleted")
 

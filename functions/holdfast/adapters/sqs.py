@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.adapters.aws import chunks, translated
+from holdfast.adapters.aws import translated
+from holdfast.adapters.batches import send_all
 from holdfast.domain.errors import Unavailable
 from holdfast.domain.letters import Outgoing
 
@@ -31,12 +32,13 @@ class BufferConsumer:
         self._batched("delete_message_batch", [{"ReceiptHandle": receipt} for receipt in receipts])
 
     def _batched(self, operation: str, entries: Sequence[Mapping[str, Any]]) -> None:
-        refused = 0
-        for chunk in chunks(entries, ENTRIES_PER_CALL):
+        def send(chunk: Sequence[Mapping[str, Any]]) -> int:
             numbered = [{"Id": str(number), **entry} for number, entry in enumerate(chunk)]
             with translated(operation):
                 answer = getattr(self.client, operation)(QueueUrl=self.url, Entries=numbered)
-            refused += len(answer.get("Failed", []))
+            return len(answer.get("Failed", []))
+
+        refused = send_all(send, entries, ENTRIES_PER_CALL)
         if refused:
             raise Unavailable(f"{operation}: {refused} entries were refused")
 
