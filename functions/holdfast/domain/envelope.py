@@ -32,7 +32,9 @@ class Event:
         conversation_id: The conversation that it belongs to, if it names one.
         references: The users that it names.
         envelope: The event as data.
-        text: The event as JSON: the producer's own text, so that numbers keep their digits, and what was added.
+        text: The event as JSON: the producer's own text, and what was added. If the text has to be written anew (it has
+            ``\\u`` escapes, or a field is added that has no unique place in it), fractions become doubles, so that digits
+            beyond the 17th are lost.
     """
 
     event_id: str
