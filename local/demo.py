@@ -22,7 +22,7 @@ from rich.table import Table
 
 from holdfast.domain.letters import SNAPSHOT_PREFIX
 from local.environment import SHORT_WAITS, LocalStack
-from local.errors import LocalError
+from local.errors import LocalError, exit_code
 from local.eventually import NotReachedError, eventually
 from local.genesys import GenesysStandIn
 from local.publications import subscribe
@@ -67,9 +67,6 @@ def main() -> int:
     console = Console(highlight=False)
     try:
         return _run(console)
-    except LocalError as err:
-        print(err, file=sys.stderr)
-        return 1
     except BotoCoreError as err:
         print(f"The local AWS stopped ({type(err).__name__}). Nothing is left running.", file=sys.stderr)
         return 1
@@ -256,4 +253,4 @@ def _unpublished(holdings: Holdings, published: Counter[str]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import signal
 import subprocess
 import sys
@@ -90,12 +89,11 @@ class Emulator:
     def __init__(self, function: Function) -> None:
         self._function = function
         self._process: subprocess.Popen[bytes] | None = None
-        self._directory = Path()
-        self._port = 0
+        self._directory = tempfile.TemporaryDirectory(prefix="holdfast-", ignore_cleanup_errors=True)
+        self._log = Path(self._directory.name) / "log"
+        self._port = free_port()
 
     def __enter__(self) -> Self:
-        self._directory = Path(tempfile.mkdtemp(prefix="holdfast-"))
-        self._port = free_port()
         address = ["--runtime-interface-emulator-address", f"{HOST}:{self._port}"]
         runtime_api = ["--runtime-api-address", f"{HOST}:{free_port()}"]
         runtime = [sys.executable, "-m", "awslambdaric", self._function.handler]
@@ -119,7 +117,7 @@ class Emulator:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory.cleanup()
 
     @property
     def log(self) -> str:
@@ -148,10 +146,6 @@ class Emulator:
             return _payload(eventually(answer, "the emulator accepts an event", START_SECONDS, every=0.02))
         except NotReachedError:
             raise LocalError(f"The Lambda emulator did not start. Its log:\n{self.log}") from None
-
-    @property
-    def _log(self) -> Path:
-        return self._directory / "log"
 
     def _environment(self) -> dict[str, str]:
         """The function's own variables, and from this machine only what every program needs."""

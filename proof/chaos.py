@@ -228,7 +228,6 @@ class Chaos:
         return partial(self._set_faults, services=())
 
     def _few_calls(self, rng: random.Random) -> Undo:
-        """A few calls of every service fail."""
         names = rng.sample(("throttled", "broken", "reset", "lost", "slow"), 3)
         return self._network_faults([Fault(name, service, share=0.08) for service in SERVICES for name in names])
 
@@ -240,7 +239,6 @@ class Chaos:
         )
 
     def _service_down(self, rng: random.Random) -> Undo:
-        """Every call of one service fails."""
         return self._network_faults([Fault(rng.choice(("broken", "reset", "throttled")), rng.choice(SERVICES))])
 
     def _lost_responses(self, rng: random.Random) -> Undo:
@@ -270,7 +268,6 @@ class Chaos:
         self._injector.kill(rng.choice(FUNCTIONS))
 
     def _abort_execution(self, rng: random.Random) -> None:
-        """An operator stops an execution."""
         running = sorted(one["executionArn"] for one in executions(self._stack, statusFilter="RUNNING"))
         if running:
             self._local.client("stepfunctions").stop_execution(executionArn=rng.choice(running))

@@ -429,7 +429,6 @@ def _place(found: Location) -> str:
 
 
 def _event(**body: Any) -> dict[str, Any]:
-    """A valid event."""
     conversation = str(uuid.uuid4())
     topic = "v2.detail.events.conversation.{id}.user.start"
     detail = {

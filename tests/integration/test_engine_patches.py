@@ -257,7 +257,6 @@ def waiting_without_permission(cloud: Cloud) -> str:
 
 
 def machine_without_permission(cloud: Cloud) -> str:
-    """A state machine that may not invoke its function."""
     return end_of(cloud, task(INVOKE, FunctionName=cloud.function("return 1")), role=cloud.role(()))
 
 
@@ -419,18 +418,15 @@ def stream_failures(cloud: Cloud) -> dict[str, Any]:
 
 def evaluated_timeout(cloud: Cloud) -> str:
     """A callback whose time-out is an expression."""
-    function, _ = token_sender(cloud)
-    return end_of(cloud, callback(function, TimeoutSeconds="{% 1 %}"))
+    return end_of(cloud, callback(cloud.function("pass"), TimeoutSeconds="{% 1 %}"))
 
 
 def scaled_timeout(cloud: Cloud) -> str:
     """A callback with a time-out of a minute, at a hundredth of the time."""
-    function, _ = token_sender(cloud)
-    return end_of(cloud, callback(function, TimeoutSeconds=60), 3)
+    return end_of(cloud, callback(cloud.function("pass"), TimeoutSeconds=60), 3)
 
 
 def failed_callback(cloud: Cloud) -> str:
-    """A callback whose function fails."""
     return end_of(cloud, callback(cloud.function("raise ValueError('no')"), TimeoutSeconds=60), 3)
 
 
