@@ -32,9 +32,9 @@ class Event:
         conversation_id: The conversation that it belongs to, if it names one.
         references: The users that it names.
         envelope: The event as data.
-        text: The event as JSON: the producer's own text, and what was added. If the text has to be written anew (it has
-            ``\\u`` escapes, or a field is added that has no unique place in it), fractions become doubles, so that digits
-            beyond the 17th are lost.
+        text: The event as JSON: the producer's own text, and what was added. Some texts are written anew: those with
+            Unicode escapes, and those with an added field that has no unique place. Their fractions become doubles, so
+            that digits beyond the 17th are lost.
     """
 
     event_id: str
