@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from evidence_sweep.app import REPORT_SECONDS
 from local.environment import LocalStack
 from proof.network import Network
 
@@ -146,8 +147,10 @@ class FaultInjector:
             "FAULT_FUNCTION": function,
             "FAULT_CRASHES": str(self._crashes),
         }
+        # The sweep begins with no event in its last seconds, which would be all of the short time-out.
+        timeout = self._timeout + (REPORT_SECONDS if function == "EvidenceSweepFunction" else 0)
         functions.update_function_configuration(
-            FunctionName=name, Timeout=self._timeout, Environment={"Variables": variables}
+            FunctionName=name, Timeout=int(timeout), Environment={"Variables": variables}
         )
         functions.get_waiter("function_updated_v2").wait(
             FunctionName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
