@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import PurePosixPath
-from typing import Any
 
 from botocore.exceptions import BotoCoreError
 from rich.console import Console
@@ -217,8 +216,9 @@ class Demo:
                 self._console.print(f"    {path.name}", style="dim", soft_wrap=True)
 
     def _print_executions(self) -> None:
-        ended = [execution for execution in executions(self._stack) if execution["status"] == "SUCCEEDED"]
-        outputs = {execution["executionArn"]: self._output(execution["executionArn"]) for execution in ended}
+        workflows = self._stack.client("stepfunctions")
+        ended = [execution["executionArn"] for execution in executions(self._stack, statusFilter="SUCCEEDED")]
+        outputs = {arn: json.loads(workflows.describe_execution(executionArn=arn)["output"]) for arn in ended}
         recovered = [arn for arn, output in outputs.items() if output["outcome"] == "RECOVERED"]
         archived = [arn for arn, output in outputs.items() if output["outcome"] == "ARCHIVED"]
         most_redrives = sorted(recovered, key=lambda arn: -outputs[arn]["redrives"])
@@ -228,11 +228,6 @@ class Demo:
                 self._console.print()
                 self._console.print(execution_report(title, name, steps(history(self._stack, arn))))
         self._console.print(f"\n[dim]The waits are those on AWS; here they took 1/{round(1 / WAIT_SCALE)} as long.[/]")
-
-    def _output(self, execution_arn: str) -> dict[str, Any]:
-        described = self._stack.client("stepfunctions").describe_execution(executionArn=execution_arn)
-        output: dict[str, Any] = json.loads(described["output"])
-        return output
 
 
 def _differences(audit: Audit, result: Reconciliation) -> Iterator[str]:

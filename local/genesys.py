@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from local.engine import HOST
+from local.errors import LocalError, exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -209,17 +210,11 @@ class GenesysStandIn:
     def _page(self, request: Request, headers: dict[str, str]) -> Answer:
         ids = [name for entry in request.query.get("id", []) for name in entry.split(",") if name]
         size = int(request.query.get("pageSize", [str(DEFAULT_PAGE_SIZE)])[0])
-        number = int(request.query.get("pageNumber", ["1"])[0])
-        if not 1 <= size <= MAX_PAGE_SIZE or number < 1:
+        if not 1 <= size <= MAX_PAGE_SIZE:
             return _error(400, f"pageSize must be from 1 to {MAX_PAGE_SIZE}", headers)
         found = [user for user in map(self._user, dict.fromkeys(ids)) if user]
-        body = {
-            "entities": found[(number - 1) * size : number * size],
-            "pageSize": size,
-            "pageNumber": number,
-            "total": len(found),
-            "pageCount": -(-len(found) // size),
-        }
+        pages = -(-len(found) // size)
+        body = {"entities": found[:size], "pageSize": size, "pageNumber": 1, "total": len(found), "pageCount": pages}
         return 200, body, headers
 
     def _user(self, user_id: str) -> dict[str, Any] | None:
@@ -345,12 +340,9 @@ def main() -> int:
     options = parser.parse_args()
     try:
         stand_in = GenesysStandIn(port=options.port)
-    except OSError:
-        print(
-            f"Port {options.port} is in use: stop the process that listens there, or choose another port.",
-            file=sys.stderr,
-        )
-        return 1
+    except OSError as err:
+        advice = "stop the process that listens there, or choose another port."
+        raise LocalError(f"Port {options.port} is in use: {advice}") from err
     print(f"Genesys stand-in: {stand_in.url} (credentials: {stand_in.credentials})", flush=True)
     with contextlib.suppress(KeyboardInterrupt), stand_in:
         threading.Event().wait()
@@ -358,4 +350,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))
