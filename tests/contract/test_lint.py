@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -93,7 +95,9 @@ def validator() -> Path:
     script = folder / "node_modules" / ".bin" / VALIDATOR
     about = folder / "node_modules" / VALIDATOR / "package.json"
     if not (script.exists() and json.loads(about.read_text())["version"] == VERSION):
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(exist_ok=True)
+        # Another worker may fetch it at the same time, so a complete folder is moved into place.
+        fresh = Path(tempfile.mkdtemp(dir=folder.parent))
         fetch = [
             "npm",
             "install",
@@ -105,11 +109,13 @@ def validator() -> Path:
             f"{VALIDATOR}@{VERSION}",
         ]
         try:
-            done = subprocess.run(fetch, cwd=folder, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603 - the project's own tools
+            done = subprocess.run(fetch, cwd=fresh, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603 - the project's own tools
         except subprocess.TimeoutExpired:
             pytest.skip("asl-validator could not be fetched within a minute")
         if done.returncode:
             pytest.skip("asl-validator could not be fetched from the npm registry")
+        with suppress(OSError):
+            fresh.rename(folder)
     return script
 
 
