@@ -83,10 +83,10 @@ class FixtureSetup:
         self._attempt_log().write([_attempt(record) for record in setup.get("attempts", [])])
         for key in setup.get("snapshots", []):
             self._bucket().create(key, _letter(key).as_json())
+        if setup.get("archive"):  # before the event is stored, because Archive does not archive a stored event
+            self._archive({"replayed": REPLAYED_TAG}.get(setup["archive"], {}))
         if setup.get("stored"):
             self._step("ProcessorFunction", LETTER)
-        if setup.get("archive"):
-            self._archive({"replayed": REPLAYED_TAG}.get(setup["archive"], {}))
         if setup.get("noted"):
             self._step("ReplayFunction", NOTED)
 
