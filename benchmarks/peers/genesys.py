@@ -27,7 +27,7 @@ def bearer_token() -> str:
             timeout=5,
         )
         answer.raise_for_status()
-        _token.update(text=answer.json()["access_token"], ends=time.time() + answer.json()["expires_in"] - 60)
+        _token.update(text=answer.json()["access_token"], expires=time.time() + answer.json()["expires_in"] - 60)
     return str(_token["text"])
 
 
