@@ -51,14 +51,18 @@ class ProcessorSettings(Settings):
 
 
 def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Processing | None = None) -> dict[str, Any]:
-    """Process one SQS batch. At least once: a record is reported as failed unless its event is stored."""
+    """Process one SQS batch. At least once: a record is reported as failed unless its event is stored.
+
+    The circuit breaker sends batches with ``"probe": true``. Their answer has a second field with the same name: how many
+    records were stored, failed for now and failed for good.
+    """
     began = time.perf_counter()
     services = services or production()
     deadline = InvocationDeadline(context, REPORT_SECONDS)
     batch = process_batch(event["Records"], services, deadline, context.aws_request_id)
     usage = services.enrichment.user_directory.usage() if services.enrichment else {}
     report(batch, usage, milliseconds=(time.perf_counter() - began) * 1000)
-    return batch.as_response()
+    return {**batch.as_response(), "probe": probed(batch)} if event.get("probe") else batch.as_response()
 
 
 @cache
@@ -121,6 +125,8 @@ def report(batch: BatchReport, usage: Mapping[str, int], *, milliseconds: float)
             "Stored": stored_count(batch.outcomes, Stored.NEW),
             "Duplicate": stored_count(batch.outcomes, Stored.DUPLICATE),
             "Failed": len(failed),
+            # EverythingFailsAlarm compares it with Received.
+            "FailedForNow": batch.failed_for_now,
             "Enriched": batch.enriched,
             "EnrichmentErrors": len(batch.enrichment_failures),
             # Once per batch, even if EnrichmentPolicy lets the events go on: this metric has an alarm.
@@ -130,6 +136,15 @@ def report(batch: BatchReport, usage: Mapping[str, int], *, milliseconds: float)
         },
         milliseconds={"BatchLatency": milliseconds},
     )
+
+
+def probed(batch: BatchReport) -> dict[str, int]:
+    """What the circuit breaker needs to know of a batch."""
+    return {
+        "stored": sum(1 for outcome in batch.outcomes if not outcome.failure),
+        "failedForNow": batch.failed_for_now,
+        "failedForGood": batch.failed_for_good,
+    }
 
 
 def _shown(failure: Failure) -> dict[str, str]:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 FUNCTIONS = ROOT / "functions"
 EVENTS = ROOT / "events"
 TEMPLATE = ROOT / "template.yaml"
-MACHINES = {name: ROOT / "statemachine" / f"{name}.asl.json" for name in ("triage", "replay")}
+MACHINES = {name: ROOT / "statemachine" / f"{name}.asl.json" for name in ("triage", "replay", "circuit_breaker")}
 NO_VALUE = {"Ref": "AWS::NoValue"}
 #: Folder of each function: its logical id.
 FUNCTION_IDS = {

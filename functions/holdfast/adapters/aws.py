@@ -95,8 +95,9 @@ _CREATION = Lock()
 class _Client:
     """A client that is created at its first call. A batch without failures needs one of the processor's five."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, config: Config) -> None:
         self._service = service
+        self._config = config
         self._client: Any = None
 
     def __getattr__(self, name: str) -> Any:
@@ -107,13 +108,19 @@ class _Client:
     def _create(self) -> None:
         with _CREATION, without_collection():
             if self._client is None:  # another thread may have created it meanwhile
-                self._client = boto3.client(self._service, config=_CONFIG)  # type: ignore[call-overload]  # a variable
+                self._client = boto3.client(self._service, config=self._config)  # type: ignore[call-overload]  # a variable
 
 
 @cache
 def client(service: str) -> Any:
     """Return the client of a service. It lives as long as the execution environment."""
-    return _Client(service)
+    return _Client(service, _CONFIG)
+
+
+@cache
+def invoking_client(read_timeout: int) -> Any:
+    """Return a client of Lambda that waits for the answer of a function, and never invokes it a second time."""
+    return _Client("lambda", _CONFIG.merge(Config(read_timeout=read_timeout, retries={"total_max_attempts": 1})))
 
 
 def code_of(error: ClientError) -> str:

@@ -31,3 +31,6 @@ VERDICT_CATEGORIES = frozenset(Category) - {Category.DEFERRED}
 
 #: The categories whose events no retry can help: what was sent is not an event, or a service refuses the data.
 REFUSED = frozenset({Category.MALFORMED, Category.INVALID, Category.REJECTED})
+
+#: The categories of events that can succeed later. If nearly all events fail so, the circuit breaker pauses processing.
+FOR_NOW = frozenset({Category.THROTTLED_UPSTREAM, Category.UNAVAILABLE, Category.MISCONFIGURED, Category.UNKNOWN})

@@ -13,6 +13,7 @@ from typing import Any
 
 from holdfast.domain.attempts import AttemptKey
 from holdfast.domain.backoff import visibility_seconds
+from holdfast.domain.categories import FOR_NOW
 from holdfast.domain.enrichment import Enrichment
 from holdfast.domain.envelope import Event, examine
 from holdfast.domain.errors import DEFERRED, Failure, TransientError, describe, guarded
@@ -97,6 +98,16 @@ class BatchReport:
         """Lambda's partial batch response."""
         failed = [outcome.record.message.message_id for outcome in self.outcomes if outcome.failure]
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+
+    @property
+    def failed_for_now(self) -> int:
+        """How many records failed in a way that can be over later."""
+        return sum(outcome.failure.category in FOR_NOW for outcome in self.outcomes if outcome.failure)
+
+    @property
+    def failed_for_good(self) -> int:
+        """How many records no retry can help."""
+        return sum(outcome.failure.permanent for outcome in self.outcomes if outcome.failure)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,203 @@
+"""What the circuit breaker of the pipeline calls: the processor's mapping, its own executions, and the processor."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from holdfast.adapters.aws import code_of, translated
+from holdfast.adapters.sqs import BufferConsumer
+from holdfast.domain.circuit_breaker import BreakerExecution, LastIncident, Outcome, ProbeResult, Processing
+from holdfast.domain.errors import HoldfastError
+from holdfast.domain.letters import parse_document
+
+#: https://docs.aws.amazon.com/lambda/latest/api/API_GetEventSourceMapping.html
+_PAUSED = frozenset({"Disabled", "Disabling"})
+_STARTING = frozenset({"Creating", "Enabling", "Updating"})
+#: A synchronous invocation takes 6 MB: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+_PAYLOAD_BYTES = 5_500_000
+#: Without a wait, SQS answers from a part of its servers and may miss a message.
+#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html
+_POLL_SECONDS = 5
+_DEPTHS = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
+#: The last incident is among so many executions. Those that found the circuit open already are short and few.
+_NEWEST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class EventSourceMapping:
+    """The event source mapping between the buffer and the processor."""
+
+    client: Any
+    mapping_id: str
+
+    def processing(self) -> Processing:
+        """Whether the processor receives from the buffer."""
+        with translated("read the event source mapping"):
+            try:
+                state = self.client.get_event_source_mapping(UUID=self.mapping_id)["State"]
+            except ClientError as error:
+                if code_of(error) == "ResourceNotFoundException":
+                    return Processing.MISSING
+                raise
+        if state == "Deleting":
+            return Processing.MISSING
+        if state in _PAUSED:
+            return Processing.PAUSED
+        return Processing.STARTING if state in _STARTING else Processing.RUNNING
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitBreakerExecutions:
+    """The executions of the circuit breaker. Their state machine is that of the execution in each argument."""
+
+    client: Any
+
+    def running(self, execution_arn: str) -> Sequence[BreakerExecution]:
+        """Those that run. One call, and one more for each of them."""
+        with translated("list the circuit breaker's executions"):
+            return [
+                BreakerExecution(
+                    one["executionArn"], one["startDate"].astimezone(UTC), self._manual(one["executionArn"])
+                )
+                for one in self._newest(execution_arn, "RUNNING")
+            ]
+
+    def last_incident(self, execution_arn: str) -> LastIncident | None:
+        """The last one that a healthy probe ended, if it is among the newest executions."""
+        with translated("list the circuit breaker's executions"):
+            for one in self._newest(execution_arn, "SUCCEEDED"):
+                output = self._document(one["executionArn"], "output")
+                if output.get("outcome") == Outcome.CLOSED:
+                    return LastIncident(one["stopDate"].astimezone(UTC), int(output["waitSeconds"]))
+        return None
+
+    def _newest(self, execution_arn: str, status: str) -> Sequence[Mapping[str, Any]]:
+        machine = execution_arn.replace(":execution:", ":stateMachine:").rsplit(":", 1)[0]
+        answer = self.client.list_executions(stateMachineArn=machine, statusFilter=status, maxResults=_NEWEST)
+        found: Sequence[Mapping[str, Any]] = answer["executions"]
+        return found
+
+    def _manual(self, execution_arn: str) -> bool:
+        return self._document(execution_arn, "input").get("manual") is True
+
+    def _document(self, execution_arn: str, name: str) -> Mapping[str, Any]:
+        return parse_document(self.client.describe_execution(executionArn=execution_arn).get(name))
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorProbe:
+    """Hands messages of the buffer to the processor as its event source mapping does.
+
+    Attributes:
+        sqs: The client of SQS.
+        consumer: The buffer queue.
+        queue_arn: Its ARN.
+        functions: A client of Lambda that waits for the answer of the processor.
+        function_name: The processor.
+    """
+
+    sqs: Any
+    consumer: BufferConsumer
+    queue_arn: str
+    functions: Any
+    function_name: str
+
+    def probe(self, messages: int) -> ProbeResult:
+        """Receive at most so many messages, let the processor work on them, and delete those that it processed.
+
+        A message that the processor did not process stays in the buffer.
+
+        Raises:
+            HoldfastError: The messages could not be received, or not be handed over, or not be deleted. They come again.
+        """
+        records = self._received(messages)
+        if not records:
+            return ProbeResult(buffer_empty=self._empty())
+        try:
+            answer = self._invoked(records)
+        except HoldfastError:
+            self.consumer.set_visibility({record["receiptHandle"]: 0 for record in records})
+            raise
+        if answer is None:
+            return ProbeResult(
+                received=len(records), failed_for_now=len(records), error="the processor ended in an error"
+            )
+        failed = {one["itemIdentifier"] for one in answer["batchItemFailures"]}
+        done = [record["receiptHandle"] for record in records if record["messageId"] not in failed]
+        if done:
+            self.consumer.delete(done)
+        counts = answer["probe"]
+        return ProbeResult(len(records), counts["stored"], counts["failedForNow"], counts["failedForGood"])
+
+    def _received(self, messages: int) -> list[dict[str, Any]]:
+        """The messages that fit into one invocation. The others are visible again at once."""
+        with translated("receive from the buffer"):
+            answer = self.sqs.receive_message(
+                QueueUrl=self.consumer.url,
+                MaxNumberOfMessages=messages,
+                WaitTimeSeconds=_POLL_SECONDS,
+                MessageSystemAttributeNames=["All"],
+                MessageAttributeNames=["All"],
+            )
+        taken: list[dict[str, Any]] = []
+        left: dict[str, int] = {}
+        size = 0
+        for record in (as_record(message, self.queue_arn) for message in answer.get("Messages", [])):
+            size += len(json.dumps(record))
+            if taken and size > _PAYLOAD_BYTES:
+                left[record["receiptHandle"]] = 0
+            else:
+                taken.append(record)
+        if left:
+            self.consumer.set_visibility(left)
+        return taken
+
+    def _invoked(self, records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """The processor's answer; ``None`` if it ended in an error."""
+        with translated("invoke the processor"):
+            answer = self.functions.invoke(
+                FunctionName=self.function_name, Payload=json.dumps({"Records": records, "probe": True})
+            )
+        if answer.get("FunctionError"):
+            return None
+        found: Mapping[str, Any] = json.loads(answer["Payload"].read())
+        return found
+
+    def _empty(self) -> bool:
+        """Whether the buffer holds no message. Messages that wait for their next receive are not visible."""
+        with translated("count the messages of the buffer"):
+            answer = self.sqs.get_queue_attributes(QueueUrl=self.consumer.url, AttributeNames=list(_DEPTHS))
+        return not any(int(answer["Attributes"].get(name, 0)) for name in _DEPTHS)
+
+
+def as_record(message: Mapping[str, Any], queue_arn: str) -> dict[str, Any]:
+    """A received message as Lambda hands it to a function: https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html."""
+    return {
+        "messageId": message["MessageId"],
+        "receiptHandle": message["ReceiptHandle"],
+        "body": message["Body"],
+        "attributes": message.get("Attributes", {}),
+        "messageAttributes": {name: _attribute(value) for name, value in message.get("MessageAttributes", {}).items()},
+        "md5OfBody": message["MD5OfBody"],
+        "eventSource": "aws:sqs",
+        "eventSourceARN": queue_arn,
+        "awsRegion": queue_arn.split(":")[3],
+    }
+
+
+def _attribute(value: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {"stringListValues": [], "binaryListValues": [], "dataType": value["DataType"]}
+    if "BinaryValue" in value:
+        return {**shown, "binaryValue": base64.b64encode(value["BinaryValue"]).decode()}
+    return {**shown, "stringValue": value.get("StringValue", "")}
