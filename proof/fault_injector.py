@@ -22,6 +22,7 @@ from local.environment import LocalStack
 from proof.network import Network
 
 FUNCTIONS = (
+    "CircuitBreakerFunction",
     "ProcessorFunction",
     "FanOutFunction",
     "DeadLetterIntakeFunction",

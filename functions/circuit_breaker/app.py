@@ -58,17 +58,18 @@ def lambda_handler(
     if decide is None:
         raise InvalidInput("the action must be inspect, check or confirm")
     decided = decide(breaker)
-    report(decided, services.hours_open(breaker), services.max_hours)
+    report(breaker, decided, services.hours_open(breaker), services.max_hours)
     return decided
 
 
-def report(decided: Mapping[str, Any], hours_open: float, max_hours: int) -> None:
-    """Log a step. While the circuit is open, count for how long: alarms and the dashboard read it."""
+def report(breaker: BreakerInput, decided: Mapping[str, Any], hours_open: float, max_hours: int) -> None:
+    """Log a step. While processing is paused, count for how long: alarms and the dashboard read it."""
     logger().info("circuit breaker", extra=dict(decided))
     if decided["step"] in {Step.OPEN, Step.WAIT}:
         emit(
             {
                 "ProcessingPaused": 1,
+                "CircuitOpen": 0 if breaker.execution.manual else 1,
                 "CircuitOpenHours": hours_open,
                 "CircuitOpenPercentOfMaxHours": 100 * hours_open / max_hours,
             }

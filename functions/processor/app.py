@@ -53,8 +53,8 @@ class ProcessorSettings(Settings):
 def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Processing | None = None) -> dict[str, Any]:
     """Process one SQS batch. At least once: a record is reported as failed unless its event is stored.
 
-    The circuit breaker sends batches with ``"probe": true``. Their answer has a second field with the same name: how many
-    records were stored, failed for now and failed for good.
+    The circuit breaker sends batches with ``"probe": true``. Their answer has a second field with the same name: how
+    many records were stored, failed for now and failed for good.
     """
     began = time.perf_counter()
     services = services or production()
@@ -125,8 +125,9 @@ def report(batch: BatchReport, usage: Mapping[str, int], *, milliseconds: float)
             "Stored": stored_count(batch.outcomes, Stored.NEW),
             "Duplicate": stored_count(batch.outcomes, Stored.DUPLICATE),
             "Failed": len(failed),
-            # EverythingFailsAlarm compares it with Received.
+            # EverythingFailsAlarm compares these with Received.
             "FailedForNow": batch.failed_for_now,
+            "FirstReceives": sum(outcome.record.message.receive_count == 1 for outcome in batch.outcomes),
             "Enriched": batch.enriched,
             "EnrichmentErrors": len(batch.enrichment_failures),
             # Once per batch, even if EnrichmentPolicy lets the events go on: this metric has an alarm.

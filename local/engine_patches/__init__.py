@@ -15,6 +15,7 @@ PATCHES = (
     alarms.deploy_alarms_on_metric_math,
     alarms.evaluate_alarms,
     alarms.run_alarm_actions,
+    alarms.count_received_messages,
     functions.report_error_classes,
     functions.add_source_of_dead_letters,
     functions.count_concurrent_invocations,
@@ -38,6 +39,8 @@ PATCHES = (
     workflows.reuse_execution_names,
     workflows.check_role_of_nested_executions,
     workflows.check_role_of_distributed_maps,
+    workflows.change_mappings,
+    workflows.publish_from_tasks,
 )
 
 

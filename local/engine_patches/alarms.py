@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ministack.core.responses import get_account_id
-from ministack.services import cloudwatch, cloudwatch_logs, sns, stepfunctions
+from ministack.services import cloudwatch, cloudwatch_logs, eventbridge, sns, sqs, stepfunctions
 from ministack.services.cloudformation import provisioners
 
 from local.engine_patches.patch import around
@@ -145,6 +145,8 @@ def run_alarm_actions() -> None:
 
     - A composite alarm's ``ActionsSuppressor`` is ignored. AWS runs no action while the suppressor is in ALARM. (AWS
       also waits for it before and after; here only its current state counts.)
+    - No event says that an alarm's state changed. AWS puts one on the default bus, also if actions are suppressed:
+      https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch-and-eventbridge.html
     - An alarm publishes to any topic. In AWS the topic's policy has to allow CloudWatch to publish:
       https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Notify_Users_Alarm_Changes.html
     """
@@ -158,6 +160,8 @@ def run_alarm_actions() -> None:
 
     @around(cloudwatch, "_dispatch_alarm_actions", "(alarm, old_state, new_state, reason)")
     def dispatch(plain: Callable[..., Any], alarm: Alarm, *change: Any) -> None:
+        _publish_state_change(alarm, *change)
+
         def may_publish(topic: str) -> bool:
             return bool(sns.topic_policy_allows(topic, "cloudwatch.amazonaws.com", alarm["AlarmArn"], get_account_id()))
 
@@ -166,6 +170,36 @@ def run_alarm_actions() -> None:
             return
         allowed = {kind: [topic for topic in alarm.get(kind) or [] if may_publish(topic)] for kind in _ACTIONS}
         plain({**alarm, **allowed}, *change)
+
+
+def _publish_state_change(alarm: Alarm, before: str, after: str, reason: str) -> None:
+    detail = {
+        "alarmName": alarm["AlarmName"],
+        "state": {"value": after, "reason": reason},
+        "previousState": {"value": before},
+    }
+    entry = {
+        "Source": "aws.cloudwatch",
+        "DetailType": "CloudWatch Alarm State Change",
+        "Detail": json.dumps(detail),
+        "Resources": [alarm["AlarmArn"]],
+    }
+    eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
+
+
+def count_received_messages() -> None:
+    """Gap: SQS publishes no metrics. In AWS it counts the messages that consumers received.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
+    """
+
+    @around(sqs, "_receive_messages_for_esm", "(queue_url, max_number)")
+    def receive(plain: Callable[..., Any], queue_url: str, max_number: int) -> Any:
+        messages = plain(queue_url, max_number)
+        if messages:
+            name = {"QueueName": queue_url.rpartition("/")[2]}
+            cloudwatch.record_metric("AWS/SQS", "NumberOfMessagesReceived", len(messages), "Count", name)
+        return messages
 
 
 def _breaches(alarm: Alarm, scale: float) -> bool:

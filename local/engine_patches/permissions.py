@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from ministack.core import iam_actions, iam_evaluator
@@ -15,6 +16,8 @@ from local.engine_patches.workflows import issuers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_ONE_MAPPING = re.compile(r"/event-source-mappings/[^/]+$")
+_MAPPING_CALLS = {"GET": "lambda:GetEventSourceMapping", "PUT": "lambda:UpdateEventSourceMapping"}
 _PARTIQL_CALLS = {"ExecuteStatement", "BatchExecuteStatement", "ExecuteTransaction"}
 
 
@@ -26,11 +29,16 @@ def name_permissions_as_aws() -> None:
       https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html
     - ``SendTaskSuccess`` and its siblings need their permission on every resource. AWS checks it on the state machine
       that issued the token, and refuses a token that no state machine issued before it checks permissions.
+    - Reading one event source mapping needs the permission to list them, and changing it needs none. AWS has
+      ``lambda:GetEventSourceMapping`` and ``lambda:UpdateEventSourceMapping``.
+      https://docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html
     """
 
     @around(iam_actions, "extract_iam_action", "(service, method, path, headers, body, query_params)")
     def action(plain: Callable[..., Any], service: str, *request: Any) -> Any:
         name = plain(service, *request)
+        if service == "lambda" and _ONE_MAPPING.search(request[1]):
+            return _MAPPING_CALLS.get(request[0], name)
         if name and service == "sqs":
             return name.removesuffix("Batch")
         if _answers_a_task(name) and _machine_of_token(request[3]) is None:

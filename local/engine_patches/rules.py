@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ministack.core.concurrency import esm_wake
 from ministack.core.responses import get_account_id
-from ministack.services import eventbridge, sqs
+from ministack.services import eventbridge, sqs, stepfunctions
 
 from local.engine_patches.patch import around
+from local.engine_patches.roles import role_allows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,16 +23,17 @@ EVENTBRIDGE = "events.amazonaws.com"
 
 
 def send_undeliverable_events_to_the_dead_letter_queue() -> None:
-    """Gap: an event for a queue that does not exist is dropped, and the queue's policy is not checked.
+    """Gap: an event for a target that does not exist is dropped, and no permission is checked.
 
-    AWS sends an event only if the queue's policy allows EventBridge to. It puts an event that it cannot deliver into
+    AWS sends an event only if the queue's policy allows EventBridge to, and starts an execution only if the target's
+    role may. It puts an event that it cannot deliver into
     the queue of the target's ``DeadLetterConfig``, with the reason in message attributes, and retries neither error.
     https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
     """
 
     @around(eventbridge, "_invoke_target", "(target, event, rule, view=None)")
     def invoke(plain: Callable[..., Any], target: Any, event: Any, rule: Any, view: Any = None) -> None:
-        problem = _problem(target["Arn"], rule["Arn"])
+        problem = _problem(target["Arn"], rule["Arn"], target.get("RoleArn", ""))
         if problem is None:
             plain(target, event, rule, view)
             return
@@ -41,8 +43,13 @@ def send_undeliverable_events_to_the_dead_letter_queue() -> None:
             _put(queue, json.dumps(view.event_with_detail()), _attributes(problem, rule["Arn"], target["Arn"]))
 
 
-def _problem(arn: str, rule: str) -> tuple[str, str] | None:
-    """ERROR_CODE and ERROR_MESSAGE if EventBridge cannot deliver to this queue. None for other targets."""
+def _problem(arn: str, rule: str, role: str = "") -> tuple[str, str] | None:
+    """ERROR_CODE and ERROR_MESSAGE if EventBridge cannot deliver to this queue or machine. None for other targets."""
+    if ":states:" in arn:
+        if stepfunctions._resolve_state_machine_arn(arn) is None:
+            return "NO_RESOURCE", "The specified state machine does not exist."
+        if not role_allows(role, "states:StartExecution", arn):
+            return "NO_PERMISSIONS", f"{role} may not start executions of {arn}."
     if ":sqs:" not in arn:
         return None
     if sqs._queue_by_arn(arn) is None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 WORKERS_PER_FUNCTION = 4
 # https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 STATE_BYTES = 262_144
+#: The first error status of HTTP.
+_FIRST_ERROR = 400
 # Step Functions learns through this rule that an execution has ended for which a machine waits:
 # https://docs.aws.amazon.com/step-functions/latest/dg/connect-stepfunctions.html
 _MANAGED_RULE = "StepFunctionsGetEventsForStepFunctionsExecutionRule"
@@ -234,6 +236,41 @@ def check_role_of_distributed_maps() -> None:
         machine = execution["stateMachineArn"]
         _require(execution, "states:StartExecution", machine, "StepFunctions.AccessDeniedException")
         return plain(state, raw, effective, *rest)
+
+
+def change_mappings() -> None:
+    """Gap: a task cannot change an event source mapping. In AWS it is an SDK integration, and needs a permission.
+
+    https://docs.aws.amazon.com/step-functions/latest/dg/supported-services-awssdk.html
+    """
+
+    @around(engine, "_dispatch_aws_sdk_lambda_rest", "(service_info, service_name, action, input_data)")
+    def dispatch(plain: Callable[..., Any], info: Any, service: str, action: str, data: dict[str, Any]) -> Any:
+        if action != "updateEventSourceMapping":
+            return plain(info, service, action, data)
+        changes = {name: value for name, value in data.items() if name != "Uuid"}
+        arn = f"arn:aws:lambda:{get_region()}:{get_account_id()}:event-source-mapping:{data['Uuid']}"
+        _require(current_execution(), "lambda:UpdateEventSourceMapping", arn, "Lambda.AccessDeniedException")
+        status, _, body = lambda_svc._update_esm(data["Uuid"], changes)
+        answer: dict[str, Any] = json.loads(body)
+        if status >= _FIRST_ERROR:
+            raise engine._ExecutionError(f"Lambda.{answer['__type']}", answer.get("message", ""))
+        return answer
+
+
+def publish_from_tasks() -> None:
+    """Gap: any machine may publish on any bus. AWS checks the machine's role.
+
+    https://docs.aws.amazon.com/step-functions/latest/dg/connect-eventbridge.html
+    """
+
+    @around(engine._SERVICE_DISPATCH, "arn:aws:states:::events:putEvents", "(resource, input_data)")
+    def put(plain: Callable[..., Any], resource: str, data: dict[str, Any]) -> Any:
+        for entry in data["Entries"]:
+            bus = entry.get("EventBusName", "default").rpartition("/")[2]
+            arn = f"arn:aws:events:{get_region()}:{get_account_id()}:event-bus/{bus}"
+            _require(current_execution(), "events:PutEvents", arn, "Events.AccessDeniedException")
+        return plain(resource, data)
 
 
 def _require(execution: dict[str, Any] | None, action: str, resource: str, error: str) -> None:

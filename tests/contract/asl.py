@@ -103,7 +103,7 @@ class Walk:
         self.inputs.append(data)
         state = self.definition["States"][name]
         context = {
-            "Execution": {"Id": EXECUTION},
+            "Execution": {"Id": EXECUTION, "StartTime": f"{self.day}T09:29:00.000Z"},
             "State": {"EnteredTime": f"{self.day}T09:30:{len(self.entered) % 60:02}.000Z"},
             "Task": {"Token": "a-token"},
         }
@@ -111,9 +111,9 @@ class Walk:
         if state["Type"] == "Choice":
             return self._choose(state, states)
         if state["Type"] == "Task":
-            payload = evaluate(state["Arguments"], states)["Payload"]
+            arguments = evaluate(state["Arguments"], states)
             try:
-                states["result"] = {"Payload": self.answer(name, payload)}
+                states["result"] = {"Payload": self.answer(name, arguments.get("Payload", arguments))}
             except TaskFailed as failure:
                 return self._caught(state, states, failure)
         return state.get("Next"), _output(state, states)

@@ -27,6 +27,7 @@ FUNCTION_IDS = {
     "settle": "SettleFunction",
     "evidence_sweep": "EvidenceSweepFunction",
     "replay": "ReplayFunction",
+    "circuit_breaker": "CircuitBreakerFunction",
 }
 #: A possible value for each substitution of the definitions.
 SAMPLES = {
@@ -38,6 +39,9 @@ SAMPLES = {
     "ReplayFunctionArn": "arn:aws:lambda:us-east-1:123456789012:function:replay",
     "TriageStateMachineArn": "arn:aws:states:us-east-1:123456789012:stateMachine:triage",
     "ArchiveBucketName": "archive-bucket",
+    "CircuitBreakerFunctionArn": "arn:aws:lambda:us-east-1:123456789012:function:circuitbreaker",
+    "ProcessorMappingId": "11111111-1111-4111-8111-111111111111",
+    "EnrichedBusName": "enriched",
     "RetryBaseSeconds": "120",
     "RetryCapSeconds": "21600",
     "OutcomeTimeoutSeconds": "21600",

@@ -88,7 +88,14 @@ def catch_names(state: Mapping[str, Any]) -> set[str]:
 # ------------------------------------------------------------------ the files
 
 
-@pytest.mark.parametrize(("name", "logical_id"), [("triage", "TriageStateMachine"), ("replay", "ReplayStateMachine")])
+@pytest.mark.parametrize(
+    ("name", "logical_id"),
+    [
+        ("triage", "TriageStateMachine"),
+        ("replay", "ReplayStateMachine"),
+        ("circuit_breaker", "CircuitBreakerStateMachine"),
+    ],
+)
 def test_a_definition_is_valid_json_with_the_substitutions_that_the_template_defines(
     name: str, logical_id: str
 ) -> None:
@@ -142,7 +149,10 @@ def test_the_timeout_of_a_task_exceeds_the_timeout_of_its_function() -> None:
 def test_every_transient_error_is_retried_unless_it_needs_an_operator() -> None:
     expected = LAMBDA_ERRORS | (leaf_names(TransientError) - NEEDS_AN_OPERATOR)
     for name, state in all_states("Task"):
-        if ":lambda:invoke" in state["Resource"]:
+        if name.startswith("circuit_breaker/"):
+            # An execution that ends while processing is paused would leave it paused.
+            assert "States.ALL" in retry_names(state), name
+        elif ":lambda:invoke" in state["Resource"]:
             waits = state["Resource"].endswith(".waitForTaskToken")
             more = NEEDS_AN_OPERATOR if name in ("triage/Classify", "triage/Archive") else set()
             assert retry_names(state) == expected | more | (set() if waits else {"States.Timeout"}), name
@@ -154,6 +164,7 @@ def test_every_transient_error_is_retried_unless_it_needs_an_operator() -> None:
 def test_every_error_name_exists() -> None:
     known = LAMBDA_ERRORS | STEP_FUNCTIONS_ERRORS | SENT_BY_INTAKE | NEEDS_AN_OPERATOR | leaf_names(HoldfastError)
     known |= {"States.ALL", "States.Timeout", "StepFunctions.ExecutionAlreadyExistsException", "ExecutionAlreadyExists"}
+    known |= {"Lambda.ResourceNotFoundException"}
     for name, state in all_states():
         assert retry_names(state) | catch_names(state) <= known, name
 

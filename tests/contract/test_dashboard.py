@@ -7,7 +7,7 @@ import re
 from itertools import combinations
 from typing import Any
 
-from tests.contract.project import FUNCTIONS, functions, properties, resources, template, values
+from tests.contract.project import FUNCTIONS, decided, functions, properties, resources, template, values
 
 SECTIONS = ["Events received and stored", "Backlog and throughput", "Failures", "Cost"]
 
@@ -75,7 +75,7 @@ def queries() -> list[tuple[set[str], str]]:
     shown = [widget["properties"]["query"] for widget in widgets("log")]
     saved = [found["Properties"] for found in resources("AWS::Logs::QueryDefinition").values()]
     return [(set(re.findall(r"SOURCE '(\w+)'", text)), text) for text in shown] + [
-        (set(values(one["LogGroupNames"], "Ref")), one["QueryString"]) for one in saved
+        (set(values(decided(one["LogGroupNames"], HasCircuitBreaker=True), "Ref")), one["QueryString"]) for one in saved
     ]
 
 

@@ -113,7 +113,9 @@ def _flat(value: Any) -> Iterator[str]:
 def required() -> set[Edge]:
     """The edges that AWS follows by itself: the targets of the rule, event source mappings, redrive policies."""
     found: set[Edge] = set()
-    for rule in resources("AWS::Events::Rule").values():
+    for name, rule in resources("AWS::Events::Rule").items():
+        if name == "CircuitBreakerRule":  # it concerns alarms, not events
+            continue
         for target in rule["Properties"]["Targets"]:
             found |= {(BUS, name) for name in references([target["Arn"], target.get("DeadLetterConfig")])}
     for name, queue in resources("AWS::SQS::Queue").items():

@@ -193,7 +193,7 @@ def rule_targets(resources: Resources) -> Iterator[str]:
 def definitions(resources: Resources) -> Iterator[dict[str, Any]]:
     """The states of each definition, with the substitutions of this deployment."""
     for name, found in of(resources, "AWS::StepFunctions::StateMachine"):
-        short = name.removesuffix("StateMachine").lower()
+        short = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.removesuffix("StateMachine")).lower()
         known = {key: value for key, value in found["DefinitionSubstitutions"].items() if isinstance(value, str)}
         assert short in MACHINES
         yield machine(short, known)["States"]

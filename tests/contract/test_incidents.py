@@ -9,13 +9,16 @@ import pytest
 
 from tests.contract.project import values
 from tests.model.cloudwatch import Metrics, evaluate, metric_key
-from tests.model.incidents import INCIDENTS, PAGE, alarms, history, metrics, notified, with_table
+from tests.model.incidents import BEFORE, INCIDENTS, PAGE, alarms, history, metrics, notified, with_table
+from tests.model.stack import Fault
 
 if TYPE_CHECKING:
     from tests.model.incidents import Incident
 
 NOTIFYING = {name for name, alarm in alarms().items() if "AlarmActions" in alarm}
 METRIC_ALARMS = [name for name, alarm in alarms().items() if "AlarmRule" not in alarm]
+#: They start the circuit breaker. Another alarm notifies.
+TRIGGERS = {"EverythingFailsEventsMetricAlarm", "EverythingFailsInvocationsMetricAlarm"}
 #: Lambda and EventBridge publish these instead of another metric that the model publishes.
 ALTERNATIVES = {
     ("AWS/Lambda", "DroppedEventCount", ("FanOutFunctionNewEvents",)),
@@ -34,7 +37,29 @@ def test_every_alarm_notifies_in_an_incident() -> None:
     assert {name for incident in INCIDENTS for name in incident.alarms} == NOTIFYING
 
 
-@pytest.mark.parametrize("name", METRIC_ALARMS)
+@pytest.mark.parametrize(
+    ("cause", "trigger"),
+    [
+        ("Genesys is down, `required`, 90 events a minute", "EverythingFailsEventsMetricAlarm"),
+        ("a deployment of the processor cannot start, 90 events a minute", "EverythingFailsInvocationsMetricAlarm"),
+    ],
+)
+def test_the_circuit_breaker_starts_in_the_third_minute(cause: str, trigger: str) -> None:
+    (incident,) = [one for one in INCIDENTS if one.cause == cause]
+    active = history(incident).active
+    assert active[trigger][0] == active["EverythingFailsAlarm"][0] == BEFORE + 2
+
+
+@pytest.mark.parametrize(
+    "incident",
+    [one for one in INCIDENTS if "90 events" not in one.cause and Fault.PROCESSOR_CRASHES not in one.faults],
+    ids=lambda one: one.cause,
+)
+def test_no_other_incident_starts_the_circuit_breaker(incident: Incident) -> None:
+    assert "EverythingFailsAlarm" not in history(incident).active
+
+
+@pytest.mark.parametrize("name", [name for name in METRIC_ALARMS if name not in TRIGGERS])
 def test_without_a_metric_alarm_an_incident_notifies_otherwise(name: str) -> None:
     """No metric alarm is redundant."""
     silenced = {**alarms(), name: {**alarms()[name], "Threshold": math.inf}}

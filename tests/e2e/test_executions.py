@@ -28,5 +28,11 @@ def test_an_execution_started_by_hand_has_the_expected_output(path: Path, pipeli
         asked["firstSentAt"] = int(datetime.now(UTC).timestamp() * 1000)
     key = {"eventId": {"S": EVENT_ID}}
     pipeline.client("dynamodb").delete_item(TableName=pipeline.outputs["EventsTableName"], Key=key)
-    FixtureSetup(pipeline.stack).apply(wanted["setup"])
-    assert pipeline.run(path.stem.partition("-")[0].title(), asked) == wildcards(wanted["answer"])
+    FixtureSetup(pipeline.stack).apply(wanted.get("setup", {}))
+    assert pipeline.run(_machine(path), asked) == wildcards(wanted["answer"])
+
+
+def _machine(path: Path) -> str:
+    """The name of the state machine, as its output begins."""
+    name = path.stem.partition("-")[0].title()
+    return "CircuitBreaker" if name == "Circuit" else name

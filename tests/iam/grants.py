@@ -82,6 +82,9 @@ def _roles_of_owners() -> Iterator[tuple[str, str]]:
         role = found.get("Properties", {}).get("Role", {})
         if role:
             yield name, role["Fn::GetAtt"][0]
+        for target in found.get("Properties", {}).get("Targets", []) if found["Type"] == "AWS::Events::Rule" else []:
+            if "RoleArn" in target:
+                yield name, target["RoleArn"]["Fn::GetAtt"][0]
 
 
 def _granted(who: str, holder: str, policy: str, document: dict[str, Any]) -> Iterator[Grant]:

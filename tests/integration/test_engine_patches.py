@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
+from local.engine import ACCOUNT, REGION
 from local.engine_patches import PATCHES
 from local.eventually import eventually
 from tests.integration.cloud import EVERYTHING, within
@@ -139,6 +140,22 @@ def peak(cloud: Cloud) -> Any:
         return cloud.engine.concurrency().get("peak", {}).get(function)
     except OSError:
         return None
+
+
+def mapping_permissions(cloud: Cloud) -> list[str]:
+    """The codes of reading a mapping and of disabling it, with these permissions on this mapping only."""
+    _, arn = cloud.queue()
+    created = cloud.client("lambda").create_event_source_mapping(
+        FunctionName=cloud.function("pass"), EventSourceArn=arn
+    )
+    on = f"arn:aws:lambda:{REGION}:{ACCOUNT}:event-source-mapping:{created['UUID']}"
+    read, change = "lambda:GetEventSourceMapping", "lambda:UpdateEventSourceMapping"
+    request = {"UUID": created["UUID"]}
+    return [
+        code_in_function(cloud, "lambda.get_event_source_mapping", request, [read], on),
+        code_in_function(cloud, "lambda.update_event_source_mapping", {**request, "Enabled": False}, [change], on),
+        code_in_function(cloud, "lambda.update_event_source_mapping", {**request, "Enabled": False}, [read], on),
+    ]
 
 
 def partiql_permissions(cloud: Cloud) -> list[str]:
@@ -607,6 +624,76 @@ def alarm_on_a_condition(cloud: Cloud) -> list[str]:
     return [put("arrived", "ALARM"), put("done", "OK")]
 
 
+def alarm_event(cloud: Cloud) -> list[str]:
+    """The states in the events of a composite alarm and of its child."""
+    cloudwatch, child, parent = cloud.client("cloudwatch"), cloud.name("child"), cloud.name("parent")
+    cloudwatch.put_metric_alarm(AlarmName=child, **simple_alarm(TreatMissingData="missing"))
+    cloudwatch.put_composite_alarm(AlarmName=parent, AlarmRule=f'ALARM("{child}")')
+    url = rule_to_queue(cloud, {"source": ["aws.cloudwatch"], "detail": {"alarmName": [child, parent]}})
+    cloudwatch.set_alarm_state(AlarmName=child, StateValue="ALARM", StateReason="a test")
+    within(2, lambda: len(bodies(cloud, url)) == 2)
+    details = [json.loads(body)["detail"] for body in bodies(cloud, url)]
+    return sorted(f"{one['alarmName'].partition('-')[0]} {one['state']['value']}" for one in details)
+
+
+def rule_to_queue(cloud: Cloud, pattern: dict[str, Any]) -> str:
+    """The URL of a queue that receives the events of the default bus that match."""
+    url, arn = cloud.queue(Policy=policy("events", "sqs:SendMessage"))
+    events, name = cloud.client("events"), cloud.name("rule")
+    events.put_rule(Name=name, EventPattern=json.dumps(pattern))
+    events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": arn}])
+    return url
+
+
+def received_messages(cloud: Cloud) -> float:
+    """The metric of a queue that a mapping reads."""
+    url, arn = cloud.queue()
+    cloud.client("lambda").create_event_source_mapping(FunctionName=cloud.function("pass"), EventSourceArn=arn)
+    cloud.client("sqs").send_message(QueueUrl=url, MessageBody="{}")
+    dimensions = {"QueueName": url.rpartition("/")[2]}
+    return float(within(5, lambda: total(cloud, "AWS/SQS", "NumberOfMessagesReceived", dimensions)) or 0)
+
+
+def execution_by_rule(cloud: Cloud) -> list[str | None]:
+    """Whether a rule starts an execution with a role that may not, and with one that may: the reason if it does not."""
+
+    def reason(role: str) -> str | None:
+        machine = cloud.machine({"Type": "Pass"})
+        dead_letters, arn = cloud.queue(Policy=policy("events", "sqs:SendMessage"))
+        events, name, source = cloud.client("events"), cloud.name("rule"), cloud.name("source")
+        events.put_rule(Name=name, EventPattern=json.dumps({"source": [source]}))
+        target = {"Id": "machine", "Arn": machine, "RoleArn": role, "DeadLetterConfig": {"Arn": arn}}
+        events.put_targets(Rule=name, Targets=[target])
+        events.put_events(Entries=[{"Source": source, "DetailType": "test", "Detail": "{}"}])
+        list_executions = cloud.client("stepfunctions").list_executions
+        if within(2, lambda: list_executions(stateMachineArn=machine)["executions"]):
+            return "started"
+        found = messages(cloud, dead_letters)
+        return str(found[0]["MessageAttributes"]["ERROR_CODE"]["StringValue"]) if found else None
+
+    return [reason(cloud.role(())), reason(cloud.role())]
+
+
+def mapping_changed_by_a_task(cloud: Cloud) -> list[str]:
+    """The end of an execution that disables a mapping without and with the permission, and the mapping's state."""
+    _, arn = cloud.queue()
+    mappings = cloud.client("lambda")
+    created = mappings.create_event_source_mapping(FunctionName=cloud.function("pass"), EventSourceArn=arn)
+    state = task("arn:aws:states:::aws-sdk:lambda:updateEventSourceMapping", Uuid=created["UUID"], Enabled=False)
+    ends = [end_of(cloud, state, role=role) for role in (cloud.role(()), cloud.role())]
+    return [*ends, mappings.get_event_source_mapping(UUID=created["UUID"])["State"]]
+
+
+def event_of_a_task(cloud: Cloud) -> list[str]:
+    """The end of an execution that publishes without and with the permission, and the details of its events."""
+    source = cloud.name("source")
+    url = rule_to_queue(cloud, {"source": [source], "detail": {"a": [1]}})
+    entry = {"EventBusName": "default", "Source": source, "DetailType": "test", "Detail": {"a": 1}}
+    state = task("arn:aws:states:::events:putEvents", Entries=[entry])
+    ends = [end_of(cloud, state, role=role) for role in (cloud.role(()), cloud.role())]
+    return [*ends, *(json.dumps(json.loads(body)["detail"]) for body in bodies(cloud, url))]
+
+
 #: The patch, the scenario, what the plain engine does, and what AWS does.
 SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
     ("publish_execution_metrics", counted_executions, [0, 0], [1, 1]),
@@ -617,6 +704,8 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
     ("evaluate_alarms", alarm_on_a_condition, ["no alarm"] * 2, ["ALARM", "OK"]),
     ("run_alarm_actions", suppressed_alarm, 1, 0),
     ("run_alarm_actions", alarm_without_permission, [1, 1], [0, 1]),
+    ("run_alarm_actions", alarm_event, [], ["child ALARM", "parent ALARM"]),
+    ("count_received_messages", received_messages, 0, 1),
     ("report_error_classes", error_types, ["Runtime.HandlerError"] * 2, ["BufferFull", "Runtime.ExitError"]),
     ("add_source_of_dead_letters", source_of_a_dead_letter, False, True),
     ("count_concurrent_invocations", peak, None, 1),
@@ -629,6 +718,12 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
         ["OK", "AccessDeniedException"],
     ),
     ("name_permissions_as_aws", answer_with_an_unknown_token, "AccessDeniedException", "TaskDoesNotExist"),
+    (
+        "name_permissions_as_aws",
+        mapping_permissions,
+        ["AccessDeniedException", "OK", "OK"],
+        ["OK", "OK", "AccessDeniedException"],
+    ),
     ("check_partiql_permissions", partiql_permissions, ["AccessDeniedException"] * 2, ["OK", "AccessDeniedException"]),
     ("hide_missing_objects", missing_object, ["NoSuchKey"] * 2, ["AccessDenied", "NoSuchKey"]),
     ("treat_loopback_as_tls", denial_of_plain_transport, "AccessDenied", "OK"),
@@ -638,6 +733,12 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
         undeliverable_event,
         [None, None],
         ["NO_RESOURCE", "NO_PERMISSIONS"],
+    ),
+    (
+        "send_undeliverable_events_to_the_dead_letter_queue",
+        execution_by_rule,
+        ["started", "started"],
+        ["NO_PERMISSIONS", "started"],
     ),
     ("create_mappings", mapping_number_as_text, False, True),
     ("create_mappings", mapping_without_permission, "CREATE_COMPLETE", "ROLLBACK_COMPLETE"),
@@ -668,6 +769,18 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
     ("reuse_execution_names", same_name_twice, ["ExecutionAlreadyExists"] * 2, ["OK", "ExecutionAlreadyExists"]),
     ("reuse_execution_names", same_child_twice, "SUCCEEDED", "StepFunctions.ExecutionAlreadyExistsException"),
     ("check_role_of_nested_executions", waiting_without_permission, "OK", "AccessDeniedException"),
+    (
+        "change_mappings",
+        mapping_changed_by_a_task,
+        ["States.Runtime", "States.Runtime", "Enabled"],
+        ["Lambda.AccessDeniedException", "SUCCEEDED", "Disabled"],
+    ),
+    (
+        "publish_from_tasks",
+        event_of_a_task,
+        ["SUCCEEDED", "SUCCEEDED", '{"a": 1}', '{"a": 1}'],
+        ["Events.AccessDeniedException", "SUCCEEDED", '{"a": 1}'],
+    ),
     ("check_role_of_distributed_maps", map_without_permission, ["SUCCEEDED"] * 3, ["FAILED", "FAILED", "SUCCEEDED"]),
 ]
 

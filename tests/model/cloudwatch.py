@@ -30,6 +30,7 @@ _ARITHMETIC: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.Eq: operator.eq,
     ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
 }
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from tests.contract.project import ROOT, template
+from tests.contract.project import ROOT, decided, template
 from tests.model.cloudwatch import History, Metrics, evaluate
 from tests.model.stack import Fault, Kind, Setting, Stack
 
@@ -83,6 +83,38 @@ INCIDENTS = [
     of("Genesys is slow", "ProcessorDurationAlarm", Fault.GENESYS_SLOW, setting=Setting(events_per_minute=12)),
     of("the secret is wrong, `required`", "MisconfiguredAlarm", Fault.SECRET_WRONG, setting=REQUIRED),
     of("the secret is wrong, `best-effort`", "MisconfiguredAlarm", Fault.SECRET_WRONG),
+    # -- everything fails
+    of(
+        "Genesys is down, `required`, 90 events a minute",
+        "ProcessingPausedAlarm",
+        Fault.GENESYS_DOWN,
+        setting=replace(REQUIRED, events_per_minute=90),
+        lasts=90,
+    ),
+    of(
+        "the secret is wrong, `required`, 90 events a minute",
+        "MisconfiguredAlarm",
+        Fault.SECRET_WRONG,
+        setting=replace(REQUIRED, events_per_minute=90),
+        lasts=90,
+    ),
+    of(
+        "a deployment of the processor cannot start, 90 events a minute",
+        "ProcessorErrorsAlarm",
+        Fault.PROCESSOR_CRASHES,
+        setting=Setting(events_per_minute=90),
+        lasts=90,
+    ),
+    of("processing has been paused for a day", "CircuitOpenAlarm", Fault.PAUSED_FOR_A_DAY, lasts=60),
+    of(
+        "processing has been paused for 90 % of CircuitBreakerMaxHours",
+        "CircuitOpenAlarm CircuitOpenLimitAlarm",
+        Fault.PAUSED_NEARLY_TOO_LONG,
+        lasts=60,
+    ),
+    of("an execution of the circuit breaker is aborted", "CircuitBreakerFailedAlarm", Fault.BREAKER_ABORTED),
+    of("an execution of the circuit breaker fails", "CircuitBreakerFailedAlarm", Fault.BREAKER_FAILS),
+    of("an execution of the circuit breaker times out", "CircuitBreakerFailedAlarm", Fault.BREAKER_TIMES_OUT),
     # -- the processor
     of("a permission on the events table is revoked", "MisconfiguredAlarm", Fault.TABLE_DENIED),
     of("a deployment of the processor cannot start", "ProcessorErrorsAlarm", Fault.PROCESSOR_CRASHES),
@@ -200,6 +232,13 @@ INCIDENTS = [
     of("EventBridge may send to neither queue", "UndeliverableAlarm", Fault.QUEUES_DENY_EVENTBRIDGE),
     # -- nothing to do
     of("healthy traffic", ""),
+    of(
+        "Genesys refuses half of the requests for 8 minutes, `required`, 90 events a minute",
+        "",
+        Fault.GENESYS_HALF_DOWN,
+        setting=replace(REQUIRED, events_per_minute=90, max_receives=100),
+        lasts=8,
+    ),
     of("healthy traffic, 300 events a minute", "", setting=Setting(events_per_minute=300)),
     of("an idle night", "", setting=Setting(events_per_minute=1 / 240), lasts=8 * 60),
     of(
@@ -219,7 +258,19 @@ INCIDENTS = [
 def alarms() -> Mapping[str, Mapping[str, Any]]:
     """The properties of every alarm of the template."""
     kinds = ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
-    return {name: found["Properties"] for name, found in template()["Resources"].items() if found["Type"] in kinds}
+    found = {name: one["Properties"] for name, one in template()["Resources"].items() if one["Type"] in kinds}
+    return {name: _with_defaults(decided(alarm, HasCircuitBreaker=True)) for name, alarm in found.items()}
+
+
+def _with_defaults(alarm: dict[str, Any]) -> dict[str, Any]:
+    """An alarm whose expression has the default values of the parameters."""
+    for metric in alarm.get("Metrics", []):
+        if isinstance(metric.get("Expression"), dict):
+            text = metric["Expression"]["Fn::Sub"]
+            for name, parameter in template()["Parameters"].items():
+                text = text.replace(f"${{{name}}}", str(parameter["Default"]))
+            metric["Expression"] = text
+    return alarm
 
 
 @cache

@@ -32,6 +32,8 @@ DLQ_VISIBILITY = 360
 MAX_RECEIVES = 5
 MAX_REDRIVES = 5
 BATCH = 10
+#: The defaults of CircuitBreakerMinEvents and CircuitBreakerFailurePercent.
+MIN_EVENTS, FAILURE_PERCENT = 50, 90
 #: The age of the oldest message leaves out a message after this many receives.
 RECEIVES_WITH_AGE = 2
 
@@ -70,6 +72,23 @@ class Fault(Enum):
     SNAPSHOT_TOO_OLD = auto()
     SCHEDULE_FAILS = auto()
     EXECUTIONS_NEAR_LIMIT = auto()
+    GENESYS_HALF_DOWN = auto()
+    PAUSED_FOR_A_DAY = auto()
+    PAUSED_NEARLY_TOO_LONG = auto()
+    BREAKER_FAILS = auto()
+    BREAKER_TIMES_OUT = auto()
+    BREAKER_ABORTED = auto()
+
+
+#: An execution that ends without an outcome: the metric and the state machine.
+ENDS = {
+    Fault.EXECUTION_FAILS: ("ExecutionsFailed", "TriageStateMachine"),
+    Fault.EXECUTION_TIMES_OUT: ("ExecutionsTimedOut", "TriageStateMachine"),
+    Fault.EXECUTION_ABORTED: ("ExecutionsAborted", "TriageStateMachine"),
+    Fault.BREAKER_FAILS: ("ExecutionsFailed", "CircuitBreakerStateMachine"),
+    Fault.BREAKER_TIMES_OUT: ("ExecutionsTimedOut", "CircuitBreakerStateMachine"),
+    Fault.BREAKER_ABORTED: ("ExecutionsAborted", "CircuitBreakerStateMachine"),
+}
 
 
 class Kind(Enum):
@@ -129,6 +148,57 @@ class Setting:
     stream_attempts: int = 21
 
 
+@dataclass(slots=True)
+class Counts:
+    """What the circuit breaker's alarm reads of one minute."""
+
+    first: int = 0
+    received: int = 0
+    failed_for_now: int = 0
+    invocations: int = 0
+    errors: int = 0
+
+    @property
+    def everything_failed(self) -> bool:
+        """Whether the alarm's conditions hold, with the default parameters."""
+        events = self.first >= MIN_EVENTS and 100 * self.failed_for_now >= FAILURE_PERCENT * self.received
+        invocations = self.received >= MIN_EVENTS and 100 * self.errors >= FAILURE_PERCENT * self.invocations
+        return events or invocations
+
+
+@dataclass(slots=True)
+class Breaker:
+    """The circuit breaker: it opens after two minutes in which everything failed, and probes after each wait."""
+
+    open: bool = False
+    _failed_before: bool = False
+    _opened_at: int = 0
+    _next_probe: int = 0
+    _wait: int = MINUTE
+
+    def minute(self, counts: Counts, now: int) -> None:
+        """Open the circuit at the end of a minute, if it has to be."""
+        failed = counts.everything_failed
+        if not self.open and failed and self._failed_before:
+            self.open, self._opened_at, self._wait = True, now, MINUTE
+            self._next_probe = now + self._wait
+        self._failed_before = failed
+
+    def probes(self, now: int) -> bool:
+        """Whether the wait is over."""
+        return now >= self._next_probe
+
+    def probed(self, now: int, *, healthy: bool) -> None:
+        """Close the circuit after a healthy probe, or double the wait."""
+        self.open = not healthy
+        self._wait = min(2 * self._wait, 15 * MINUTE)
+        self._next_probe = now + self._wait
+
+    def hours(self, now: int) -> float:
+        """How long the circuit has been open."""
+        return (now - self._opened_at) / HOUR
+
+
 class Stack:
     """The stack during one incident. Time is in seconds and moves in steps."""
 
@@ -145,6 +215,9 @@ class Stack:
         self._redrives: list[tuple[int, Execution]] = []
         self._unclassified: list[Execution] = []
         self._undeliverable_schedules = 0
+        self._breaker = Breaker()
+        #: Of this minute: events received, events that failed for now, invocations, and those that ended in an error.
+        self._counts = Counts()
 
     def minute(self, faults: frozenset[Fault], others: Iterable[Kind] = ()) -> None:
         """Simulate one minute with these faults. Other events than the valid ones arrive at its beginning."""
@@ -163,6 +236,8 @@ class Stack:
             self._fan_out()
             self._now += STEP
         self._sample()
+        self._breaker.minute(self._counts, self._now)
+        self._counts = Counts()
 
     # -- metrics ---------------------------------------------------------------------------------------------------
 
@@ -175,6 +250,7 @@ class Stack:
                 self._put("own", name, service, value=value)
 
     def _invoked(self, function: str, *, failed: bool = False, milliseconds: float = 200) -> None:
+        self._put("AWS/Lambda", "Invocations", function)
         self._put("AWS/Lambda", "Errors", function, value=int(failed))
         self._put("AWS/Lambda", "Duration", function, value=milliseconds)
 
@@ -212,13 +288,13 @@ class Stack:
             self._own("fan-out", ItemsSetAside=1)
         if Fault.RETRIES_USED_UP in begun:
             self._own("archive", LettersGivenUp=1)
-        for name, fault in (
-            ("ExecutionsFailed", Fault.EXECUTION_FAILS),
-            ("ExecutionsTimedOut", Fault.EXECUTION_TIMES_OUT),
-            ("ExecutionsAborted", Fault.EXECUTION_ABORTED),
-        ):
-            if fault in begun:
-                self._put("AWS/States", name, "TriageStateMachine")
+        for fault in ENDS.keys() & begun:
+            name, machine = ENDS[fault]
+            self._put("AWS/States", name, machine)
+        if Fault.PAUSED_FOR_A_DAY in begun:
+            self._own("circuit-breaker", ProcessingPaused=1, CircuitOpenHours=24, CircuitOpenPercentOfMaxHours=10)
+        if Fault.PAUSED_NEARLY_TOO_LONG in begun:
+            self._own("circuit-breaker", ProcessingPaused=1, CircuitOpenHours=216, CircuitOpenPercentOfMaxHours=90)
         self._undeliverable_schedules += Fault.SCHEDULE_FAILS in begun
 
     def _arrives(self, kind: Kind) -> None:
@@ -239,8 +315,20 @@ class Stack:
             self._put("AWS/Lambda", "Throttles", "ProcessorFunction")
         due = [one for one in self._buffer if one.visible_at <= self._now]
         capacity = 1 if Fault.GENESYS_SLOW in self._faults else self._setting.capacity
+        if self._breaker.open:
+            if self._breaker.probes(self._now):
+                self._probe(due[:1])
+            return
         for batch in _batches(due[:capacity]):
             self._process(self._received(batch))
+
+    def _probe(self, due: list[Message]) -> None:
+        """The circuit breaker hands one message to the processor."""
+        hours = self._breaker.hours(self._now)
+        self._own("circuit-breaker", ProcessingPaused=1, CircuitOpen=1, CircuitOpenHours=hours)
+        stored = len(self._stream)
+        self._process(self._received(due))
+        self._breaker.probed(self._now, healthy=not due or len(self._stream) > stored)
 
     def _received(self, batch: list[Message]) -> list[Message]:
         """Count a receive. SQS moves a message that had all its receives to the dead-letter queue instead."""
@@ -255,6 +343,9 @@ class Stack:
                 continue
             message.receives += 1
             message.visible_at = self._now + BUFFER_VISIBILITY
+            self._put("AWS/SQS", "NumberOfMessagesReceived", "BufferQueue")
+            self._counts.received += 1
+            self._counts.first += message.receives == 1
             kept.append(message)
         return kept
 
@@ -263,8 +354,10 @@ class Stack:
             return
         poison = [one for one in batch if one.kind is Kind.CRASHES_PROCESSOR]
         # A suspect is processed last: from its second receive on, it crashes only itself.
+        self._counts.invocations += 1
         if Fault.PROCESSOR_CRASHES in self._faults or any(one.receives == 1 for one in poison):
             self._invoked("ProcessorFunction", failed=True)
+            self._counts.errors += 1
             return
         finished = [one for one in batch if one not in poison]
         slow = Fault.GENESYS_SLOW in self._faults
@@ -272,14 +365,17 @@ class Stack:
         down = bool(self._faults & {Fault.GENESYS_DOWN, Fault.SECRET_WRONG})
         valid = [one for one in finished if one.kind not in REFUSED]
         broken = Fault.TABLE_DENIED in self._faults or (down and self._setting.required)
-        stored = [] if broken else valid
+        stored = [] if broken else valid[::2] if Fault.GENESYS_HALF_DOWN in self._faults else valid
+        self._counts.failed_for_now += len(valid) - len(stored)
         if not poison:  # a worker that dies publishes nothing
             misconfigured = self._faults & {Fault.SECRET_WRONG, Fault.TABLE_DENIED} and valid
             self._own(
                 "processor",
                 Received=len(batch),
+                FirstReceives=sum(one.receives == 1 for one in batch),
                 Stored=len(stored),
                 Failed=len(finished) - len(stored),
+                FailedForNow=len(valid) - len(stored),
                 EnrichmentErrors=len(valid) if down else 0,
                 Misconfigured=1 if misconfigured else 0,
             )

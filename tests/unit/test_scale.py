@@ -185,7 +185,7 @@ def test_a_client_is_created_once_by_many_threads(monkeypatch: pytest.MonkeyPatc
         return Created()
 
     monkeypatch.setattr("holdfast.adapters.aws.boto3.client", create)
-    lazy = aws._Client("s3")
+    lazy = aws._Client("s3", aws._CONFIG)
 
     def use() -> None:
         together.wait(timeout=10)

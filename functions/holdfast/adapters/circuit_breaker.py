@@ -84,7 +84,12 @@ class CircuitBreakerExecutions:
 
     def _newest(self, execution_arn: str, status: str) -> Sequence[Mapping[str, Any]]:
         machine = execution_arn.replace(":execution:", ":stateMachine:").rsplit(":", 1)[0]
-        answer = self.client.list_executions(stateMachineArn=machine, statusFilter=status, maxResults=_NEWEST)
+        try:
+            answer = self.client.list_executions(stateMachineArn=machine, statusFilter=status, maxResults=_NEWEST)
+        except ClientError as error:
+            if code_of(error) == "StateMachineDoesNotExist":
+                return []
+            raise
         found: Sequence[Mapping[str, Any]] = answer["executions"]
         return found
 
@@ -119,7 +124,7 @@ class ProcessorProbe:
         A message that the processor did not process stays in the buffer.
 
         Raises:
-            HoldfastError: The messages could not be received, or not be handed over, or not be deleted. They come again.
+            HoldfastError: The messages could not be received, handed over or deleted. They come again.
         """
         records = self._received(messages)
         if not records:

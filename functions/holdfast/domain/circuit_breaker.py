@@ -257,17 +257,7 @@ class CircuitBreaker:
             return {"step": Step.ANNOUNCE, "outcome": Outcome.RESUMED_BY_HAND}
         if self._owner(breaker).arn != breaker.execution.arn:
             return self._end(Outcome.SUPERSEDED)
-        if self.hours_open(breaker) >= self.max_hours:
-            return {"step": Step.CLOSE, "outcome": Outcome.MAX_HOURS_REACHED}
-        if breaker.execution.manual:
-            return {"step": Step.WAIT, **self._next_probe(LONGEST_WAIT_SECONDS, breaker)}
-        probe = self._probe()
-        probed = replace(breaker, probes=breaker.probes + 1)
-        shown = {"probes": probed.probes, "probe": probe.as_json(self.failure_percent)}
-        if probe.healthy(self.failure_percent):
-            return {"step": Step.CLOSE, "outcome": Outcome.CLOSED, **shown}
-        wait = min(2 * breaker.wait_seconds, LONGEST_WAIT_SECONDS)
-        return {"step": Step.WAIT, **self._next_probe(wait, probed), **shown}
+        return self._next_step(breaker)
 
     def confirm(self, breaker: BreakerInput) -> dict[str, Any]:
         """Decide after the mapping was enabled whether processing runs. Another execution may have paused it again."""
@@ -283,6 +273,20 @@ class CircuitBreaker:
     def hours_open(self, breaker: BreakerInput) -> float:
         """How long the circuit has been open."""
         return (self.clock() - (breaker.opened_at or self.clock())) / timedelta(hours=1)
+
+    def _next_step(self, breaker: BreakerInput) -> dict[str, Any]:
+        """What the owner of the circuit does after a wait."""
+        if self.hours_open(breaker) >= self.max_hours:
+            return {"step": Step.CLOSE, "outcome": Outcome.MAX_HOURS_REACHED}
+        if breaker.execution.manual:
+            return {"step": Step.WAIT, **self._next_probe(LONGEST_WAIT_SECONDS, breaker)}
+        probe = self._probe()
+        probed = replace(breaker, probes=breaker.probes + 1)
+        shown = {"probes": probed.probes, "probe": probe.as_json(self.failure_percent)}
+        if probe.healthy(self.failure_percent):
+            return {"step": Step.CLOSE, "outcome": Outcome.CLOSED, **shown}
+        wait = min(2 * breaker.wait_seconds, LONGEST_WAIT_SECONDS)
+        return {"step": Step.WAIT, **self._next_probe(wait, probed), **shown}
 
     def _takes_over(self, breaker: BreakerInput) -> bool:
         if not breaker.execution.manual:
