@@ -289,9 +289,8 @@ class CircuitBreaker:
         return {"step": Step.WAIT, **self._next_probe(wait, probed), **shown}
 
     def _takes_over(self, breaker: BreakerInput) -> bool:
-        if not breaker.execution.manual:
-            return False
-        return not any(one.manual for one in self._others(breaker))
+        """A person's pause, unless an older one runs. That one may not have opened the circuit yet, but it will."""
+        return breaker.execution.manual and self._owner(breaker).arn == breaker.execution.arn
 
     def _owner(self, breaker: BreakerInput) -> BreakerExecution:
         return min([breaker.execution, *self._others(breaker)], key=lambda one: one.rank)
