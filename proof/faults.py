@@ -40,6 +40,8 @@ PARAMETERS = {"EnrichmentPolicy": "required", "MaxConcurrency": "2", **SHORT_WAI
 WAIT_SCALE = 0.0005
 CALLBACK_SECONDS = 5.0
 VISIBILITY_SECONDS = 4
+#: Longer than the circuit takes to open, shorter than a probe waits for a message.
+PROBED_AFTER_SECONDS = 3
 SETTLE_SECONDS = 120
 POLL_SECONDS = 0.25
 RUNS = 3
@@ -125,6 +127,14 @@ CALLS = (
     ("ReplayFunction", "stepfunctions", "DescribeExecution", "replayed"),
     ("ReplayFunction", "s3", "PutObject", "replayed"),
     ("ReplayFunction", "s3", "ListObjectsV2", "replayed"),
+    ("CircuitBreakerFunction", "lambda", "GetEventSourceMapping", "probed"),
+    ("CircuitBreakerFunction", "stepfunctions", "ListExecutions", "probed"),
+    ("CircuitBreakerFunction", "stepfunctions", "DescribeExecution", "probed"),
+    ("CircuitBreakerFunction", "sqs", "ReceiveMessage", "probed"),
+    ("CircuitBreakerFunction", "lambda", "Invoke", "probed"),
+    ("CircuitBreakerFunction", "sqs", "DeleteMessageBatch", "probed"),
+    ("CircuitBreakerFunction", "sqs", "ChangeMessageVisibilityBatch", "probe_refused"),
+    ("CircuitBreakerFunction", "sqs", "GetQueueAttributes", "nothing_to_probe"),
 )
 #: Network faults, and how often each hits.
 NETWORK = {**dict.fromkeys(("throttled", "broken", "reset", "lost"), FOUR_TIMES), "timeout": 1, "denied": 1}
@@ -357,6 +367,34 @@ class Scenarios:
         self._reaches(lambda: workflows.describe_execution(executionArn=arn)["status"] != "RUNNING")
         return events
 
+    def probed(self) -> list[str]:
+        """The circuit opens before an event can be received. A probe stores the event and closes the circuit."""
+        events = self._enqueue(_event(), delay_seconds=PROBED_AFTER_SECONDS)
+        self._open_circuit()
+        return events
+
+    def probe_refused(self) -> list[str]:
+        """The processor's invocation is refused in the first probe, and the next probe receives the event again."""
+        self._set_faults(Fault("denied", "lambda", "Invoke", "CircuitBreakerFunction", times=1))
+        return self.probed()
+
+    def nothing_to_probe(self) -> list[str]:
+        """The circuit opens, the buffer is empty, and the circuit closes. After that an event is stored."""
+        execution = self._open_circuit()
+        self._reaches(lambda: self._ended(execution))
+        return self.event()
+
+    def _open_circuit(self) -> str:
+        """Start the circuit breaker as an alarm does. Returns the execution's ARN."""
+        machine, asked = self._local.outputs["CircuitBreakerStateMachineArn"], {"manual": False, "reason": "a cell"}
+        workflows = self._local.client("stepfunctions")
+        return str(workflows.start_execution(stateMachineArn=machine, input=json.dumps(asked))["executionArn"])
+
+    def _ended(self, execution: str) -> bool:
+        self._end_throttle()
+        status = self._local.client("stepfunctions").describe_execution(executionArn=execution)["status"]
+        return bool(status != "RUNNING")
+
     def _break_table(self) -> None:
         self._set_faults(Fault("broken", "dynamodb", "BatchExecuteStatement", "ProcessorFunction", times=FOUR_TIMES))
 
@@ -368,9 +406,14 @@ class Scenarios:
         self._undo.callback(sqs.set_queue_attributes, QueueUrl=url, Attributes=before)
         sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": json.dumps(policy)})
 
-    def _enqueue(self, *events: Mapping[str, Any]) -> list[str]:
+    def _enqueue(self, *events: Mapping[str, Any], delay_seconds: int = 0) -> list[str]:
         bodies = [json.dumps(event) for event in events]
-        send_messages(self._local.client("sqs"), self._local.outputs["BufferQueueUrl"], bodies)
+        queue, sqs = self._local.outputs["BufferQueueUrl"], self._local.client("sqs")
+        if delay_seconds:
+            for body in bodies:
+                sqs.send_message(QueueUrl=queue, MessageBody=body, DelaySeconds=delay_seconds)
+        else:
+            send_messages(sqs, queue, bodies)
         return [examine(body).event_id for body in bodies]
 
     def _dead_letter(self, body: str) -> str:
@@ -386,10 +429,10 @@ class Scenarios:
         return self._reaches(lambda: self._settled(events, published))
 
     def _settled(self, events: Sequence[str], published: bool) -> bool:
-        if self._unthrottle and time.monotonic() > self._unthrottle[0]:
-            self._unthrottle[1]()
-            self._unthrottle = None
+        self._end_throttle()
         if self._unthrottle or self._queued() or any(executions(self._local.stack, statusFilter="RUNNING")):
+            return False
+        if not self._circuit_closed():
             return False
         if keys(self._local.stack, SNAPSHOT_PREFIX):
             self._sweeps += 1
@@ -399,6 +442,21 @@ class Scenarios:
             return False
         found = self._auditor.locate(events).values()
         return all(one.place in (Place.STORED, Place.ARCHIVED) for one in found)
+
+    def _end_throttle(self) -> None:
+        """Restore the function's concurrency when its time is over."""
+        if self._unthrottle and time.monotonic() > self._unthrottle[0]:
+            self._unthrottle[1]()
+            self._unthrottle = None
+
+    def _circuit_closed(self) -> bool:
+        """Whether no execution of the circuit breaker runs and the processor receives."""
+        mapping = self._local.client("lambda").get_event_source_mapping(
+            UUID=self._local.stack.resources["ProcessorFunctionBuffer"]
+        )
+        machine = self._local.outputs["CircuitBreakerStateMachineArn"]
+        running = self._local.client("stepfunctions").list_executions(stateMachineArn=machine, statusFilter="RUNNING")
+        return mapping["State"] == "Enabled" and not running["executions"]
 
     def _queued(self) -> int:
         outputs = [self._local.outputs[name] for name in ("BufferQueueUrl", "DeadLetterQueueUrl")]

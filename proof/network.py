@@ -24,7 +24,7 @@ from yarl import URL
 from local.engine import HOST
 
 #: The services, by microburst's names.
-SERVICES = ("dynamodb", "events", "s3", "secretsmanager", "sqs", "stepfunctions")
+SERVICES = ("dynamodb", "events", "lambda", "s3", "secretsmanager", "sqs", "stepfunctions")
 #: The functions' boto3 clients wait ten seconds for a response.
 HOLD_MS = 11_000
 _LARGEST_BODY = 16 * 2**20
@@ -33,12 +33,14 @@ _START_SECONDS = 10
 
 _THROTTLED = dict.fromkeys(SERVICES, ("ThrottlingException", 400)) | {
     "dynamodb": ("ProvisionedThroughputExceededException", 400),
+    "lambda": ("TooManyRequestsException", 429),
     "s3": ("SlowDown", 503),
     "sqs": ("RequestThrottled", 503),
 }
 _BROKEN = dict.fromkeys(SERVICES, ("ServiceUnavailable", 503)) | {
     "dynamodb": ("InternalServerError", 500),
     "events": ("InternalException", 500),
+    "lambda": ("ServiceException", 500),
     "s3": ("InternalError", 500),
     "secretsmanager": ("InternalServiceError", 500),
 }

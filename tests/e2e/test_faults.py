@@ -33,6 +33,8 @@ CRASH_POINTS = [
     ("SettleFunction", "DeleteObjects", REDRIVEN),  # the outcome is not published
     ("SettleFunction", "PutEvents", ARCHIVED),  # the execution has not ended
     ("EvidenceSweepFunction", "StartExecution", SWEPT),  # the sweep has not ended
+    ("CircuitBreakerFunction", "Invoke", "stored"),  # the message of the probe is not deleted
+    ("CircuitBreakerFunction", "DeleteMessageBatch", "stored"),  # the execution has no result of the probe
 ]
 SAMPLE = [
     ("ProcessorFunction", "BatchExecuteStatement", "lost"),
