@@ -38,7 +38,7 @@ INPUTS: Mapping[str, dict[str, Any]] = {
     CHILD: REPLAYED,
     "circuit_breaker": INCIDENT,
 }
-#: After an error of one of these tasks the execution ends or waits: tests/contract/test_circuit_breaker.py.
+#: After an error of one of these tasks the execution ends or waits: tests/contract/test_breaker_machine.py.
 UNCAUGHT_HERE = {"Open", "Close", "AnnounceOpened", "AnnounceClosed"}
 #: A task that is retried for days is not retried to the end here.
 FEW_ATTEMPTS = 20
