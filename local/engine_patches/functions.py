@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from ministack import app
 from ministack.core import lambda_runtime
-from ministack.services import lambda_svc
+from ministack.services import cloudwatch, lambda_svc
 
 from local.engine_patches.patch import EngineChangedError, around
 
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 _DIED = ("Worker process died", "Worker returned no response", "Worker process exited immediately")
 _LEAVE_CLASS_NAME = '"error": str(e), "trace": traceback.format_exc()'
 _ADD_CLASS_NAME = '"errorType": type(e).__name__, ' + _LEAVE_CLASS_NAME
+#: What a worker reports if the function's module cannot be imported.
+_IMPORT_FAILED = "Worker init failed: "
+_LEAVE_TRACE = '{"status": "error", "error": str(e)}'
+_ADD_TRACE = (
+    '{"status": "error", "error": json.dumps({"module": module_name, "error": str(e), '
+    '"import": isinstance(e, ImportError), "errorType": type(e).__name__, "trace": traceback.format_exc()})}'
+)
 
 
 class _Message(str):
@@ -30,19 +38,22 @@ class _Message(str):
 
 
 def report_error_classes() -> None:
-    """Gap: the ``errorType`` of every exception and of a worker that died is ``Runtime.HandlerError``.
+    """Gaps in how a function's error is reported.
 
-    In AWS it is the exception's class name, which ``ErrorEquals`` is compared with, or ``Runtime.ExitError`` if the
-    process ended. The engine itself reports ``Sandbox.Timedout``.
+    - The ``errorType`` of every exception and of a worker that died is ``Runtime.HandlerError``. In AWS it is the
+      exception's class name, which ``ErrorEquals`` is compared with, or ``Runtime.ExitError`` if the process ended. The
+      engine itself reports ``Sandbox.Timedout``.
+    - A function whose module cannot be imported, or that ends while it starts, leaves no line in its log, and its
+      ``errorType`` is ``RuntimeError``. AWS logs the error and reports ``Runtime.ImportModuleError`` or its class name.
+      https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-execution.html
     """
-    if _LEAVE_CLASS_NAME not in lambda_runtime._PYTHON_WORKER_SCRIPT:
-        raise EngineChangedError(
-            f"The script of the engine's workers no longer contains {_LEAVE_CLASS_NAME!r}. Compare the patch in "
-            f"{__name__} with the script and adapt it."
-        )
-    lambda_runtime._PYTHON_WORKER_SCRIPT = lambda_runtime._PYTHON_WORKER_SCRIPT.replace(
-        _LEAVE_CLASS_NAME, _ADD_CLASS_NAME
-    )
+    for found, wanted in ((_LEAVE_CLASS_NAME, _ADD_CLASS_NAME), (_LEAVE_TRACE, _ADD_TRACE)):
+        if found not in lambda_runtime._PYTHON_WORKER_SCRIPT:
+            raise EngineChangedError(
+                f"The script of the engine's workers no longer contains {found!r}. Compare the patch in {__name__} "
+                "with the script and adapt it."
+            )
+        lambda_runtime._PYTHON_WORKER_SCRIPT = lambda_runtime._PYTHON_WORKER_SCRIPT.replace(found, wanted)
 
     @around(
         lambda_runtime.Worker,
@@ -74,7 +85,21 @@ def report_error_classes() -> None:
             }
         elif message.startswith(_DIED):  # it died while it was starting
             body["errorType"] = "Runtime.ExitError"
+            result["log"] = f"RequestId: {request_id} Error: Runtime.ExitError: {message}"
+        elif message.startswith(_IMPORT_FAILED):
+            result |= _import_error(json.loads(message.removeprefix(_IMPORT_FAILED)))
         return result
+
+
+def _import_error(failure: dict[str, Any]) -> dict[str, Any]:
+    """The body and the log of a function whose module cannot be imported."""
+    message, kind = failure["error"], failure["errorType"]
+    if failure["import"]:
+        message, kind = f"Unable to import module '{failure['module']}': {message}", "Runtime.ImportModuleError"
+    return {
+        "body": {"errorMessage": message, "errorType": kind, "stackTrace": failure["trace"].splitlines()},
+        "log": f"[ERROR] {kind}: {message}\n{failure['trace']}",
+    }
 
 
 def _error_type(answer: dict[str, Any]) -> str | None:
@@ -95,6 +120,32 @@ def add_source_of_dead_letters() -> None:
             if source := sources.get(record["messageId"]):
                 record["attributes"]["DeadLetterQueueSourceArn"] = source
         plain(esm, func, event, batch, *queue)
+
+
+def count_invocations() -> None:
+    """Gap: only invocations through the API are counted, and a throttled one counts as an invocation.
+
+    AWS also counts those of event source mappings and state machines, and counts a throttled one as throttled only.
+    https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
+    """
+
+    @around(lambda_svc, "_execute_function_dispatch", "(func, config, event, request_id, started)")
+    def dispatch(plain: Callable[..., Any], func: Any, config: Any, *rest: Any) -> dict[str, Any]:
+        began = time.monotonic()
+        result: dict[str, Any] = plain(func, config, *rest)
+        function = {"FunctionName": config.get("FunctionName", "")}
+        cloudwatch.record_metric("AWS/Lambda", "Invocations", 1, "Count", function)
+        cloudwatch.record_metric("AWS/Lambda", "Errors", int(bool(result.get("error"))), "Count", function)
+        milliseconds = 1000 * (time.monotonic() - began)
+        cloudwatch.record_metric("AWS/Lambda", "Duration", milliseconds, "Milliseconds", function)
+        return result
+
+    @around(lambda_svc, "_emit_lambda_metrics", "(function_name, duration_ms, error, throttle)")
+    def emit(_plain: Callable[..., Any], function_name: str, duration_ms: float, error: bool, throttle: bool) -> None:
+        del error
+        # The API reports a throttled invocation a second time, with a duration.
+        if throttle and not duration_ms:
+            cloudwatch.record_metric("AWS/Lambda", "Throttles", 1, "Count", {"FunctionName": function_name})
 
 
 def count_concurrent_invocations() -> None:

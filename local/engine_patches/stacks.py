@@ -3,6 +3,8 @@
 # ruff: noqa: SLF001 - a patch uses the engine's private functions
 from __future__ import annotations
 
+import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 from ministack.core.responses import error_response_json
@@ -15,6 +17,9 @@ from local.engine_patches.roles import role_allows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+#: The state of a mapping on its way to each other state, and how long it lasts.
+_TRANSITIONS = {"Disabled": "Disabling", "Enabled": "Enabling"}
+TRANSITION_SECONDS = 0.5
 # What the execution role needs before Lambda accepts a mapping:
 # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html#events-sqs-permissions
 # https://docs.aws.amazon.com/lambda/latest/dg/services-ddb.html
@@ -52,6 +57,31 @@ def create_mappings() -> None:
     def create_by_call(plain: Callable[..., Any], properties: dict[str, Any]) -> Any:
         reason = _refusal(properties)
         return error_response_json("InvalidParameterValueException", reason, 400) if reason else plain(properties)
+
+
+def pause_mappings() -> None:
+    """Gap: a mapping is disabled and enabled at once.
+
+    AWS returns ``Disabling`` or ``Enabling`` for some seconds, and refuses every change until then. Batches at work
+    finish. https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html
+    """
+
+    @around(lambda_svc, "_update_esm", "(esm_id, data)")
+    def update(plain: Callable[..., Any], mapping: str, changes: dict[str, Any]) -> Any:
+        found: dict[str, Any] = lambda_svc._esms.get(mapping) or {}
+        before = found.get("State", "")
+        if before in _TRANSITIONS.values():
+            reason = f"The event source mapping is in the state {before}."
+            return error_response_json("ResourceInUseException", reason, 400)
+        status, headers, body = plain(mapping, changes)
+        after = found.get("State", "")
+        if after == before:
+            return status, headers, body
+        found["State"] = _TRANSITIONS[after]
+        timer = threading.Timer(TRANSITION_SECONDS, lambda: found.update(State=after))
+        timer.daemon = True
+        timer.start()
+        return status, headers, json.dumps(json.loads(body) | {"State": found["State"]}).encode()
 
 
 def _with_numbers(properties: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,17 @@ def paused(pipeline: Pipeline) -> bool:
 
 
 def change_mapping(pipeline: Pipeline, *, enabled: bool) -> None:
-    pipeline.client("lambda").update_event_source_mapping(UUID=mapping_id(pipeline), Enabled=enabled)
+    """Lambda refuses a change while an earlier one is in progress."""
+    functions = pipeline.client("lambda")
+
+    def changed() -> bool:
+        try:
+            functions.update_event_source_mapping(UUID=mapping_id(pipeline), Enabled=enabled)
+        except functions.exceptions.ResourceInUseException:
+            return False
+        return True
+
+    eventually(changed, "the mapping is changed", SECONDS)
 
 
 def runs(pipeline: Pipeline, status: str) -> list[str]:

@@ -42,13 +42,13 @@ class Cloud:
             iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=policy)
         return arn
 
-    def function(self, body: str, *, role: str | None = None, timeout: int = 5) -> str:
-        """A function whose handler has this body."""
+    def function(self, body: str, *, role: str | None = None, timeout: int = 5, first: str = "") -> str:
+        """A function whose handler has this body. ``first`` is a statement of its module."""
         code = io.BytesIO()
         with zipfile.ZipFile(code, "w") as archive:
             lines = "\n    ".join(body.splitlines())
             archive.writestr(
-                "app.py", f"import boto3, json, os, time\ndef lambda_handler(event, context):\n    {lines}\n"
+                "app.py", f"import boto3, json, os, time\n{first}\ndef lambda_handler(event, context):\n    {lines}\n"
             )
         answer = self.client("lambda").create_function(
             FunctionName=self.name("f"),

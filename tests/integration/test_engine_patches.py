@@ -114,6 +114,54 @@ def error_types(cloud: Cloud) -> list[str]:
     return [invoked(cloud, body)["errorType"] for body in bodies]
 
 
+def failed_start(cloud: Cloud) -> list[Any]:
+    """The errorType of a function that cannot start, and whether its log names the error: two imports, one exit."""
+    return [
+        found
+        for statement in ("import no_such_module", "raise LookupError('why')", "os._exit(1)")
+        for found in start_of(cloud, statement)
+    ]
+
+
+def start_of(cloud: Cloud, statement: str) -> list[Any]:
+    function = cloud.function("pass", first=statement)
+    kind = json.load(cloud.client("lambda").invoke(FunctionName=function)["Payload"])["errorType"]
+    events = cloud.client("logs").filter_log_events(logGroupName=f"/aws/lambda/{function}")["events"]
+    return [kind, any(kind in event["message"] for event in events)]
+
+
+def counted_invocations(cloud: Cloud) -> list[float]:
+    """Invocations and errors by a machine; invocations and throttles by boto3, which tries three times."""
+    failing, throttled = cloud.function("raise ValueError"), cloud.function("pass")
+    end_of(cloud, task(INVOKE, FunctionName=failing))
+    cloud.client("lambda").put_function_concurrency(FunctionName=throttled, ReservedConcurrentExecutions=0)
+    code_of(cloud.client("lambda").invoke, FunctionName=throttled)
+
+    def count(function: str, metric: str) -> float:
+        return total(cloud, "AWS/Lambda", metric, {"FunctionName": function})
+
+    return [
+        count(failing, "Invocations"),
+        count(failing, "Errors"),
+        count(throttled, "Invocations"),
+        count(throttled, "Throttles"),
+    ]
+
+
+def paused_mapping(cloud: Cloud) -> list[str]:
+    """The answer to disabling a mapping, the code of a change right after it, and its state some time later."""
+    mappings, (_, arn) = cloud.client("lambda"), cloud.queue()
+    mapping = mappings.create_event_source_mapping(EventSourceArn=arn, FunctionName=cloud.function("pass"))["UUID"]
+    answer = mappings.update_event_source_mapping(UUID=mapping, Enabled=False)["State"]
+    again = code_of(mappings.update_event_source_mapping, UUID=mapping, Enabled=True)
+
+    def state() -> str:
+        return str(mappings.get_event_source_mapping(UUID=mapping)["State"])
+
+    within(2, lambda: state() == "Disabled")
+    return [answer, again, state()]
+
+
 def source_of_a_dead_letter(cloud: Cloud) -> Any:
     """Whether a record from a dead-letter queue names its source queue."""
     _, dead_arn = cloud.queue()
@@ -681,7 +729,7 @@ def mapping_changed_by_a_task(cloud: Cloud) -> list[str]:
     created = mappings.create_event_source_mapping(FunctionName=cloud.function("pass"), EventSourceArn=arn)
     state = task("arn:aws:states:::aws-sdk:lambda:updateEventSourceMapping", Uuid=created["UUID"], Enabled=False)
     ends = [end_of(cloud, state, role=role) for role in (cloud.role(()), cloud.role())]
-    return [*ends, mappings.get_event_source_mapping(UUID=created["UUID"])["State"]]
+    return [*ends, mappings.get_event_source_mapping(UUID=created["UUID"])["State"].replace("Disabling", "Disabled")]
 
 
 def event_of_a_task(cloud: Cloud) -> list[str]:
@@ -707,6 +755,13 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
     ("run_alarm_actions", alarm_event, [], ["child ALARM", "parent ALARM"]),
     ("count_received_messages", received_messages, 0, 1),
     ("report_error_classes", error_types, ["Runtime.HandlerError"] * 2, ["BufferFull", "Runtime.ExitError"]),
+    (
+        "report_error_classes",
+        failed_start,
+        ["RuntimeError", False, "RuntimeError", False, "RuntimeError", False],
+        ["Runtime.ImportModuleError", True, "LookupError", True, "Runtime.ExitError", True],
+    ),
+    ("count_invocations", counted_invocations, [0, 0, 6, 6], [1, 1, 0, 3]),
     ("add_source_of_dead_letters", source_of_a_dead_letter, False, True),
     ("count_concurrent_invocations", peak, None, 1),
     ("limit_message_size", oversized_messages, ["OK", "OK"], ["InvalidParameterValue"] * 2),
@@ -743,6 +798,12 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
     ("create_mappings", mapping_number_as_text, False, True),
     ("create_mappings", mapping_without_permission, "CREATE_COMPLETE", "ROLLBACK_COMPLETE"),
     ("create_mappings", mapping_to_a_bucket_without_permission, "OK", "InvalidParameterValueException"),
+    (
+        "pause_mappings",
+        paused_mapping,
+        ["Disabled", "OK", "Enabled"],
+        ["Disabling", "ResourceInUseException", "Disabled"],
+    ),
     ("apply_reserved_concurrency", reserved_concurrency, None, 7),
     ("record_partiql_writes", partiql_stream, [], ["INSERT", "MODIFY", "REMOVE"]),
     ("poll_streams_beside_queues", queue_beside_a_busy_stream, False, True),
@@ -799,3 +860,52 @@ def test_the_plain_engine_has_the_gap_and_the_patched_engine_does_what_aws_does(
     found = scenario(request.getfixturevalue(engine))
     advice = f"AWS returns {aws}. If the plain engine does too, delete the patch {patches}."
     assert found == (gap if engine == "plain" else aws), advice
+
+
+def test_a_function_that_cannot_start_turns_an_alarm_on_its_errors(patched: Cloud) -> None:
+    alarm, function = patched.name("alarm"), patched.function("pass", first="import no_such_module")
+    errors = {"Namespace": "AWS/Lambda", "MetricName": "Errors"}
+    dimensions = [{"Name": "FunctionName", "Value": function}]
+    properties = simple_alarm() | errors | {"Dimensions": dimensions}
+    patched.client("cloudwatch").put_metric_alarm(AlarmName=alarm, **properties)
+    url, arn = patched.queue()
+    patched.client("lambda").create_event_source_mapping(EventSourceArn=arn, FunctionName=function)
+    patched.client("sqs").send_message(QueueUrl=url, MessageBody="x")
+    eventually(lambda: state_of(patched, alarm) == "ALARM", "the alarm is in ALARM", 10)
+
+
+def test_an_update_of_a_stack_leaves_a_disabled_mapping_disabled(patched: Cloud) -> None:
+    """Until it is enabled again, nothing is received."""
+    url, arn = patched.queue()
+    properties = {"EventSourceArn": arn, "FunctionName": patched.function("pass")}
+
+    def template(batch_size: int) -> str:
+        mapping = {"Type": "AWS::Lambda::EventSourceMapping", "Properties": {**properties, "BatchSize": batch_size}}
+        return json.dumps({"Resources": {"Mapping": mapping}})
+
+    cloudformation, mappings, name = patched.client("cloudformation"), patched.client("lambda"), patched.name("s")
+    cloudformation.create_stack(StackName=name, TemplateBody=template(1))
+    cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
+    (resource,) = cloudformation.describe_stack_resources(StackName=name)["StackResources"]
+    mapping = {"UUID": resource["PhysicalResourceId"]}
+
+    def state() -> str:
+        return str(mappings.get_event_source_mapping(**mapping)["State"])
+
+    def left() -> str:
+        answer = patched.client("sqs").get_queue_attributes(
+            QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"]
+        )
+        return str(answer["Attributes"]["ApproximateNumberOfMessages"])
+
+    mappings.update_event_source_mapping(**mapping, Enabled=False)
+    eventually(lambda: state() == "Disabled", "the mapping is disabled", 5)
+    cloudformation.update_stack(StackName=name, TemplateBody=template(2))
+    cloudformation.get_waiter("stack_update_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
+    found = mappings.get_event_source_mapping(**mapping)
+    assert (found["State"], found["BatchSize"]) == ("Disabled", 2)
+    patched.client("sqs").send_message(QueueUrl=url, MessageBody="x")
+    assert within(2, lambda: left() == "0") is None
+
+    mappings.update_event_source_mapping(**mapping, Enabled=True)
+    eventually(lambda: left() == "0", "the message is received", 10)
