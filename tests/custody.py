@@ -223,6 +223,7 @@ class Custody(RuleBasedStateMachine):
         self.forged: set[str] = set()
         self.outages: dict[str, Exception] = {}
         self.stored: dict[str, str] = {}
+        self.circuit_open = False
 
     # -- producers -----------------------------------------------------------------------------------------------
 
@@ -275,18 +276,36 @@ class Custody(RuleBasedStateMachine):
             fault = self.only
         fault.inject(self.world)
 
-    @precondition(lambda self: self.buffer)
+    @precondition(lambda self: self.buffer and not self.circuit_open)
     @rule(data=st.data(), fault=faults(PROCESSOR), again=st.booleans())
     def the_processor_runs(self, data: st.DataObject, fault: Fault, again: bool) -> None:
         """``again``: the queue delivers deleted messages again."""
         self.under(fault)
         self.process(self.some_of(data, self.buffer), again=again)
 
-    @precondition(lambda self: self.buffer and not self.outages)
+    @precondition(lambda self: self.buffer and not self.outages and not self.circuit_open)
     @rule(data=st.data())
     def the_processor_runs_without_faults(self, data: st.DataObject) -> None:
         self.under(Fault())
         self.process(self.some_of(data, self.buffer))
+
+    @rule()
+    def the_circuit_opens(self) -> None:
+        """Nothing is received any more, except by probes. Everything else goes on."""
+        self.circuit_open = True
+
+    @precondition(lambda self: self.circuit_open)
+    @rule()
+    def the_circuit_closes(self) -> None:
+        """After a healthy probe, by hand, or by a deployment."""
+        self.circuit_open = False
+
+    @precondition(lambda self: self.circuit_open and self.buffer)
+    @rule(data=st.data(), fault=faults(PROCESSOR), deleted=st.booleans())
+    def a_probe_runs(self, data: st.DataObject, fault: Fault, deleted: bool) -> None:
+        """The circuit breaker's function hands messages to the processor and then deletes them, or crashes before."""
+        self.under(fault)
+        self.process(self.some_of(data, self.buffer), again=not deleted)
 
     def process(self, batch: list[Raw], *, again: bool = False) -> None:
         try:
@@ -465,6 +484,7 @@ class Custody(RuleBasedStateMachine):
     def teardown(self) -> None:
         """End all faults. Everything reaches its end, and a replay of the archive recovers every valid event."""
         self.outages.clear()
+        self.circuit_open = False
         self.under(Fault())
         self.finish_everything()
         self.store.poison.clear()
