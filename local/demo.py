@@ -1,4 +1,4 @@
-"""``make demo``: a burst of events, an outage of Genesys in the middle of it, and a reconciliation at the end.
+"""``make demo``: a burst of events, an outage of Genesys that opens the circuit, and a reconciliation at the end.
 
 It exits with 0 only if every event is accounted for. It leaves nothing running, also if it is interrupted.
 """
@@ -10,10 +10,12 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import PurePosixPath
+from textwrap import shorten
+from typing import Any
 
 from botocore.exceptions import BotoCoreError
 from rich.console import Console
@@ -40,16 +42,28 @@ EVENTS_PER_SECOND = 10_000 / 60
 MAX_CONCURRENCY = 4
 #: Factor on the waits in triage: two hours take 36 seconds.
 WAIT_SCALE = 0.005
-#: Short backoff in the buffer: an outage of seconds is long enough for events to reach the DLQ.
-PARAMETERS = {"EnrichmentPolicy": "required", "MaxConcurrency": str(MAX_CONCURRENCY), **SHORT_WAITS}
-#: The outage ends when this many redriven events have reached the DLQ again.
-DEAD_LETTERED_AGAIN = 3
-DOWN_SECONDS = 3
+#: Short backoff in the buffer: some events reach the DLQ before the circuit opens. The minimum is for the rate of the
+#: outage and for the alarm's period on the engine, which is some seconds. Second copies and invalid bodies do not fail.
+PARAMETERS = {
+    "EnrichmentPolicy": "required",
+    "MaxConcurrency": str(MAX_CONCURRENCY),
+    "CircuitBreakerMinEvents": "20",
+    "CircuitBreakerFailurePercent": "75",
+    **SHORT_WAITS,
+}
+#: Slow enough for the outage to last for two periods of the alarm.
+OUTAGE_EVENTS_PER_SECOND = 25
+#: The outage ends after this many probes.
+FAILED_PROBES = 2
 #: The outage begins when this share of the sent events is stored.
 WARM = 0.85
+#: The share of the burst that is sent before the circuit closes.
+OPEN_TO = 0.8
 #: Enough for a busy machine.
 STEP_SECONDS = 240
 POLL_SECONDS = 0.5
+#: How much of the cause of a failed execution is printed.
+CAUSE_SHOWN = 300
 
 PASSED = """[bold green]Reconciliation: every event is accounted for.[/]
 Every valid event is stored exactly once, also if it was delivered twice.
@@ -85,7 +99,7 @@ def _run(console: Console) -> int:
         say=lambda line: console.print(line, style="dim"),
     ) as local:
         console.print(f"[dim]Ready after {time.monotonic() - start:.0f} s[/]\n")
-        demo = Demo(console, local, burst(EVENTS, random.Random(), datetime.now(UTC)))
+        demo = Demo(console, local, burst(EVENTS, random.Random(), datetime.now(UTC), new_agent_every=1))
         demo.play()
         passed = demo.report()
     console.print(f"\n{NEXT_STEPS}")
@@ -117,27 +131,30 @@ class Demo:
             self._until(self._first_part_stored, "most events sent so far are stored")
             self._genesys.set_faults({"status": 503})
             self._watch.say("Outage: the Genesys API answers every request with 503", "red")
-            self._send(OUTAGE_FROM, OUTAGE_TO)
-            self._genesys.set_faults({"down": True})
-            self._watch.say("Outage: the Genesys API closes every connection", "red")
-            time.sleep(DOWN_SECONDS)
-            self._genesys.set_faults({"status": 503})
-            self._watch.say("Outage: 503 again, until redriven events reach the DLQ again", "red")
-            self._until(self._dead_lettered_again, f"{DEAD_LETTERED_AGAIN} redriven events are in the DLQ again")
+            self._send(OUTAGE_FROM, OUTAGE_TO, OUTAGE_EVENTS_PER_SECOND)
+            self._watch.say("Waiting for the alarm: nearly every event fails", "red")
+            self._until(self._paused, "the circuit breaker pauses processing")
+            self._watch.say("The circuit is open: processing is paused, events wait in the buffer", "red")
+            self._send(OUTAGE_TO, OPEN_TO)
+            self._until(lambda: self._probes() >= FAILED_PROBES, f"{FAILED_PROBES} probes are finished")
+            self._watch.say(f"{FAILED_PROBES} probes failed: the circuit stays open", "red")
             self._genesys.set_faults()
-            self._watch.say("The Genesys API is back; sending the rest of the burst", "green")
-            self._send(OUTAGE_TO, 1)
+            self._watch.say("The Genesys API is back; waiting for the next probe", "green")
+            self._until(self._closed, "a probe closes the circuit")
+            self._watch.say("A probe was healthy: the circuit is closed; sending the rest", "green")
+            self._send(OPEN_TO, 1)
             self._watch.say("All sent; waiting until every event is stored or archived")
             self._until(self._at_rest, "queues and triage are empty, and every stored event is published")
             self._watch.phase = "every event is stored or archived"
 
     def report(self) -> bool:
-        """Print the reconciliation, the archive and two execution reports. Returns whether everything is right."""
+        """Print the reconciliation, the archive and three execution reports. Returns whether everything is right."""
         holdings = look(self._stack)
         published = Counter(json.loads(body)["detail"]["eventId"] for body in messages(self._stack, self._published))
         result = reconcile(self._sender.sent.values(), holdings)
         audit = Auditor(self._stack).of_events(self._sender.sent, wait_seconds=0)
         problems = [*result.problems, *_unpublished(holdings, published), *_differences(audit, result)]
+        problems += self._failures()
         if (peak := self._count().peak) > MAX_CONCURRENCY:
             problems.append(f"{peak} invocations ran at once; {MAX_CONCURRENCY} are allowed")
         self._print_reconciliation(result, published, audit)
@@ -151,10 +168,10 @@ class Demo:
         self._console.print(f"\n{PASSED if passed else FAILED}")
         return passed
 
-    def _send(self, start: float, end: float) -> None:
+    def _send(self, start: float, end: float, per_second: float = EVENTS_PER_SECOND) -> None:
         """Send a part of the plan. ``start`` and ``end`` are shares of it."""
         part = self._plan[int(start * len(self._plan)) : int(end * len(self._plan))]
-        self._sender.send_at_rate(part, EVENTS_PER_SECOND)
+        self._sender.send_at_rate(part, per_second)
 
     def _until(self, reached: Callable[[], bool], what: str) -> None:
         try:
@@ -166,16 +183,28 @@ class Demo:
         """The workers are warm then and have cached the agents so far."""
         return self._count().stored >= WARM * len(self._sender.sent)
 
-    def _dead_lettered_again(self) -> bool:
-        """An event that reached the DLQ twice has two snapshots. So has one that was delivered twice."""
-        snapshots = Counter(key.split("/")[1] for key in keys(self._stack, SNAPSHOT_PREFIX))
-        twice = {event_id for event_id, count in snapshots.items() if count > 1}
-        return len(twice - self._sender.copied) >= DEAD_LETTERED_AGAIN
+    def _paused(self) -> bool:
+        mapping = self._stack.resources["ProcessorFunctionBuffer"]
+        found = self._stack.client("lambda").get_event_source_mapping(UUID=mapping)
+        return bool(found["State"] == "Disabled")
+
+    def _incident(self) -> str:
+        """The newest execution of the circuit breaker."""
+        arn: str = next(executions(self._stack, "CircuitBreaker"))["executionArn"]
+        return arn
+
+    def _probes(self) -> int:
+        """How many probes the execution has finished."""
+        exits = (event.get("stateExitedEventDetails", {}) for event in history(self._stack, self._incident()))
+        return sum(details.get("name") == "Probe" for details in exits)
+
+    def _closed(self) -> bool:
+        return not any(executions(self._stack, "CircuitBreaker", statusFilter="RUNNING"))
 
     def _at_rest(self) -> bool:
         counts = self._count()
         waiting = counts.buffer or counts.triage or keys(self._stack, SNAPSHOT_PREFIX)
-        return not waiting and queue_length(self._stack, self._published) >= counts.stored
+        return not waiting and self._closed() and queue_length(self._stack, self._published) >= counts.stored
 
     def _where(self) -> str:
         """What is stored and archived so far, and which events are somewhere else."""
@@ -215,7 +244,22 @@ class Demo:
             for path in paths:
                 self._console.print(f"    {path.name}", style="dim", soft_wrap=True)
 
+    def _failures(self) -> Iterator[str]:
+        """The error of each execution that ended without an outcome."""
+        for machine in ("Triage", "CircuitBreaker"):
+            for one in executions(self._stack, machine):
+                if one["status"] not in ("RUNNING", "SUCCEEDED"):
+                    yield f"{machine} execution {one['name']}: {self._failure(one['executionArn'])}"
+
+    def _failure(self, arn: str) -> str:
+        """The error and the cause, and the state that failed."""
+        found = self._stack.client("stepfunctions").describe_execution(executionArn=arn)
+        entered = [event["stateEnteredEventDetails"]["name"] for event in history(self._stack, arn) if _enters(event)]
+        cause = shorten(found.get("cause", "no cause"), CAUSE_SHOWN)
+        return f"{found['status']} in {entered[-1]}: {found.get('error', 'no error')}: {cause}"
+
     def _print_executions(self) -> None:
+        self._print_execution("Execution report of the circuit breaker", self._incident())
         workflows = self._stack.client("stepfunctions")
         ended = [execution["executionArn"] for execution in executions(self._stack, statusFilter="SUCCEEDED")]
         outputs = {arn: json.loads(workflows.describe_execution(executionArn=arn)["output"]) for arn in ended}
@@ -224,10 +268,17 @@ class Demo:
         most_redrives = sorted(recovered, key=lambda arn: -outputs[arn]["redrives"])
         for kind, arns in (("a recovered", most_redrives), ("an archived", archived)):
             for arn in arns[:1]:
-                title, name = f"Execution report of {kind} dead letter", arn.rsplit(":", 1)[-1]
-                self._console.print()
-                self._console.print(execution_report(title, name, steps(history(self._stack, arn))))
+                self._print_execution(f"Execution report of {kind} dead letter", arn)
         self._console.print(f"\n[dim]The waits are those on AWS; here they took 1/{round(1 / WAIT_SCALE)} as long.[/]")
+
+    def _print_execution(self, title: str, arn: str) -> None:
+        self._console.print()
+        name = arn.rsplit(":", 1)[-1]
+        self._console.print(execution_report(title, name, steps(history(self._stack, arn))))
+
+
+def _enters(event: Mapping[str, Any]) -> bool:
+    return "stateEnteredEventDetails" in event
 
 
 def _differences(audit: Audit, result: Reconciliation) -> Iterator[str]:

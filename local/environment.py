@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
 from local.engine import ROOT, Engine
@@ -85,8 +86,8 @@ class LocalStack:
             starting.enter_context(self.genesys)
             built = self.built or self._step("build", "Building with sam build", self._build)
             self.stack = self._step("deploy", "Deploying with sam deploy", lambda: self._deploy(built))
-            for name, reason in self.stack.left_out.items():
-                self._say(f"  left out locally: {name} ({reason})")
+            for reason, count in Counter(self.stack.left_out.values()).items():
+                self._say(f"  left out locally: {count} resources ({reason})")
             self._exit = starting.pop_all()
         return self
 

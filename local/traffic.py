@@ -26,7 +26,7 @@ _WORDS = ("hello", "my", "order", "has", "not", "arrived", "could", "you", "look
 _FIRST = ("Ada", "Björn", "Chiara", "Dmitri", "Élodie", "Femi", "Grace", "Haruki")
 _TOO_DEEP = 50_000
 #: During the outage one in this many events names an agent who was not seen before.
-_NEW_AGENT_EVERY = 15
+NEW_AGENT_EVERY = 15
 
 Json = dict[str, Any]
 
@@ -64,7 +64,7 @@ class SecondCopy:
 Item = BusEvent | QueueBody | SecondCopy
 
 
-def burst(count: int, rng: random.Random, now: datetime) -> list[Item]:
+def burst(count: int, rng: random.Random, now: datetime, *, new_agent_every: int = NEW_AGENT_EVERY) -> list[Item]:
     """Plan a burst of ``count`` deliveries.
 
     During the outage some events name new agents. Only these events fail: the processor caches the other agents.
@@ -73,11 +73,12 @@ def burst(count: int, rng: random.Random, now: datetime) -> list[Item]:
         count: How many deliveries, second copies and invalid bodies included.
         rng: The only source of randomness.
         now: The time of the first event.
+        new_agent_every: During the outage one in this many events names a new agent.
     """
     invalid: list[Item] = [*_bodies(rng), *_invalid_events(rng, now)]
     copies = count // 18
     valid = count - len(invalid) - copies
-    maker = _Maker(rng, now)
+    maker = _Maker(rng, now, new_agent_every)
     plan: list[Item] = [maker.event(number / valid) for number in range(valid)]
     for item in invalid:
         plan.insert(rng.randrange(len(plan) + 1), item)
@@ -89,9 +90,10 @@ def burst(count: int, rng: random.Random, now: datetime) -> list[Item]:
 class _Maker:
     """Makes events, each a few milliseconds after the one before."""
 
-    def __init__(self, rng: random.Random, now: datetime) -> None:
+    def __init__(self, rng: random.Random, now: datetime, new_agent_every: int) -> None:
         self._rng = rng
         self._now = now
+        self._new_agent_every = new_agent_every
         self._number = 0
         self._early_shift = [self._id() for _ in range(12)]
         self._late_shift = [self._id() for _ in range(24)]
@@ -113,7 +115,7 @@ class _Maker:
         """The next event; ``progress`` is the share of the burst that is over."""
         self._now += timedelta(milliseconds=self._rng.randrange(1, 12))
         self._number += 1
-        new_agent = OUTAGE_FROM <= progress < OUTAGE_TO and self._number % _NEW_AGENT_EVERY == 0
+        new_agent = OUTAGE_FROM <= progress < OUTAGE_TO and self._number % self._new_agent_every == 0
         self._agents = self._late_shift if new_agent or progress >= OUTAGE_TO else self._early_shift
         maker = self._rng.choices(list(self._makers), list(self._makers.values()))[0]
         return self._user() if new_agent else maker()

@@ -44,10 +44,10 @@ def keys(stack: DeployedStack, prefix: str) -> list[str]:
     return [entry["Key"] for page in found for entry in page.get("Contents", [])]
 
 
-def executions(stack: DeployedStack, **filters: str) -> Iterator[dict[str, Any]]:
-    """Triage executions, the newest first."""
+def executions(stack: DeployedStack, machine: str = "Triage", **filters: str) -> Iterator[dict[str, Any]]:
+    """Executions of ``Triage``, ``CircuitBreaker`` or ``Replay``, the newest first."""
     pages = stack.client("stepfunctions").get_paginator("list_executions")
-    for page in pages.paginate(stateMachineArn=stack.outputs["TriageStateMachineArn"], **filters):
+    for page in pages.paginate(stateMachineArn=stack.outputs[f"{machine}StateMachineArn"], **filters):
         yield from page["executions"]
 
 

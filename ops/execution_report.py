@@ -1,9 +1,12 @@
-"""Prints one triage execution step by step: the state, the time, and the result. The event itself is left out."""
+"""Prints one execution of triage or of the circuit breaker step by step: the state, the time, and the result.
+
+The event itself is left out.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -19,6 +22,15 @@ _REDRIVE = {
     "DEAD_LETTERED_AGAIN": "[yellow]the redriven event reached the DLQ again[/]",
     "SILENT": "[yellow]no outcome of the redriven event in time[/]",
     "NOT_SENT": "[yellow]the event could not be redriven[/]",
+}
+#: What the circuit breaker does next.
+_STEPS = {
+    "open": "opens the circuit",
+    "wait": "the circuit stays open",
+    "close": "closes the circuit",
+    "resuming": "the processor does not receive yet",
+    "announce": "processing runs",
+    "end": "ends",
 }
 _HOUR = 3_600
 _MINUTE = 60
@@ -65,14 +77,24 @@ def _data(details: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _explain(state: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    explanation = {
+    explanation: dict[str, Callable[[], str]] = {
         "Classify": lambda: _verdict(after.get("verdict") or {}),
-        "Decide": lambda: _decision(after),
+        "Decide": lambda: _decision(before if "step" in before else after),
         "BackOff": lambda: f"waits {_duration(before.get('delaySeconds', 0))}",
         "Redrive": lambda: _REDRIVE.get(after.get("redriveOutcome", ""), ""),
         "Archive": lambda: f"wrote [cyan]{escape((after.get('archive') or {}).get('key', ''))}[/]",
         "SettleRecovered": lambda: _settled(after),
         "SettleArchived": lambda: _settled(after),
+        "Inspect": lambda: "opens the circuit" if after.get("step") == "open" else "changes nothing",
+        "Open": lambda: "[red]paused processing[/]: events wait in the buffer",
+        "AnnounceOpened": lambda: "published [bold]Circuit Breaker Opened[/]",
+        "Wait": lambda: f"waits {_duration(before.get('delaySeconds', 0))} for the next probe",
+        "Paused": lambda: f"waits {_duration(before.get('delaySeconds', 0))}",
+        "Probe": lambda: _probe(after.get("probe")),
+        "Close": lambda: "[green]resumed processing[/]",
+        "Resuming": lambda: "waits for Lambda",
+        "ConfirmClosed": lambda: _STEPS.get(after.get("step", ""), ""),
+        "AnnounceClosed": lambda: "published [bold]Circuit Breaker Closed[/]",
     }
     return explanation.get(state, str)()
 
@@ -88,7 +110,22 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _probe(probe: Mapping[str, Any] | None) -> str:
+    """What the processor did with the messages of a probe."""
+    if not probe:
+        return "processing was resumed already"
+    mark = "[green]healthy[/]" if probe["healthy"] else "[yellow]not healthy[/]"
+    if probe["error"]:
+        return f"{mark}: {escape(probe['error'])}"
+    if not probe["received"]:
+        return f"{mark}: " + ("the buffer is empty" if probe["bufferEmpty"] else "no message is visible yet")
+    failed = probe["failedForNow"] + probe["failedForGood"]
+    return f"{mark}: of {probe['received']} events {probe['stored']} stored, {failed} failed"
+
+
 def _decision(data: Mapping[str, Any]) -> str:
+    if "step" in data:
+        return _STEPS.get(data["step"], "")
     action = (data.get("verdict") or {}).get("action")
     if action == "retry":
         return f"redrive {data.get('redrives')} after {data.get('delaySeconds')} s (with jitter)"
@@ -102,8 +139,12 @@ def _settled(data: Mapping[str, Any]) -> str:
 
 
 def _ended(output: Mapping[str, Any]) -> str:
-    redrives = output.get("redrives", 0)
-    return f"[bold green]{output.get('outcome', '')}[/] after {redrives} redrive{'s' if redrives != 1 else ''}"
+    outcome = f"[bold green]{output.get('outcome', '')}[/]"
+    counted = next((name for name in ("redrives", "probes") if name in output), None)
+    if counted is None:
+        return outcome
+    count = output[counted]
+    return f"{outcome} after {count} {counted if count != 1 else counted.removesuffix('s')}"
 
 
 def _duration(seconds: float) -> str:

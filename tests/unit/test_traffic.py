@@ -99,6 +99,15 @@ def test_events_of_the_outage_name_agents_who_were_not_seen_before() -> None:
     assert len(during - before) >= 5
 
 
+def test_in_a_total_outage_every_event_names_an_agent_who_was_not_seen_before() -> None:
+    items = burst(600, random.Random(1), NOW, new_agent_every=1)  # noqa: S311 - no secret
+    begins, ends = int(OUTAGE_FROM * len(items)), int(OUTAGE_TO * len(items))
+    before = {user for item in items[:begins] if isinstance(item, BusEvent) for user in users(item)}
+    # Copies and invalid bodies move the borders by a few places.
+    during = [item for item in items[begins + 20 : ends - 20] if isinstance(item, BusEvent)]
+    assert all(users(item) - before for item in during if item.expected is Expected.STORED)
+
+
 def test_ten_events_fit_into_one_request() -> None:
     sizes = sorted(len(body(item)) for item in plan(2_000) if isinstance(item, BusEvent))
     assert sum(sizes[-10:]) < 256_000
