@@ -259,9 +259,11 @@ def duration(resources: Resources) -> Iterator[str]:
 
 
 def topic_pattern(resources: Resources) -> Iterator[str]:
-    """A rule refuses a pattern with an empty list or an empty string in the place of a detail-type."""
+    """A rule refuses an empty list, an empty string in the place of a detail-type or a prefix, and a single ``$or``."""
     pattern = resources["EventRule"]["Properties"]["EventPattern"]
-    if "detail-type" in pattern and not all(pattern["detail-type"]):
+    entries = [*values(pattern, "detail-type")]
+    texts = [one.get("prefix") if isinstance(one, dict) else one for entry in entries for one in entry]
+    if not (all(entries) and all(texts)) or len(pattern.get("$or", entries + entries)) == 1:
         yield f"the pattern of the rule is {pattern}"
 
 
@@ -347,6 +349,8 @@ MISTAKES: list[tuple[Callable[[Resources], Iterator[str]], str, str, Any]] = [
     (alarms, "RecursionAlarm", "EvaluationPeriods", 1_441),
     (rule_targets, "EventRule", "Targets", [{"RetryPolicy": {"MaximumRetryAttempts": 186}}]),
     (topic_pattern, "EventRule", "EventPattern", {"detail-type": [""]}),
+    (topic_pattern, "EventRule", "EventPattern", {"detail-type": [{"prefix": ""}]}),
+    (topic_pattern, "EventRule", "EventPattern", {"$or": [{"detail-type": ["a"]}]}),
 ]
 
 

@@ -19,6 +19,7 @@ from tests.contract.project import FUNCTION_IDS, TEMPLATE, decided, functions, p
 PARAMETERS: dict[str, Any] = {
     "EventBusName": "",
     "DetailTypes": "",
+    "DetailTypePrefix": "",
     "GenesysDomain": "mypurecloud.com",
     "GenesysCredentialsSecretArn": "",
     "GenesysApiUrl": "",
@@ -143,6 +144,7 @@ KMS = "arn:aws:kms:eu-central-1:123456789012"
 #: Parameter, values that are accepted besides the default, values that are rejected.
 VALUES = [
     ("EventBusName", ["default", "aws.partner/genesys.com/cloud/0a1b/x"], ["arn:aws:events:x", "a bus", "a" * 257]),
+    ("DetailTypePrefix", ["v2.detail.events.", "v2.users.{id}."], ["v2.users,v2.audits", "v2. users", "a" * 129]),
     ("GenesysDomain", ["mypurecloud.de", "usw2.pure.cloud"], ["", "org.mypurecloud.com", "https://mypurecloud.de"]),
     ("GenesysCredentialsSecretArn", [SECRET, GOVCLOUD_SECRET], ["g", SECRET.replace("789012", ""), f"{KMS}:key/x"]),
     ("GenesysApiUrl", ["http://127.0.0.1:80", "https://a.example.com"], ["a.example.com", "https://a.example.com/v2"]),

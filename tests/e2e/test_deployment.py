@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 DATA = [name for kind in ("SQS::Queue", "DynamoDB::Table", "S3::Bucket") for name in resources(f"AWS::{kind}")]
 #: Other values of parameters that change a queue, a table, the bucket, the processor or a role.
 CHANGES = {
+    "DetailTypes": "v2.users.{id}.presence",
+    "DetailTypePrefix": "v2.detail.",
     "MaxReceiveCount": "7",
     "ArchiveRetentionDays": "90",
     "ReserveConcurrency": "true",
