@@ -67,7 +67,7 @@ class System:
     seconds_per_batch: float = 0.08
     batch_window: float = 5.0
     max_receives: int = 5
-    backoff_base: float = 2.0
+    backoff_base: float = 3.0
     backoff_cap: float = 300.0
     retry_base: float = 120.0
     retry_cap: float = 21_600.0
@@ -80,8 +80,9 @@ class System:
         return self.concurrency * self.batch_size / self.seconds_per_batch
 
     def backoff(self, receive: int) -> tuple[float, float]:
-        """The shortest and longest wait after a failed receive: the rest of the breaker's time plus full jitter."""
-        return 1.0, BREAKER_SECONDS + min(self.backoff_cap, self.backoff_base * 2.0 ** (receive - 1))
+        """The shortest and longest wait after a failed receive: half of it is jitter; the breaker's time comes first."""
+        bound = min(self.backoff_cap, self.backoff_base * 4.0 ** (receive - 1))
+        return max(1.0, bound / 2), BREAKER_SECONDS + bound
 
     def redrive_wait(self, redrives: int) -> tuple[float, float]:
         """The shortest and longest wait of triage before a redrive. Half of it is jitter."""

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -34,7 +34,7 @@ from holdfast.domain.ports import Execution
 from holdfast.domain.replay import ARCHIVE_PREFIX, Plan, Replayer
 from holdfast.domain.triage import Redriver, TriageInput
 from tests.contract.asl import TaskFailed, Walk
-from tests.fakes import MACHINE, NOW, FakeEventStore, WorkerCrashed
+from tests.fakes import MACHINE, NOW, FakeBuffer, FakeEventStore, WorkerCrashed
 from tests.unit.samples import ACD_START, quiet_body, record
 from tests.world import DEFINITION, Raw, World, dead
 
@@ -206,6 +206,20 @@ def own_attributes(message: Message) -> dict[str, dict[str, str]]:
     return {name: dict(value) for name, value in found if name not in {TRIAGE_ATTRIBUTE} | RULE_ATTRIBUTES}
 
 
+class BufferState(FakeBuffer):
+    """What triage sees of the buffer. SQS counts messages, so any message may be the one that triage has sent."""
+
+    def __init__(self, custody: Custody) -> None:
+        super().__init__(custody.world.journal)
+        self._custody = custody
+
+    def paused(self) -> bool:
+        return self._custody.circuit_open
+
+    def may_hold(self, sent_at: datetime) -> bool:  # noqa: ARG002 - the model has no times
+        return bool(self._custody.buffer)
+
+
 class Custody(RuleBasedStateMachine):
     """The custody rule. ``only`` replaces every drawn fault, to test the effect of one fault."""
 
@@ -224,6 +238,7 @@ class Custody(RuleBasedStateMachine):
         self.outages: dict[str, Exception] = {}
         self.stored: dict[str, str] = {}
         self.circuit_open = False
+        self.world.buffer_state = BufferState(self)
 
     # -- producers -----------------------------------------------------------------------------------------------
 
@@ -384,6 +399,8 @@ class Custody(RuleBasedStateMachine):
         one = self.one_of(data)
         while one and one.name in self.world.executions.running and not one.waits:
             one.advance()
+            if one.state == "AwaitProcessing":
+                break
         self.collect()
 
     def collect(self) -> None:
@@ -519,7 +536,7 @@ class Custody(RuleBasedStateMachine):
         while one.name in self.world.executions.running:
             one.advance()
             self.collect()
-            if one.waits and self.buffer:
+            if self.buffer and (one.waits or one.state == "AwaitProcessing"):
                 return
             if one.waits:
                 one.time_out()

@@ -21,6 +21,7 @@ from holdfast.domain.ports import (
     ArchiveStore,
     AttemptHistory,
     AttemptLog,
+    BufferInspection,
     DeadLetterStore,
     Deadline,
     EventStore,
@@ -342,6 +343,23 @@ class FakeObjects(Fake):
     def list(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
         keys = [key for key in sorted(self.texts) if key.startswith(prefix) and key > after]
         return iter([StoredObject(key, self.modified[key]) for key in keys])
+
+
+@dataclass
+class FakeBuffer(Fake, BufferInspection):
+    """A buffer that holds nothing, unless a test says otherwise."""
+
+    is_paused: bool = False
+    holds: bool = False
+
+    @recorded
+    def paused(self) -> bool:
+        return self.is_paused
+
+    @recorded
+    def may_hold(self, sent_at: datetime) -> bool:
+        assert sent_at.tzinfo
+        return self.holds
 
 
 @dataclass

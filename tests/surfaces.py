@@ -40,6 +40,7 @@ from tests.contract.project import fixtures
 from tests.fakes import (
     NOW,
     FakeAttemptLog,
+    FakeBuffer,
     FakeContext,
     FakeDeadline,
     FakeDynamoDb,
@@ -169,7 +170,7 @@ def messages(batch: list[Any]) -> str:
 
 def _archived(world: World, letter: DeadLetter) -> None:
     triage_input = TriageInput(letter.event_id, (letter.key,))
-    verdict = Classifier(world.store, world.attempt_log, world.objects, POLICY, Limits(5, 96)).classify(
+    verdict = Classifier(world.store, world.attempt_log, world.objects, FakeBuffer(), POLICY, Limits(5, 96)).classify(
         triage_input, NOW
     )
     assert verdict.action == "archive", "a permanent failure is archived by the first verdict"
@@ -237,11 +238,12 @@ VERDICT = {"category": "UNKNOWN", "rule": "unknown-retry-once"}
 
 def states(data: Any) -> str:
     """A state's function succeeds or raises a named error."""
-    objects = FakeObjects(texts={KEY: DeadLetter.of(Message.of_record(record(body()))).as_json()})
+    objects = FakeObjects()
+    objects.create(KEY, DeadLetter.of(Message.of_record(record(body()))).as_json())
     store, attempt_log = FakeEventStore(), FakeAttemptLog()
     try:
         triage_input = TriageInput.read(data)
-        Classifier(store, attempt_log, objects, POLICY, Limits(5, 96)).classify(triage_input, NOW)
+        Classifier(store, attempt_log, objects, FakeBuffer(), POLICY, Limits(5, 96)).classify(triage_input, NOW)
         Redriver(objects, FakeQueue()).redrive(triage_input, "arn:execution", "token")
         Archiver(objects, attempt_log, store, "archive-bucket").archive(
             triage_input, VERDICT, "arn:x:execution", "2026-11-24T00:00:00.000Z"

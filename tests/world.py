@@ -23,6 +23,7 @@ from tests.fakes import (
     MACHINE,
     NOW,
     FakeAttemptLog,
+    FakeBuffer,
     FakeDeadline,
     FakeEventStore,
     FakeExecutions,
@@ -59,6 +60,7 @@ class World:
         self.objects = FakeObjects(self.journal)
         self.executions = FakeExecutions(self.journal)
         self.queue = FakeQueue(self.journal)
+        self.buffer_state = FakeBuffer(self.journal)
         self.triage_events = FakeTriageEvents(self.journal)
         self.tokens = 0
         self.sent_before = 0
@@ -154,7 +156,7 @@ class World:
         """Run the domain code behind a state."""
         triage_input = TriageInput.read(payload)
         if state == "Classify":
-            classifier = Classifier(self.store, self.attempt_log, self.objects, POLICY, self.limits)
+            classifier = Classifier(self.store, self.attempt_log, self.objects, self.buffer_state, POLICY, self.limits)
             return classifier.classify(triage_input, now).as_json()
         if state == "Archive":
             archiver = Archiver(self.objects, self.attempt_log, self.store, "archive-bucket")

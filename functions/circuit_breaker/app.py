@@ -9,8 +9,9 @@ from functools import cache
 from typing import Any
 
 from holdfast.adapters.aws import client, invoking_client
-from holdfast.adapters.circuit_breaker import CircuitBreakerExecutions, EventSourceMapping, ProcessorProbe
+from holdfast.adapters.circuit_breaker import CircuitBreakerExecutions, ProcessorProbe
 from holdfast.adapters.invocation import now
+from holdfast.adapters.mapping import EventSourceMapping
 from holdfast.adapters.settings import Settings
 from holdfast.adapters.sqs import BufferConsumer
 from holdfast.adapters.telemetry import emit, logger

@@ -25,7 +25,7 @@ from holdfast.domain.ports import StorableEvent
 from holdfast.domain.triage import Classifier, TriageInput
 from tests.contract.confusion import MATRIX, table
 from tests.contract.project import FUNCTIONS, ROOT
-from tests.fakes import NOW, FakeAttemptLog, FakeEventStore, FakeObjects, Journal
+from tests.fakes import NOW, FakeAttemptLog, FakeBuffer, FakeEventStore, FakeObjects, Journal
 
 CORPUS = ROOT / "tests" / "corpus"
 POLICY = Policy((FUNCTIONS / "holdfast" / "domain" / "triage_policy.json").read_text())
@@ -66,6 +66,8 @@ class Labelled:
         store = FakeEventStore(journal)
         store.items |= {event_id: _stored(event_id) for event_id in data["stored"]}
         limits = Limits(data["limits"]["maxRetries"], data["limits"]["maxAgeHours"])
+        pending = triage.get("pending")
+        buffer = FakeBuffer(is_paused=pending == "PAUSED", holds=pending == "IN_BUFFER")
         triage_input = TriageInput.read(
             {
                 "schemaVersion": 2,
@@ -74,11 +76,12 @@ class Labelled:
                 "redrives": triage["redrives"],
                 "history": triage["history"],
                 "redriveOutcome": triage["redriveOutcome"],
-                "firstSentAt": int((NOW - timedelta(hours=triage["ageHours"])).timestamp() * 1000),
+                "redrivenAt": (NOW - timedelta(hours=1)).isoformat(),
+                "inTriageSince": (NOW - timedelta(hours=triage["ageHours"])).isoformat(),
                 "replayOf": {"key": key} if triage["replay"] else None,
             }
         )
-        return Classifier(store, attempt_log, objects, POLICY, limits).classify(triage_input, NOW)
+        return Classifier(store, attempt_log, objects, buffer, POLICY, limits).classify(triage_input, NOW)
 
 
 def _attempt(letter: DeadLetter, data: Mapping[str, Any]) -> Attempt:

@@ -43,6 +43,8 @@ UNCAUGHT_HERE = {"Open", "Close", "AnnounceOpened", "AnnounceClosed"}
 #: A task that is retried for days is not retried to the end here.
 FEW_ATTEMPTS = 20
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+#: The time at which the execution entered the state.
+ENTERED = "<time>"
 CLASSIFY_FAILED = {
     "category": "UNKNOWN",
     "rule": "classify-failed",
@@ -124,10 +126,10 @@ CATCHES = [
         redriveOutcome="DEAD_LETTERED_AGAIN", snapshots=["dead-letters/a/m1.json", "dead-letters/a/m2.json"],
     ),
     *(
-        caught("triage", "Redrive", "DeadLetteredAgain", "Classify", cause=cause, note=note, redriveOutcome="SILENT")
+        caught("triage", "Redrive", "DeadLetteredAgain", "Classify", cause=cause, note=note, redriveOutcome="SILENT", redrivenAt=ENTERED)
         for note, cause in (("another event", dead_lettered("b")), ("no event", "{}"))
     ),
-    caught("triage", "Redrive", None, "Classify", edge="States.Timeout", redriveOutcome="SILENT"),
+    caught("triage", "Redrive", None, "Classify", edge="States.Timeout", redriveOutcome="SILENT", redrivenAt=ENTERED),
     *(
         caught(
             "triage", "Redrive", error, "Classify", edge="States.ALL", note=error,
@@ -290,6 +292,9 @@ def test_an_error_leads_to_the_next_state_with_its_input(case: Case, results: Re
     assert len(run.entered) > 1, f"no state followed: {run.ended}"
     first, second = run.entered[:2]
     found = dict(second["input"])
+    if case.input.get("redrivenAt") == ENTERED:
+        assert TIMESTAMP.match(found["redrivenAt"])
+        found["redrivenAt"] = ENTERED
     if case.edge.kind == "Catch" and case.next == "Archive":
         assert TIMESTAMP.match(found.pop("archivedAt"))
     assert (second["state"], found) == (case.next, case.input)

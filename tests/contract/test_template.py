@@ -30,7 +30,7 @@ PARAMETERS: dict[str, Any] = {
     "BatchSize": 10,
     "BatchWindowSeconds": 5,
     "MaxReceiveCount": 5,
-    "BackoffBaseSeconds": 2,
+    "BackoffBaseSeconds": 3,
     "BackoffCapSeconds": 300,
     "RetryBaseSeconds": 120,
     "RetryCapSeconds": 21600,
@@ -82,6 +82,7 @@ OUTPUTS = {
 }
 #: These actions have no resource type: https://docs.aws.amazon.com/service-authorization/latest/reference/
 WITHOUT_RESOURCE_TYPE = {
+    "cloudwatch:GetMetricStatistics",
     "dynamodb:ListStreams",
     "xray:PutTraceSegments",
     "xray:PutTelemetryRecords",

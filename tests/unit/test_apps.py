@@ -46,6 +46,7 @@ from holdfast.domain.users import User
 from tests.fakes import (
     MACHINE,
     FakeAttemptLog,
+    FakeBuffer,
     FakeContext,
     FakeEventStore,
     FakeExecutions,
@@ -193,7 +194,7 @@ def test_the_intake_reports_the_messages_that_stay_in_the_queue_and_logs_each_re
 
 
 def classifier(objects: FakeObjects) -> Classifier:
-    return Classifier(FakeEventStore(), FakeAttemptLog(), objects, POLICY, LIMITS)
+    return Classifier(FakeEventStore(), FakeAttemptLog(), objects, FakeBuffer(), POLICY, LIMITS)
 
 
 def test_classify_returns_a_verdict_without_personal_data(output: Callable[[], str]) -> None:
@@ -482,6 +483,7 @@ VARIABLES = {
     "ATTEMPTS_TABLE_NAME": "attempts",
     "ARCHIVE_BUCKET_NAME": "archive-bucket",
     "BUFFER_QUEUE_URL": "https://sqs/queue",
+    "PROCESSOR_MAPPING_ID": "mapping",
     "ENRICHED_BUS_NAME": "enriched",
     "TRIAGE_STATE_MACHINE_ARN": "arn:aws:states:eu-central-1:123456789012:stateMachine:triage",
     "EVENT_RETENTION_DAYS": "90",

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.domain.backoff import MAX_VISIBILITY_SECONDS, visibility_seconds
+from tests.contract.project import template
 
 RANDOM = st.floats(0, 1, exclude_max=True)
 
@@ -33,9 +34,30 @@ def test_no_retry_after_exceeds_the_limit_of_sqs(floor: float, rng: float) -> No
 def test_equal_retry_after_values_give_different_visibility_timeouts() -> None:
     waits = {visibility_seconds(5, base=10, cap=600, rng=lambda c=c: c / 10, retry_after=120.0) for c in range(10)}
     assert len(waits) == 10
+    assert min(waits) == 300, "half of the bound is fixed"
+
+
+def test_equal_retry_after_values_above_the_bound_give_different_visibility_timeouts() -> None:
+    waits = {visibility_seconds(2, base=10, cap=600, rng=lambda c=c: c / 10, retry_after=120.0) for c in range(10)}
+    assert len(waits) == 10
     assert min(waits) == 120
 
 
-def test_the_ceiling_doubles_with_each_receive_up_to_the_cap() -> None:
-    waits = [visibility_seconds(n, base=10, cap=100, rng=lambda: 0.9999) for n in range(1, 7)]
-    assert waits == [10, 20, 40, 80, 100, 100]
+def test_the_bound_grows_fourfold_with_each_receive_up_to_the_cap_and_half_of_it_is_fixed() -> None:
+    longest = [visibility_seconds(n, base=10, cap=100, rng=lambda: 0.9999) for n in range(1, 5)]
+    shortest = [visibility_seconds(n, base=10, cap=100, rng=lambda: 0.0) for n in range(1, 5)]
+    assert (longest, shortest) == ([10, 40, 100, 100], [5, 20, 50, 50])
+
+
+def test_a_transient_failure_survives_two_minutes_in_the_buffer_and_is_tried_again_within_three_seconds() -> None:
+    """With the defaults and the worst jitter. The circuit breaker needs less to open, so no event dies before that."""
+    base, cap, receives = (
+        template()["Parameters"][name]["Default"]
+        for name in ("BackoffBaseSeconds", "BackoffCapSeconds", "MaxReceiveCount")
+    )
+
+    def waits(jitter: float) -> list[int]:
+        return [visibility_seconds(n, base=base, cap=cap, rng=lambda: jitter) for n in range(1, receives)]
+
+    assert sum(waits(0.0)) >= 120
+    assert waits(0.9999)[0] <= 3

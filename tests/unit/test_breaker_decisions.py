@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 import circuit_breaker.app
 from holdfast.adapters.circuit_breaker import (
     CircuitBreakerExecutions,
-    EventSourceMapping,
     ProcessorProbe,
     as_record,
 )
+from holdfast.adapters.mapping import EventSourceMapping
 from holdfast.adapters.sqs import BufferConsumer
 from holdfast.domain.circuit_breaker import (
     FIRST_WAIT_SECONDS,

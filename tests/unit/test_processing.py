@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -288,14 +289,16 @@ def test_an_unknown_user_is_not_a_failure(world: World) -> None:
 # -- backoff -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("receives", "seconds"), [(1, 5), (2, 10), (3, 20), (4, 40), (5, 50), (50, 50)])
+@pytest.mark.parametrize(("receives", "seconds"), [(1, 8), (2, 30), (3, 75), (4, 75), (50, 75)])
 @pytest.mark.parametrize("retry_after", [None, 3_600.0])
 def test_a_transient_failure_waits_longer_each_time_and_retry_after_is_the_minimum(
     world: World, receives: int, seconds: int, retry_after: float | None
 ) -> None:
     world.journal.fail_always("eventstore.store", Throttled("slow", retry_after=retry_after))
     world.process(record(body(), receives=receives))
-    assert world.queue.visibility == {"receipt-message-1": seconds + (retry_after or 0)}
+    # A third of each wait is jitter here, which is added to a Retry-After.
+    expected = seconds if retry_after is None else math.ceil(retry_after + min(10 * 4 ** (receives - 1), 100) / 4)
+    assert world.queue.visibility == {"receipt-message-1": expected}
 
 
 # -- time ----------------------------------------------------------------------------------------------------------
@@ -305,7 +308,7 @@ def test_without_time_left_all_records_are_deferred_with_ordinary_backoff(world:
     report = world.process(*ten(), deadline=FakeDeadline(0))
     assert failures(report) == [DEFERRED] * 10
     assert {line.status for line in world.attempt_log.records} == {Status.DEFERRED}
-    assert set(world.queue.visibility.values()) == {5}
+    assert set(world.queue.visibility.values()) == {8}
     assert world.store.items == {}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -19,7 +18,8 @@ from holdfast.domain.errors import (
     SnapshotMissing,
     Unavailable,
 )
-from holdfast.domain.letters import DeadLetter, parse_document
+from holdfast.domain.letters import TRIAGE_ATTRIBUTE, DeadLetter, TriageStamp, parse_document
+from holdfast.domain.ports import StorableEvent
 from holdfast.domain.processing import Record
 from holdfast.domain.triage import (
     Archiver,
@@ -29,13 +29,13 @@ from holdfast.domain.triage import (
     TriageInput,
     archive_key,
 )
-from tests.fakes import MACHINE, NOW
+from tests.fakes import MACHINE, NOW, FakeBuffer
 from tests.unit.samples import ACD_START, PERSONAL, body, message, stamped
 from tests.world import LIMITS, POLICY, World
 
 KEY = "dead-letters/event-1/message-1.json"
 MOVED = {"DeadLetterQueueSourceArn": "arn:aws:sqs:eu-central-1:123456789012:buffer"}
-FIRST_SENT = int(NOW.timestamp() * 1000) - 7_200_000
+SINCE = (NOW - timedelta(hours=2)).isoformat()
 VERDICT = {
     "category": "REJECTED",
     "rule": "rejected-downstream",
@@ -49,7 +49,8 @@ ARN = f"{MACHINE}acd-start-x"
 class TriageWorld(World):
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.classifier = Classifier(self.store, self.attempt_log, self.objects, POLICY, LIMITS)
+        self.buffer = FakeBuffer()
+        self.classifier = Classifier(self.store, self.attempt_log, self.objects, self.buffer, POLICY, LIMITS)
         self.archiver = Archiver(self.objects, self.attempt_log, self.store, "archive-bucket")
         self.redriver = Redriver(self.objects, self.queue)
         self.settler = Settler(self.objects, self.objects, self.triage_events)
@@ -58,7 +59,7 @@ class TriageWorld(World):
         """Write the snapshot of a dead letter."""
         letter = DeadLetter.of(message(text, message_id, **changes))
         self.objects.create(letter.key, letter.as_json())
-        return TriageInput.read({"eventId": letter.event_id, "snapshots": [letter.key], "firstSentAt": FIRST_SENT})
+        return TriageInput.read({"eventId": letter.event_id, "snapshots": [letter.key], "inTriageSince": SINCE})
 
     def add_attempt(
         self, receives: int, status: Status, failure: Failure | None = None, message_id: str = "message-1"
@@ -96,12 +97,22 @@ def test_an_input_with_all_fields_is_read() -> None:
             "redrives": 2,
             "history": ["UNKNOWN", "CRASHED"],
             "redriveOutcome": "DEAD_LETTERED_AGAIN",
-            "firstSentAt": 5,
+            "redrivenAt": "2026-11-23T11:00:00.000Z",
+            "inTriageSince": "2026-11-23T10:00:00.000Z",
+            "execution": ARN,
             "replayOf": {"key": "archive/x"},
         }
     )
     assert triage_input == TriageInput(
-        "event-1", ("old", KEY), 2, ("UNKNOWN", "CRASHED"), "DEAD_LETTERED_AGAIN", 5, replay=True
+        event_id="event-1",
+        snapshots=("old", KEY),
+        redrives=2,
+        history=("UNKNOWN", "CRASHED"),
+        redrive_outcome="DEAD_LETTERED_AGAIN",
+        redriven_at=NOW - timedelta(hours=1),
+        in_triage_since=NOW - timedelta(hours=2),
+        execution=ARN,
+        replay=True,
     )
     assert triage_input.newest_snapshot == KEY
 
@@ -116,7 +127,8 @@ VALID = {"eventId": "event-1", "snapshots": [KEY]}
         *(VALID | {"eventId": wrong} for wrong in ("", 5)),
         *(VALID | {"snapshots": wrong} for wrong in ([], [5], [KEY, None])),
         *(VALID | {"redrives": wrong} for wrong in ("many", -1, 1.5, 10**400)),
-        *(VALID | {"firstSentAt": wrong} for wrong in ([1], math.nan)),
+        *(VALID | {"inTriageSince": wrong} for wrong in ([1], "yesterday", 5)),
+        VALID | {"execution": 5},
         *(VALID | {"history": wrong} for wrong in ("UNKNOWN", [None])),
         VALID | {"redriveOutcome": 1},
     ],
@@ -162,7 +174,7 @@ def test_classify_fails_when_the_table_or_the_snapshot_cannot_be_read(world: Tri
         world.classifier.classify(triage_input, NOW)
 
 
-def test_the_age_counts_from_the_first_message_of_the_event(world: TriageWorld) -> None:
+def test_the_age_counts_from_the_start_of_triage(world: TriageWorld) -> None:
     triage_input = world.add_snapshot(body())
     assert world.classifier.classify(triage_input, NOW).evidence.age_hours == 2.0
     assert world.classifier.classify(triage_input, NOW + timedelta(hours=94)).category == "EXPIRED"
@@ -347,3 +359,90 @@ def test_a_replayed_archive_object_stays_and_is_tagged_once_its_event_is_stored(
     settle(world, TriageInput("event-1", (archived, *again.snapshots), replay=True), outcome)
     assert list(world.objects.texts) == [archived]
     assert world.objects.tagged.get(archived) == tags
+
+
+# -- a redrive without an outcome ----------------------------------------------------------------------------------
+
+
+def silent(world: TriageWorld, **changes: Any) -> TriageInput:
+    """An execution whose redrive had no outcome before its timeout."""
+    data = {"redriveOutcome": "SILENT", "redrives": 1, "redrivenAt": SINCE, "inTriageSince": SINCE, "execution": ARN}
+    key = world.add_snapshot(body()).newest_snapshot
+    return TriageInput.read({"eventId": "event-1", "snapshots": [key], **data, **changes})
+
+
+@pytest.mark.parametrize(
+    ("paused", "holds", "rule", "action"),
+    [
+        (True, True, "processing-paused", "wait"),
+        (True, False, "processing-paused", "wait"),
+        (False, True, "still-in-buffer", "wait"),
+        (False, False, "redrive-unconfirmed", "archive"),
+    ],
+)
+def test_a_redrive_without_an_outcome_is_unconfirmed_only_if_the_message_cannot_be_processed_any_more(
+    world: TriageWorld, paused: bool, holds: bool, rule: str, action: str
+) -> None:
+    world.buffer.is_paused, world.buffer.holds = paused, holds
+    verdict = world.classifier.classify(silent(world), NOW)
+    assert (verdict.rule, verdict.action, verdict.category) == (rule, action, "UNCONFIRMED")
+
+
+def test_a_wait_ends_when_the_event_is_stored(world: TriageWorld) -> None:
+    world.buffer.is_paused = True
+    triage_input = silent(world)
+    world.store.items["event-1"] = StorableEvent("event-1", "genesys.cloud", "topic", None, None, NOW, "{}")
+    assert world.classifier.classify(triage_input, NOW).rule == "already-stored"
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_a_wait_ends_after_the_longest_time_in_triage(world: TriageWorld, paused: bool) -> None:
+    world.buffer.is_paused, world.buffer.holds = paused, True
+    verdict = world.classifier.classify(silent(world), NOW + timedelta(hours=LIMITS.max_age_hours))
+    assert (verdict.rule, verdict.action) == ("outcome-too-late", "archive")
+
+
+@pytest.mark.parametrize("outcome", [None, "DEAD_LETTERED_AGAIN", "STORED", "NOT_SENT"])
+def test_the_buffer_is_read_only_after_a_redrive_without_an_outcome(world: TriageWorld, outcome: str | None) -> None:
+    world.buffer = FakeBuffer(world.journal, is_paused=True)
+    world.classifier = replace(world.classifier, buffer=world.buffer)
+    world.classifier.classify(silent(world, redriveOutcome=outcome), NOW)
+    assert not [call for call in world.journal.calls if call.startswith("buffer.")]
+
+
+def test_a_buffer_that_cannot_be_read_gives_no_verdict(world: TriageWorld) -> None:
+    world.classifier = replace(world.classifier, buffer=FakeBuffer(world.journal))
+    world.journal.fail_always("buffer.paused", Unavailable("down"))
+    with pytest.raises(Unavailable):
+        world.classifier.classify(silent(world), NOW)
+
+
+def died_late(world: TriageWorld, execution: str, message_id: str = "sent-1") -> DeadLetter:
+    """The redriven message reached the dead-letter queue after the timeout, and the intake wrote its snapshot."""
+    stamp = TriageStamp("event-1", execution, 1, "token")
+    attribute = {TRIAGE_ATTRIBUTE: {"dataType": "String", "stringValue": stamp.write()}}
+    letter = DeadLetter.of(message(body(), attributes=attribute, message_id=message_id))
+    world.objects.create(letter.key, letter.as_json())
+    return letter
+
+
+def test_a_message_that_died_after_the_timeout_of_its_redrive_counts_as_dead_lettered_again(world: TriageWorld) -> None:
+    world.buffer.is_paused = True
+    triage_input, letter = silent(world), died_late(world, ARN)
+    verdict = world.classifier.classify(triage_input, NOW)
+    assert verdict.late_snapshot == letter.key
+    assert verdict.as_json()["lateSnapshot"] == letter.key
+    assert verdict.evidence.redrive_outcome == "DEAD_LETTERED_AGAIN"
+    assert verdict.action == "retry"
+
+
+def test_a_snapshot_of_another_execution_of_the_event_is_not_taken(world: TriageWorld) -> None:
+    triage_input = silent(world)
+    died_late(world, ARN + "-of-a-second-copy")
+    assert world.classifier.classify(triage_input, NOW).late_snapshot == ""
+
+
+def test_a_snapshot_that_cannot_be_read_is_not_taken(world: TriageWorld) -> None:
+    triage_input = silent(world)
+    world.objects.create("dead-letters/event-1/broken.json", "oops")
+    assert world.classifier.classify(triage_input, NOW).rule == "redrive-unconfirmed"

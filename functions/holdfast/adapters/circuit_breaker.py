@@ -12,49 +12,18 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from holdfast.adapters.aws import code_of, translated
-from holdfast.adapters.sqs import BufferConsumer
-from holdfast.domain.circuit_breaker import BreakerExecution, LastIncident, Outcome, ProbeResult, Processing
+from holdfast.adapters.sqs import DEPTHS, BufferConsumer
+from holdfast.domain.circuit_breaker import BreakerExecution, LastIncident, Outcome, ProbeResult
 from holdfast.domain.errors import HoldfastError
 from holdfast.domain.letters import parse_document
 
-#: https://docs.aws.amazon.com/lambda/latest/api/API_GetEventSourceMapping.html
-_PAUSED = frozenset({"Disabled", "Disabling"})
-_STARTING = frozenset({"Creating", "Enabling", "Updating"})
 #: A synchronous invocation takes 6 MB: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 _PAYLOAD_BYTES = 5_500_000
 #: Without a wait, SQS answers from a part of its servers and may miss a message.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html
 _POLL_SECONDS = 5
-_DEPTHS = (
-    "ApproximateNumberOfMessages",
-    "ApproximateNumberOfMessagesNotVisible",
-    "ApproximateNumberOfMessagesDelayed",
-)
 #: The last incident is among so many executions. Those that found the circuit open already are short and few.
 _NEWEST = 10
-
-
-@dataclass(frozen=True, slots=True)
-class EventSourceMapping:
-    """The event source mapping between the buffer and the processor."""
-
-    client: Any
-    mapping_id: str
-
-    def processing(self) -> Processing:
-        """Whether the processor receives from the buffer."""
-        with translated("read the event source mapping"):
-            try:
-                state = self.client.get_event_source_mapping(UUID=self.mapping_id)["State"]
-            except ClientError as error:
-                if code_of(error) == "ResourceNotFoundException":
-                    return Processing.MISSING
-                raise
-        if state == "Deleting":
-            return Processing.MISSING
-        if state in _PAUSED:
-            return Processing.PAUSED
-        return Processing.STARTING if state in _STARTING else Processing.RUNNING
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +151,8 @@ class ProcessorProbe:
     def _empty(self) -> bool:
         """Whether the buffer holds no message. Messages that wait for their next receive are not visible."""
         with translated("count the messages of the buffer"):
-            answer = self.sqs.get_queue_attributes(QueueUrl=self.consumer.url, AttributeNames=list(_DEPTHS))
-        return not any(int(answer["Attributes"].get(name, 0)) for name in _DEPTHS)
+            answer = self.sqs.get_queue_attributes(QueueUrl=self.consumer.url, AttributeNames=list(DEPTHS))
+        return not any(int(answer["Attributes"].get(name, 0)) for name in DEPTHS)
 
 
 def as_record(message: Mapping[str, Any], queue_arn: str) -> dict[str, Any]:

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from holdfast.adapters.aws import translated
 from holdfast.adapters.batches import send_all
+from holdfast.adapters.mapping import EventSourceMapping
+from holdfast.domain.circuit_breaker import Processing
 from holdfast.domain.errors import Unavailable
 from holdfast.domain.letters import Outgoing
+from holdfast.domain.ports import Clock
 
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibilityBatch.html
 ENTRIES_PER_CALL = 10
+#: How many messages a queue holds: visible, in flight or waiting for their next receive, delayed.
+DEPTHS = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
+#: MessageRetentionPeriod of the buffer.
+RETENTION = timedelta(days=14)
+#: With MaxReceiveCount 5, a message has two waits after its third receive, each of 12 hours at most.
+AGE_MARGIN = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +55,63 @@ class BufferConsumer:
         refused = send_all(send, entries, ENTRIES_PER_CALL)
         if refused:
             raise Unavailable(f"{operation}: {refused} entries were refused")
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """The buffer queue and its processing, as triage looks at them.
+
+    Attributes:
+        sqs: The client of SQS.
+        cloudwatch: The client of CloudWatch.
+        mapping: The event source mapping of the processor.
+        url: The queue.
+        clock: The time.
+    """
+
+    sqs: Any
+    cloudwatch: Any
+    mapping: EventSourceMapping
+    url: str
+    clock: Clock
+
+    def paused(self) -> bool:
+        """Whether processing is paused."""
+        return self.mapping.processing() is Processing.PAUSED
+
+    def may_hold(self, sent_at: datetime) -> bool:
+        """Whether the buffer may still hold a message that was sent at this time. In doubt it may.
+
+        It cannot if the queue is empty, if SQS has deleted the message, or if the oldest message is younger. The age of
+        the oldest message leaves out messages that were received three times, so it counts with a margin.
+        """
+        age = self.clock() - sent_at
+        if age >= RETENTION or self.empty():
+            return False
+        oldest = self._age_of_oldest()
+        return oldest is None or age < oldest + AGE_MARGIN
+
+    def empty(self) -> bool:
+        """Whether the queue holds no message, visible or not."""
+        with translated("count the messages of the buffer"):
+            answer = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=list(DEPTHS))
+        return not any(int(answer["Attributes"].get(name, 0)) for name in DEPTHS)
+
+    def _age_of_oldest(self) -> timedelta | None:
+        """The largest age of the last quarter of an hour; ``None`` without data."""
+        now = self.clock()
+        with translated("read the age of the buffer"):
+            answer = self.cloudwatch.get_metric_statistics(
+                Namespace="AWS/SQS",
+                MetricName="ApproximateAgeOfOldestMessage",
+                Dimensions=[{"Name": "QueueName", "Value": self.url.rpartition("/")[2]}],
+                StartTime=now - timedelta(minutes=15),
+                EndTime=now,
+                Period=60,
+                Statistics=["Maximum"],
+            )
+        ages = [point["Maximum"] for point in answer["Datapoints"]]
+        return timedelta(seconds=max(ages)) if ages else None
 
 
 @dataclass(frozen=True, slots=True)

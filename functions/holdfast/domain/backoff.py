@@ -18,12 +18,13 @@ def visibility_seconds(
     rng: Callable[[], float],
     retry_after: float | None = None,
 ) -> int:
-    """Full-jitter exponential backoff by receive count, in whole seconds, at least 1.
+    """Equal-jitter exponential backoff by receive count, in whole seconds, at least 1.
 
-    The result is never below ``retry_after``. The jitter is added to it, so that events with the same ``retry_after``
-    return at different moments. ``rng`` returns a number in [0, 1).
+    The bound is ``base * 4 ** (receive_count - 1)`` up to ``cap``. Half of it is fixed and half is random, so that an
+    event survives a known time in the buffer. The result is never below ``retry_after``. The random half is added to
+    it, so that events with the same ``retry_after`` return at different moments. ``rng`` returns a number in [0, 1).
     """
-    ceiling = min(cap, base * 2 ** min(max(receive_count - 1, 0), 32))
-    jitter = rng() * ceiling
-    seconds = max(1.0, (retry_after or 0.0) + jitter)
+    bound = min(cap, base * 4 ** min(max(receive_count - 1, 0), 16))
+    jitter = rng() * bound / 2
+    seconds = max(1.0, bound / 2 + jitter, (retry_after or 0.0) + jitter)
     return int(min(-(-seconds // 1), MAX_VISIBILITY_SECONDS - _RECEIVE_MARGIN_SECONDS))

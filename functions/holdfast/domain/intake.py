@@ -55,6 +55,7 @@ class Carried:
         redrives: Redrives of earlier executions.
         history: The category of each of them, so that the limits per category go on counting.
         first_sent_at: When the event's first message was sent, epoch milliseconds; 0 if no earlier one is known.
+        in_triage_since: When the first of them started, ISO 8601; empty if no earlier one is known.
         archived_as: The archive object of an earlier execution that gave this letter up; empty if there is none.
     """
 
@@ -62,6 +63,7 @@ class Carried:
     redrives: int = 0
     history: tuple[str, ...] = ()
     first_sent_at: int = 0
+    in_triage_since: str = ""
     archived_as: str = ""
 
     def after(self, predecessor: Mapping[str, Any], *, settled: bool = False) -> Carried:
@@ -78,6 +80,7 @@ class Carried:
             redrives=max(self.redrives, int(predecessor.get("redrives") or 0)),
             history=max(self.history, tuple(predecessor.get("history") or ()), key=len),
             first_sent_at=int(predecessor.get("firstSentAt") or self.first_sent_at),
+            in_triage_since=str(predecessor.get("inTriageSince") or self.in_triage_since),
             archived_as=self.archived_as or str(predecessor.get("archivedAs") or ""),
         )
 
@@ -144,7 +147,10 @@ def _report_death(letter: DeadLetter, stamp: TriageStamp, services: Intake) -> s
         return "reported to the waiting execution"
     report = redriver_of(letter, stamp, generations.executions)
     if report.status.open:
-        # The next receive finds it ended, or waiting for a newer message.
+        if letter.key in generations.executions.last_input(stamp.execution).get("snapshots", ()):
+            return "held by the running execution"
+        # The next receive finds it ended, or holding this snapshot: after the timeout of a redrive, Classify looks for
+        # snapshots of its own messages.
         raise Unavailable(
             "the execution in the stamp is running and does not wait for this message; the next receive tries again"
         )
@@ -207,6 +213,7 @@ def execution_input(letter: DeadLetter, carried: Carried) -> dict[str, Any]:
     """The input of an execution: pointers and metadata. It is deterministic, small, and contains no personal data."""
     history = {"history": list(carried.history)} if carried.history else {}
     archived = {"archivedAs": carried.archived_as} if carried.archived_as else {}
+    since = {"inTriageSince": carried.in_triage_since} if carried.in_triage_since else {}
     return {
         "schemaVersion": 2,
         "eventId": letter.event_id,
@@ -217,4 +224,5 @@ def execution_input(letter: DeadLetter, carried: Carried) -> dict[str, Any]:
         "firstSentAt": carried.first_sent_at or letter.message.sent_at_ms,
         **history,
         **archived,
+        **since,
     }

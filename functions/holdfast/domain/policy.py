@@ -19,7 +19,7 @@ from holdfast.domain.attempts import Status
 from holdfast.domain.categories import VERDICT_CATEGORIES, Category
 from holdfast.domain.naming import camel
 
-ACTIONS = frozenset({"settle", "archive", "retry"})
+ACTIONS = frozenset({"settle", "archive", "retry", "wait"})
 #: ``standard``: the wait grows with every redrive. ``slow``: it is the cap from the first one on. ``now``: no wait.
 SCHEDULES = frozenset({"standard", "slow", "now"})
 _RULE_KEYS = {"id", "category", "when", "action", "schedule", "limit", "explanation"}
@@ -39,6 +39,7 @@ _TEXTS: dict[str, frozenset[str]] = {
     "lastError": frozenset(),
     "lastMessage": frozenset(),
     "redriveOutcome": frozenset({"DEAD_LETTERED_AGAIN", "STORED", "SILENT", "NOT_SENT"}),
+    "pending": frozenset({"PAUSED", "IN_BUFFER"}),
 }
 _OPTIONAL = _TEXTS.keys() - {"body", "attemptLog"} | {"retryAfter"}
 _LIMIT_NAMES = {"maxRetries": "max_retries", "maxAgeHours": "max_age_hours"}
@@ -66,9 +67,11 @@ class Evidence:
         retry_after: Seconds for which the other side refuses further calls.
         dead_lettered: SQS moved the message here after its last receive from the buffer.
         redrive_outcome: ``DEAD_LETTERED_AGAIN``, ``STORED``, ``SILENT`` or ``NOT_SENT``; ``None`` before a redrive.
+        pending: Why the outcome of the last redrive may still come: ``PAUSED`` if processing is paused, ``IN_BUFFER``
+            if the message may still be in the buffer; ``None`` if neither, or if the outcome is known.
         redrives: Redrives so far, earlier executions included.
         replay: An operator started this by a replay.
-        age_hours: Hours since the letter's first message was sent.
+        age_hours: Hours since triage began, earlier executions included.
     """
 
     stored: bool = False
@@ -84,6 +87,7 @@ class Evidence:
     retry_after: float | None = None
     dead_lettered: bool = False
     redrive_outcome: str | None = None
+    pending: str | None = None
     redrives: int = 0
     replay: bool = False
     age_hours: float = 0.0
@@ -126,7 +130,20 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What triage does with a dead letter, and why."""
+    """What triage does with a dead letter, and why.
+
+    Attributes:
+        category: What kind of failure it is.
+        rule: The id of the rule.
+        action: ``settle``, ``archive``, ``retry`` or ``wait``.
+        schedule: How long a retry waits.
+        explanation: The rule's sentence for people.
+        fingerprint: Equal for equal causes.
+        policy: Identifies the policy.
+        evidence: What the verdict rests on.
+        late_snapshot: The snapshot of the redriven message, if that message reached the dead-letter queue again after
+            the timeout of its redrive; else empty.
+    """
 
     category: str
     rule: str
@@ -136,9 +153,11 @@ class Verdict:
     fingerprint: str
     policy: str
     evidence: Evidence
+    late_snapshot: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as the execution and the archive object show it."""
+        late = {"lateSnapshot": self.late_snapshot} if self.late_snapshot else {}
         return {
             "category": self.category,
             "rule": self.rule,
@@ -149,6 +168,7 @@ class Verdict:
             "fingerprint": self.fingerprint,
             "policy": self.policy,
             "evidence": self.evidence.as_json(),
+            **late,
         }
 
 
@@ -264,6 +284,8 @@ def _faults_of_rule(number: int, raw: Any, text: str) -> list[str]:
     faults += _faults_of_conditions(when) if isinstance(when, dict) else ["when is not an object"]
     if raw.get("action") == "settle" and not (isinstance(when, dict) and when.get("stored") is True):
         faults.append('it settles an event without the condition "stored": true')
+    if raw.get("action") == "wait" and not (isinstance(when, dict) and when.get("pending")):
+        faults.append("it waits without a condition on pending, so it could wait for ever")
     return [f"line {line}, rule {raw['id']}: {fault}" for fault in faults]
 
 

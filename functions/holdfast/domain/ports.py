@@ -145,6 +145,16 @@ class QueueSender(Protocol):
         """Send one message and return its new message id."""
 
 
+class BufferInspection(Protocol):
+    """The buffer queue and its processing, for triage: may a message that was sent still be processed?"""
+
+    def paused(self) -> bool:
+        """Whether processing is paused."""
+
+    def may_hold(self, sent_at: datetime) -> bool:
+        """Whether the buffer may still hold a message that was sent at this time."""
+
+
 # -- triage executions -----------------------------------------------------------------------------------------------
 
 

@@ -10,8 +10,8 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from math import floor
 from typing import Any
 
@@ -30,16 +30,19 @@ from holdfast.domain.policy import Evidence, Limits, Policy, Verdict
 from holdfast.domain.ports import (
     ArchiveStore,
     AttemptHistory,
+    BufferInspection,
     DeadLetterStore,
     ObjectReader,
     QueueSender,
     StoredEvents,
     TriageEvents,
 )
-from holdfast.domain.redrive_records import note_sending, note_sent
+from holdfast.domain.redrive_records import note_sending, note_sent, stamp_of
 
 #: An archive object lists at most so many attempts, the latest ones.
 ATTEMPTS_LIMIT = 500
+#: Outcomes of a redrive: no outcome came in time; the message reached the dead-letter queue again.
+SILENT, DEAD_LETTERED_AGAIN = "SILENT", "DEAD_LETTERED_AGAIN"
 #: The largest whole number that every JSON parser reads exactly.
 _WHOLE_LIMIT = 2**53
 #: Tag of an archive object whose event was stored by a replay. Later replays skip it.
@@ -58,7 +61,9 @@ class TriageInput:
         redrives: How often triage has sent the message back so far.
         history: The category of each of these redrives.
         redrive_outcome: Outcome of the last redrive, if there was one.
-        first_sent_at: When the event's first message was sent, epoch milliseconds.
+        redriven_at: When the last redrive was sent, if its outcome did not come in time.
+        in_triage_since: When the first execution of this letter started; ``None`` if unknown.
+        execution: The ARN of the execution; empty if unknown.
         replay: Whether an operator started this by a replay.
         archived_as: The archive object of an earlier execution that gave this letter up; empty if there is none.
     """
@@ -68,7 +73,9 @@ class TriageInput:
     redrives: int = 0
     history: tuple[str, ...] = ()
     redrive_outcome: str | None = None
-    first_sent_at: int = 0
+    redriven_at: datetime | None = None
+    in_triage_since: datetime | None = None
+    execution: str = ""
     replay: bool = False
     archived_as: str = ""
 
@@ -89,16 +96,18 @@ class TriageInput:
             raise InvalidInput("history must be a list of categories")
         if not isinstance(redrive_outcome, str | None):
             raise InvalidInput("redriveOutcome must be text")
-        archived_as = data.get("archivedAs") or ""
-        if not isinstance(archived_as, str):
-            raise InvalidInput("archivedAs must be text")
+        archived_as, execution = data.get("archivedAs") or "", data.get("execution") or ""
+        if not isinstance(archived_as, str) or not isinstance(execution, str):
+            raise InvalidInput("archivedAs and execution must be text")
         return cls(
             event_id=event_id,
             snapshots=tuple(snapshots),
             redrives=_whole(data, "redrives"),
             history=tuple(history),
             redrive_outcome=redrive_outcome,
-            first_sent_at=_whole(data, "firstSentAt"),
+            redriven_at=_time(data, "redrivenAt"),
+            in_triage_since=_time(data, "inTriageSince"),
+            execution=execution,
             replay=bool(data.get("replayOf")),
             archived_as=archived_as,
         )
@@ -122,6 +131,15 @@ def _whole(data: Mapping[str, Any], name: str) -> int:
     return int(value)
 
 
+def _time(data: Mapping[str, Any], name: str) -> datetime | None:
+    """Read a time, ISO 8601; ``None`` if it is missing."""
+    value = data.get(name)
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC) if value else None
+    except (TypeError, ValueError):
+        raise InvalidInput(f"{name} must be a time") from None
+
+
 def load_letter(store: ObjectReader, triage_input: TriageInput) -> DeadLetter:
     """Read the newest snapshot.
 
@@ -143,7 +161,8 @@ class Classifier:
 
     stored_events: StoredEvents
     attempts: AttemptHistory
-    store: ObjectReader
+    store: DeadLetterStore
+    buffer: BufferInspection
     policy: Policy
     limits: Limits
 
@@ -151,10 +170,42 @@ class Classifier:
         """Collect the evidence and return the verdict.
 
         Raises:
-            HoldfastError: The events table or the snapshot could not be read, so there is no verdict.
+            HoldfastError: Something that the verdict rests on could not be read, so there is no verdict.
         """
+        late = self._late_snapshot(triage_input) if triage_input.redrive_outcome == SILENT else ""
+        if late:
+            snapshots = (*triage_input.snapshots, late)
+            triage_input = replace(triage_input, snapshots=snapshots, redrive_outcome=DEAD_LETTERED_AGAIN)
         evidence = self._evidence(triage_input, now)
-        return self.policy.judge(evidence, triage_input.history, self.limits)
+        return replace(self.policy.judge(evidence, triage_input.history, self.limits), late_snapshot=late)
+
+    def _late_snapshot(self, triage_input: TriageInput) -> str:
+        """The snapshot of a message that this execution redrove and that died after the timeout of its redrive.
+
+        The intake writes it, and leaves the message in the dead-letter queue until this execution holds the snapshot.
+        A snapshot of another execution of this event is not taken.
+        """
+        for found in self.store.list(snapshot_folder(triage_input.event_id)):
+            if found.key not in triage_input.snapshots and self._sent_by(triage_input, found.key):
+                return found.key
+        return ""
+
+    def _sent_by(self, triage_input: TriageInput, key: str) -> bool:
+        """Whether this execution sent the message of a snapshot."""
+        try:
+            stamp = stamp_of(load_letter(self.store, replace(triage_input, snapshots=(key,))), self.store)
+        except SnapshotMissing:
+            return False
+        return stamp is not None and stamp.execution == triage_input.execution
+
+    def _pending(self, triage_input: TriageInput) -> str | None:
+        """Why the outcome of the last redrive may still come."""
+        if triage_input.redrive_outcome != SILENT:
+            return None
+        if self.buffer.paused():
+            return "PAUSED"
+        sent_at = triage_input.redriven_at
+        return "IN_BUFFER" if sent_at and self.buffer.may_hold(sent_at) else None
 
     def _evidence(self, triage_input: TriageInput, now: datetime) -> Evidence:
         try:
@@ -172,8 +223,9 @@ class Classifier:
         attempts, attempt_log = self._attempts(letter)
         last = attempts[-1] if attempts else None
         failure = last.failure if last else None
+        stored = is_stored(letter, self.stored_events)
         return Evidence(
-            stored=is_stored(letter, self.stored_events),
+            stored=stored,
             body=letter.body.kind,
             body_altered=self._is_altered(letter, triage_input),
             undelivered=letter.message.rule_error is not None,
@@ -186,6 +238,7 @@ class Classifier:
             retry_after=failure.retry_after if failure else None,
             dead_lettered=letter.message.dead_lettered,
             redrive_outcome=triage_input.redrive_outcome,
+            pending=None if stored else self._pending(triage_input),
             redrives=triage_input.redrives,
             replay=triage_input.replay,
             age_hours=_age_hours(triage_input, now),
@@ -227,9 +280,9 @@ def is_stored(letter: DeadLetter, stored_events: StoredEvents) -> bool:
 
 
 def _age_hours(triage_input: TriageInput, now: datetime) -> float:
-    if not triage_input.first_sent_at:
+    if not triage_input.in_triage_since:
         return 0.0
-    hours = max(0.0, now.timestamp() - triage_input.first_sent_at / 1000) / 3600
+    hours = max(0.0, (now - triage_input.in_triage_since) / timedelta(hours=1))
     # Rounded down, so that no letter reaches its maximum age early.
     return floor(hours * 10) / 10
 
