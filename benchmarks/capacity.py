@@ -80,7 +80,7 @@ class System:
         return self.concurrency * self.batch_size / self.seconds_per_batch
 
     def backoff(self, receive: int) -> tuple[float, float]:
-        """The shortest and longest wait after a failed receive: half of it is jitter; the breaker's time comes first."""
+        """The shortest and longest wait after a failed receive: half is jitter; the breaker's time comes first."""
         bound = min(self.backoff_cap, self.backoff_base * 4.0 ** (receive - 1))
         return max(1.0, bound / 2), BREAKER_SECONDS + bound
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 import uuid
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from holdfast.domain.envelope import format_time
 from holdfast.domain.intake import Carried, execution_input
 from holdfast.domain.letters import MAX_MESSAGE_BYTES, RULE_ATTRIBUTES, DeadLetter, Message, message_bytes
 from local.eventually import eventually
@@ -20,7 +21,7 @@ from tests.e2e.messages import (
     padded,
     sent_attributes,
 )
-from tests.e2e.pipeline import PARAMETERS, UNDELIVERED, event_id_of, genesys_event, with_user
+from tests.e2e.pipeline import PARAMETERS, SECONDS, UNDELIVERED, event_id_of, genesys_event, with_user
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -128,13 +129,33 @@ def test_a_redrive_without_an_outcome_is_unconfirmed_and_a_late_success_does_no_
     consumer.assert_published_once(event_id)
 
 
-def test_an_event_older_than_max_age_is_archived_as_expired_without_a_retry(pipeline: Pipeline) -> None:
+def test_a_pause_during_a_redrive_archives_nothing(pipeline: Pipeline) -> None:
+    mappings, mapping = pipeline.client("lambda"), pipeline.stack.resources["ProcessorFunctionBuffer"]
+    mappings.update_event_source_mapping(UUID=mapping, Enabled=False)
+    try:
+        event_id = pipeline.bury(genesys_event(), UNDELIVERED)
+        execution = pipeline.dead(event_id)
+        eventually(lambda: "AwaitProcessing" in fresh(pipeline, execution).path, "triage waits for processing", SECONDS)
+    finally:
+        mappings.update_event_source_mapping(UUID=mapping, Enabled=True)
+    settled = pipeline.settled(event_id)
+    assert (settled.result["outcome"], settled.result["redrives"]) == ("RECOVERED", 1)
+    assert "processing-paused" in {verdict["rule"] for verdict in settled.verdicts}
+    assert settled.path.count("Redrive") == 1
+
+
+def fresh(pipeline: Pipeline, execution: Execution) -> Execution:
+    """The execution as it is now."""
+    return next(one for one in pipeline.executions() if one.arn == execution.arn)
+
+
+def test_a_letter_in_triage_for_max_age_is_archived_as_expired_without_a_retry(pipeline: Pipeline) -> None:
     letter = DeadLetter.of(Message(str(uuid.uuid4()), json.dumps(genesys_event())))
     bucket = pipeline.outputs["ArchiveBucketName"]
     pipeline.client("s3").put_object(Bucket=bucket, Key=letter.key, Body=letter.as_json().encode())
-    # A test cannot send an old message, so it starts the execution by hand.
-    sent_at = int((time.time() - (MAX_AGE_HOURS + 1) * 3600) * 1000)
-    pipeline.start("Triage", execution_input(letter, Carried((letter.key,), first_sent_at=sent_at)))
+    # A later execution of a letter whose first one started long ago.
+    since = format_time(datetime.now(UTC) - timedelta(hours=MAX_AGE_HOURS + 1))
+    pipeline.start("Triage", execution_input(letter, Carried((letter.key,), in_triage_since=since)))
     execution = pipeline.settled(letter.event_id)
     assert (execution.result["outcome"], execution.result["category"]) == ("ARCHIVED", "EXPIRED")
     assert execution.delays == []

@@ -21,7 +21,7 @@ from holdfast.adapters.circuit_breaker import (
     as_record,
 )
 from holdfast.adapters.mapping import EventSourceMapping
-from holdfast.adapters.sqs import BufferConsumer
+from holdfast.adapters.sqs import RETENTION, Buffer, BufferConsumer
 from holdfast.domain.circuit_breaker import (
     FIRST_WAIT_SECONDS,
     LONGEST_WAIT_SECONDS,
@@ -36,6 +36,7 @@ from holdfast.domain.circuit_breaker import (
 )
 from holdfast.domain.errors import InvalidInput, Misconfigured, Throttled
 from holdfast.domain.letters import Message
+from tests.contract.project import properties
 from tests.fakes import NOW
 
 ARN = "arn:aws:states:eu-central-1:123456789012:execution:breaker:"
@@ -556,3 +557,49 @@ def test_an_input_that_cannot_be_used_is_refused(event: dict[str, Any]) -> None:
 
 def test_the_constants_are_those_of_the_documentation() -> None:
     assert (FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS) == (60, 900)
+
+
+# -- the buffer, as triage looks at it -----------------------------------------------------------------------------
+
+
+def buffer_state(depth: int, oldest_hours: float | None) -> Buffer:
+    points = [] if oldest_hours is None else [{"Maximum": 60.0}, {"Maximum": oldest_hours * 3600}]
+    return Buffer(
+        FakeClient(get_queue_attributes={"Attributes": {"ApproximateNumberOfMessagesNotVisible": str(depth)}}),
+        FakeClient(get_metric_statistics={"Datapoints": points}),
+        EventSourceMapping(FakeClient(get_event_source_mapping={"State": "Enabled"}), "mapping"),
+        "https://sqs/123456789012/buffer",
+        lambda: NOW,
+    )
+
+
+@pytest.mark.parametrize(
+    ("depth", "oldest_hours", "sent_hours_ago", "expected"),
+    [
+        pytest.param(0, None, 7, False, id="the queue is empty"),
+        pytest.param(5, None, 7, True, id="the age is unknown"),
+        pytest.param(5, 8, 7, True, id="the oldest message is older"),
+        pytest.param(5, 1, 7, True, id="the oldest is younger, but the age leaves some messages out"),
+        pytest.param(5, 1, 24, True, id="within the margin"),
+        pytest.param(5, 1, 26, False, id="the oldest message is younger by more than the margin"),
+        pytest.param(5, 340, 14 * 24, False, id="SQS has deleted the message"),
+    ],
+)
+def test_in_doubt_the_buffer_may_still_hold_a_message(
+    depth: int, oldest_hours: float | None, sent_hours_ago: float, expected: bool
+) -> None:
+    state = buffer_state(depth, oldest_hours)
+    assert state.may_hold(NOW - timedelta(hours=sent_hours_ago)) is expected
+    assert not state.paused()
+
+
+def test_the_age_is_that_of_this_queue() -> None:
+    state = buffer_state(5, 1)
+    state.may_hold(NOW - timedelta(hours=30))
+    (request,) = state.cloudwatch.requests("get_metric_statistics")
+    assert request["Dimensions"] == [{"Name": "QueueName", "Value": "buffer"}]
+    assert request["StartTime"] < request["EndTime"] == NOW
+
+
+def test_the_retention_of_the_buffer_is_that_of_the_template() -> None:
+    assert RETENTION.total_seconds() == properties("BufferQueue")["MessageRetentionPeriod"]
