@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -63,10 +64,16 @@ def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Publishe
 def report(published: Published) -> None:
     """Log what was not published, and count."""
     for one in published.refused:
-        logger().warning("event not published", extra={"eventId": one.event_id})
+        reason = published.reasons.get(one.event_id) or None
+        logger().warning("event not published", extra={"eventId": one.event_id, "errorMessage": reason})
     for aside in published.set_aside:
-        extra = {"eventId": aside.event_id or None, "sequenceNumber": aside.sequence_number, "hasKey": aside.has_key}
+        extra: dict[str, Any] = {
+            "eventId": aside.event_id or None,
+            "sequenceNumber": aside.sequence_number,
+            "hasKey": aside.has_key,
+        }
         if aside.event_id:
+            extra["errorMessage"] = aside.reason or None
             logger().error("event set aside: EventBridge does not accept it", extra=extra)
         else:
             logger().error("item set aside: the processor did not write it", extra=extra)
@@ -75,7 +82,8 @@ def report(published: Published) -> None:
         "PublicationsRefused": len(published.refused),
         "ItemsSetAside": len(published.set_aside),
     }
-    emit(counts)
+    reasons = [*published.reasons.values(), *(aside.reason for aside in published.set_aside)]
+    emit(counts, errors=Counter(filter(None, reasons)))
 
 
 @cache

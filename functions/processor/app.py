@@ -136,6 +136,7 @@ def report(batch: BatchReport, usage: Mapping[str, int], *, milliseconds: float)
             **{f"Failed{capitalised(category)}": count for category, count in categories.items()},
         },
         milliseconds={"BatchLatency": milliseconds},
+        errors=Counter(failure.message for failure in (*(f for _, f in failed), *batch.enrichment_failures)),
     )
 
 

@@ -157,7 +157,9 @@ def test_wrong_credentials_are_logged_once_for_a_batch_although_its_events_are_s
     assert answer == {"batchItemFailures": []}
     text = output()
     assert (metrics(text)["Misconfigured"], metrics(text)["EnrichmentErrors"]) == (1, 2)
-    assert text.count("the Genesys login refuses the client's credentials") == 1
+    (line,) = [line for line in map(json.loads, text.splitlines()) if line.get("message") == "users not looked up"]
+    assert (line["errorMessage"], line["events"]) == ("the Genesys login refuses the client's credentials", 2)
+    assert metrics(text)["errors"] == {"the Genesys login refuses the client's credentials": 2}
 
 
 def test_metrics_have_the_namespace_of_the_stack(output: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,7 +314,8 @@ class Bus:
 
     def publish_all(self, publications: Sequence[Publication], _deadline: Deadline) -> Answers:
         self.published += [one.event_id for one in publications if one.event_id not in self.refused]
-        return Answers([one for one in publications if one.event_id in self.refused])
+        reasons = dict.fromkeys(self.refused, "publish events: ThrottlingException")
+        return Answers([one for one in publications if one.event_id in self.refused], reasons=reasons)
 
 
 class Table:
@@ -350,7 +353,14 @@ def test_the_stream_comes_again_from_the_first_event_that_the_bus_refused(output
     answer = fan_out.app.lambda_handler({"Records": records}, FakeContext(), services=services(bus))
     assert answer == {"batchItemFailures": [{"itemIdentifier": "at-event-2"}]}
     assert bus.published == ["event-1", "event-3"]
-    assert metrics(output())["PublicationsRefused"] == 2
+    text = output()
+    assert metrics(text)["PublicationsRefused"] == 2
+    assert metrics(text)["errors"] == {"publish events: ThrottlingException": 2}
+    lines = [line for line in map(json.loads, text.splitlines()) if line.get("message") == "event not published"]
+    assert [(line["eventId"], line["errorMessage"]) for line in lines] == [
+        ("event-2", "publish events: ThrottlingException"),
+        ("event-4", "publish events: ThrottlingException"),
+    ]
 
 
 FOREIGN = [
@@ -379,11 +389,12 @@ def test_an_item_that_the_processor_did_not_write_is_set_aside_alone(
 def test_an_event_that_eventbridge_never_accepts_is_logged_with_its_id(output: Callable[[], str]) -> None:
     class Strict(Bus):
         def publish_all(self, publications: Sequence[Publication], _deadline: Deadline) -> Answers:
-            return Answers(invalid=list(publications))
+            return Answers(invalid=list(publications), reasons={"event-1": "publish events: MalformedDetail"})
 
     fan_out.app.lambda_handler({"Records": [inserted("event-1")]}, FakeContext(), services=services(Strict()))
     (line,) = [json.loads(line) for line in output().splitlines() if "set aside" in line]
     assert (line["level"], line["eventId"]) == ("ERROR", "event-1")
+    assert line["errorMessage"] == "publish events: MalformedDetail"
     assert line["message"] == "event set aside: EventBridge does not accept it"
 
 

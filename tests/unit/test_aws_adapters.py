@@ -54,6 +54,7 @@ from holdfast.domain.errors import (
     Throttled,
     TransientError,
     Unavailable,
+    UnknownError,
 )
 from holdfast.domain.fan_out import Publication
 from holdfast.domain.letters import Outgoing
@@ -258,7 +259,7 @@ def test_an_error_code_of_a_service_becomes_a_named_error(
         assert isinstance(caught.value.__cause__, ClientError)
 
 
-def test_an_unknown_error_code_is_unavailable_with_a_status_of_500_and_raised_unchanged_otherwise(
+def test_an_unknown_error_code_is_unavailable_with_a_status_of_500_and_unknown_with_its_code_otherwise(
     dynamodb: Service,
 ) -> None:
     for status in (500, 503):
@@ -266,7 +267,7 @@ def test_an_unknown_error_code_is_unavailable_with_a_status_of_500_and_raised_un
         with pytest.raises(Unavailable, match="SomethingNew"):
             reader(dynamodb).holds("event-1")
     dynamodb.fails("get_item", "SomethingNew", 400)
-    with pytest.raises(ClientError):
+    with pytest.raises(UnknownError, match=r"^look up the event: SomethingNew$"):
         reader(dynamodb).holds("event-1")
 
 
@@ -426,6 +427,51 @@ def test_a_failed_request_fails_only_its_own_events(dynamodb: Service) -> None:
     assert {result.category for result in results.values() if isinstance(result, Failure)} == {"THROTTLED_UPSTREAM"}
 
 
+class SecondRequest:
+    """DynamoDB: the first request succeeds, and the second one has another end."""
+
+    def __init__(self, end: Exception | dict[str, Any]) -> None:
+        self.end = end
+        self.calls = 0
+
+    def batch_execute_statement(self, Statements: list[Any]) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        self.calls += 1
+        if self.calls == 1:
+            return {"Responses": [{}] * len(Statements)}
+        if isinstance(self.end, Exception):
+            raise self.end
+        return self.end
+
+
+@pytest.mark.parametrize(
+    ("end", "category"),
+    [
+        (RuntimeError(PERSONAL), "UNKNOWN"),
+        (ClientError({"Error": {"Code": "SomethingNew"}}, "x"), "UNKNOWN"),
+        (ClientError({"Error": {"Code": "413"}, "ResponseMetadata": {"HTTPStatusCode": 413}}, "x"), "UNKNOWN"),  # type: ignore[typeddict-item]
+        ({}, "UNAVAILABLE"),
+        ({"Responses": None}, "UNAVAILABLE"),
+        ({"Responses": [{}] * 4}, "UNAVAILABLE"),
+        ({"Responses": [{}] * 6}, "UNAVAILABLE"),
+    ],
+)
+def test_a_request_with_any_end_leaves_the_results_of_the_others(
+    end: Exception | dict[str, Any], category: str
+) -> None:
+    results = writer(SecondRequest(end)).store([storable(f"event-{n}") for n in range(30)], FakeDeadline())
+    failures = [result for result in results.values() if isinstance(result, Failure)]
+    assert list(results.values())[:25] == [Stored.NEW] * 25
+    assert [failure.category for failure in failures] == [category] * 5
+    assert PERSONAL not in str(failures)
+
+
+@pytest.mark.parametrize("code", ["x" * 2_600, "a\u2028b", PERSONAL])
+def test_a_code_that_is_no_plain_word_reaches_no_failure(dynamodb: Service, code: str) -> None:
+    dynamodb.responds("batch_execute_statement", {"Responses": [{"Error": {"Code": code}}]})
+    (failure,) = writer(dynamodb.client).store([storable()], FakeDeadline()).values()
+    assert failure == Failure("UNKNOWN", "UnknownError", "store the event: unreadable-code")
+
+
 def test_events_of_a_request_for_which_no_time_is_left_are_deferred(dynamodb: Service) -> None:
     dynamodb.responds("batch_execute_statement", {"Responses": [{}] * 25})
     results = writer(dynamodb.client).store([storable(f"event-{n}") for n in range(26)], FakeDeadline(1, 0))
@@ -569,11 +615,11 @@ def test_the_other_requests_are_sent_after_one_has_failed(service: Make, code: s
     sqs, s3 = service("sqs"), service("s3")
     sqs.fails("change_message_visibility_batch", code)
     sqs.responds("change_message_visibility_batch", {"Successful": [], "Failed": []})
-    with pytest.raises((Throttled, ClientError), match=code):
+    with pytest.raises((Throttled, UnknownError), match=code):
         queue(sqs).set_visibility({f"receipt-{number}": 0 for number in range(11)})
     s3.fails("delete_objects", code)
     s3.responds("delete_objects", {})
-    with pytest.raises((Throttled, ClientError), match=code):
+    with pytest.raises((Throttled, UnknownError), match=code):
         bucket(s3).delete([f"key-{number}" for number in range(1_001)])
 
 
@@ -649,7 +695,7 @@ def test_an_object_is_written_over_another_and_a_listing_can_begin_after_a_key(s
 
 def test_objects_that_could_not_be_deleted_raise_an_error(s3: Service) -> None:
     s3.responds("delete_objects", {"Errors": [{"Key": "key", "Code": "InternalError"}]})
-    with pytest.raises(Unavailable, match="1 objects"):
+    with pytest.raises(Unavailable, match=r"1 objects could not be deleted: InternalError$"):
         bucket(s3).delete(["key"])
 
 
@@ -773,12 +819,21 @@ def test_an_outcome_is_published_with_the_source_of_triage(events: Service) -> N
     TriageEventBus(events.client, "enriched").publish("Dead Letter Archived", {"a": 1})
 
 
-@pytest.mark.parametrize(("code", "kind"), [("ThrottlingException", Throttled), ("SomethingNew", Unavailable)])
-def test_an_outcome_that_the_bus_refuses_raises_an_error(events: Service, code: str, kind: type[HoldfastError]) -> None:
-    events.responds("put_events", {"FailedEntryCount": 1, "Entries": [{"ErrorCode": code, "ErrorMessage": PERSONAL}]})
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("ThrottlingException", Throttled), ("SomethingNew", Unavailable), ("a\u2028b", Unavailable), (None, Unavailable)],
+)
+def test_an_outcome_that_the_bus_refuses_raises_an_error(
+    events: Service, code: str | None, kind: type[HoldfastError]
+) -> None:
+    events.responds(
+        "put_events",
+        {"FailedEntryCount": 1, "Entries": [{"ErrorMessage": PERSONAL} | ({"ErrorCode": code} if code else {})]},
+    )
     with pytest.raises(kind) as caught:
         TriageEventBus(events.client, "enriched").publish("t", {})
-    assert PERSONAL not in str(caught.value)
+    shown = code if code in ("ThrottlingException", "SomethingNew") else "unreadable-code"
+    assert str(caught.value) == f"publish the outcome: {shown}"
 
 
 def test_refused_entries_are_published_again_before_they_are_returned(events: Service) -> None:
@@ -792,6 +847,7 @@ def test_refused_entries_are_published_again_before_they_are_returned(events: Se
     events.responds("put_events", {"FailedEntryCount": 1, "Entries": [refused]}, {"Entries": [ANY]})
     answers = enriched(events).publish_all(publications(3), FakeDeadline(10, 10, 0))
     assert (answers.refused, answers.invalid) == ([publications(3)[2]], [])
+    assert answers.reasons["event-2"] == "publish events: InternalFailure"
 
 
 def test_a_request_that_always_fails_returns_only_its_own_entries(events: Service) -> None:
@@ -800,6 +856,7 @@ def test_a_request_that_always_fails_returns_only_its_own_entries(events: Servic
     events.responds("put_events", {"FailedEntryCount": 0, "Entries": [{"EventId": "x"}]})
     answers = enriched(events).publish_all(publications(11), FakeDeadline(*[10] * (TRIES - 1), 0))
     assert answers.refused == publications(10)
+    assert set(answers.reasons.values()) == {"publish events: ThrottlingException"}
 
 
 def test_a_request_without_permission_is_not_sent_again(events: Service) -> None:
@@ -807,6 +864,7 @@ def test_a_request_without_permission_is_not_sent_again(events: Service) -> None
     events.responds("put_events", {"FailedEntryCount": 0, "Entries": [{"EventId": "x"}]})
     answers = enriched(events).publish_all(publications(11), FakeDeadline())
     assert (answers.refused, answers.invalid) == (publications(10), [])
+    assert set(answers.reasons.values()) == {"publish events: AccessDeniedException"}
 
 
 @pytest.mark.parametrize("code", ["MalformedDetail", "InvalidArgument"])
@@ -815,6 +873,14 @@ def test_an_entry_that_is_never_accepted_is_not_sent_again(events: Service, code
     events.responds("put_events", {"FailedEntryCount": 1, "Entries": entries})
     answers = enriched(events).publish_all(publications(3), FakeDeadline())
     assert (answers.refused, answers.invalid) == ([], [publications(3)[1]])
+    assert answers.reasons == {"event-1": f"publish events: {code}"}
+
+
+def test_a_code_of_a_refused_entry_that_is_no_plain_word_reaches_no_reason(events: Service) -> None:
+    entry = {"ErrorCode": "x" * 2_600 + "\u2028"}
+    events.responds("put_events", {"FailedEntryCount": 1, "Entries": [entry]})
+    answers = enriched(events).publish_all(publications(1), FakeDeadline(0))
+    assert answers.reasons == {"event-0": "publish events: unreadable-code"}
 
 
 # -- the secret ------------------------------------------------------------------------------------------------------

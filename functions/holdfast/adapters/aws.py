@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -10,7 +11,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from holdfast.adapters.startup import without_collection
-from holdfast.domain.errors import HoldfastError, Misconfigured, Rejected, Throttled, Unavailable
+from holdfast.domain.errors import HoldfastError, Misconfigured, Rejected, Throttled, Unavailable, UnknownError
 
 with without_collection():
     import boto3
@@ -31,63 +32,157 @@ _CONFIG = Config(
     parameter_validation=False,
 )
 
-#: AWS error code → the domain's error. An exception with another code is not mapped, unless its HTTP status is 5xx.
-_BY_CODE: dict[str, type[HoldfastError]] = {
+#: The decision for each AWS error code. A code stands here without "Exception" or "Error" at its end and without the
+#: prefixes of SQS and KMS, because the services spell the same error differently. A test finds every error of the
+#: operations that the functions call, and fails if one has no decision.
+_BY_STEM: dict[str, type[HoldfastError]] = {
     **dict.fromkeys(
         (
             "Throttling",
-            "ThrottlingError",
-            "ThrottlingException",
-            "ThrottledException",
-            "TooManyRequestsException",
+            "Throttled",
+            "EC2Throttled",
+            "TooManyRequests",
             "RequestLimitExceeded",
             "RequestThrottled",
             "ProvisionedThroughputExceeded",
-            "ProvisionedThroughputExceededException",
             "SlowDown",
             "OverLimit",
             "ExecutionLimitExceeded",
-            "LimitExceededException",
+            "LimitExceeded",
+            "ServiceQuotaExceeded",
         ),
         Throttled,
     ),
     **dict.fromkeys(
         (
-            "InternalServerError",
+            "InternalServer",
+            "InternalService",
+            "InternalServiceFault",
             "InternalFailure",
-            "InternalError",
+            "Internal",
+            "Service",
             "ServiceUnavailable",
             "RequestTimeout",
+            "DependencyTimeout",
+            "KeyUnavailable",
+            "IncompleteBody",
             "TransactionConflict",
-            "TransactionConflictException",
+            "ReplicatedWriteConflict",
             "ConditionalRequestConflict",
             "OperationAborted",
             "BadDigest",
+            # The clock of the execution environment is wrong, which the next environment's is not.
+            "InvalidSignature",
+            "SignatureDoesNotMatch",
+            "RequestTimeTooSkewed",
+            "RequestExpired",
+            # The invoked function is being changed, or what it depends on is not ready.
+            "ResourceConflict",
+            "ResourceNotReady",
+            "CodeArtifactUserPending",
+            "EC2Unexpected",
+            "EFSIO",
+            "EFSMountConnectivity",
+            "EFSMountTimeout",
+            "ENINotReady",
+            "S3FilesMountConnectivity",
+            "S3FilesMountTimeout",
+            "SnapStart",
+            "SnapStartNotReady",
+            "SnapStartRegenerationFailure",
+            "SnapStartTimeout",
         ),
         Unavailable,
     ),
     **dict.fromkeys(
         (
             "AccessDenied",
-            "AccessDeniedException",
-            "UnrecognizedClientException",
+            "UnrecognizedClient",
             "ExpiredToken",
-            "ExpiredTokenException",
+            "InvalidToken",
             "InvalidClientTokenId",
+            "InvalidAccessKeyId",
+            "MissingAuthenticationToken",
+            "IncompleteSignature",
+            "AuthorizationHeaderMalformed",
+            "AuthFailure",
+            "OptInRequired",
+            "AccountProblem",
+            "AllAccessDisabled",
+            "PermanentRedirect",
             "ResourceNotFound",
-            "ResourceNotFoundException",
             "NoSuchBucket",
             "QueueDoesNotExist",
-            "AWS.SimpleQueueService.NonExistentQueue",
+            "NonExistentQueue",
             "StateMachineDoesNotExist",
-            "KMSAccessDeniedException",
-            "KMSDisabledException",
+            "StateMachineDeleting",
+            "StateMachineTypeNotSupported",
+            "InvalidArn",
+            "InvalidAddress",
+            "InvalidAttributeName",
+            "InvalidParameter",
+            "InvalidParameterCombination",
+            "InvalidParameterValue",
+            "MissingParameter",
+            "MissingRequiredParameter",
+            "InvalidRequest",  # Secrets Manager: the secret is marked for deletion. S3: a setting of the bucket.
+            "InvalidObjectState",  # the object is in an archive class
+            "InvalidSecurity",
+            "UnsupportedOperation",
+            "EncryptionTypeMismatch",
+            "EncryptionFailure",
+            "DecryptionFailure",
+            # The configuration of the invoked function.
+            "CodeArtifactUserDeleted",
+            "CodeArtifactUserFailed",
+            "EC2AccessDenied",
+            "EFSMountFailure",
+            "ENILimitReached",
+            "InvalidRuntime",
+            "InvalidSecurityGroupID",
+            "InvalidSubnetID",
+            "InvalidZipFile",
+            "ModeNotSupported",
+            "NoPublishedVersion",
+            "RecursiveInvocation",
+            "S3FilesMountFailure",
+            "SubnetIPAddressLimitReached",
         ),
         Misconfigured,
     ),
-    **dict.fromkeys(("ValidationError", "ValidationException", "ItemCollectionSizeLimitExceeded"), Rejected),
+    **dict.fromkeys(
+        (
+            "Validation",
+            "ItemCollectionSizeLimitExceeded",
+            "InvalidMessageContents",
+            "InvalidExecutionInput",
+            "InvalidName",
+            "InvalidOutput",
+            "InvalidRequestContent",
+            "InvalidWriteOffset",
+            "TooManyParts",
+            "EntityTooLarge",
+            "RequestTooLarge",
+            "SerializedRequestEntityTooLarge",
+            "UnsupportedMediaType",
+            "DurableExecutionAlreadyStarted",
+            "BatchEntryIdsNotDistinct",
+            "BatchRequestTooLong",
+            "EmptyBatchRequest",
+            "InvalidBatchEntryId",
+            "TooManyEntriesInBatchRequest",
+        ),
+        Rejected,
+    ),
 }
+_SQS_PREFIX = "AWS.SimpleQueueService."
+#: ``KMS.DisabledException`` (SQS, S3), ``KMS.KMSInvalidStateException`` (S3), ``KMSDisabledException`` (Lambda,
+#: DynamoDB), ``KmsDisabled`` (SQS), ``KmsInvalidStateException`` (Step Functions).
+_KMS_PREFIX = re.compile(r"(?:KMS\.?|Kms)+(?=[A-Z])")
+_CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_UNREADABLE = "unreadable-code"
 _SERVER_ERROR = 500
+_TOO_MANY = 429
 #: boto3 must not create two clients at once: https://boto3.amazonaws.com/v1/documentation/api/latest/guide/clients.html
 _CREATION = Lock()
 
@@ -123,34 +218,54 @@ def invoking_client(read_timeout: int) -> Any:
     return _Client("lambda", _CONFIG.merge(Config(read_timeout=read_timeout, retries={"total_max_attempts": 1})))
 
 
+def readable(code: Any) -> str:
+    """An error code of a service as it may stand in logs and messages: at most 64 plain characters.
+
+    A proxy, an emulator or a producer can put any text there.
+    """
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else _UNREADABLE
+
+
 def code_of(error: ClientError) -> str:
     """The service's error code."""
-    return str(error.response.get("Error", {}).get("Code", ""))
+    return readable(error.response.get("Error", {}).get("Code"))
 
 
-def mapped(code: str, what: str) -> HoldfastError | None:
-    """Return the domain's error for an AWS error code; ``None`` for a code that is not in the table."""
-    kind = _BY_CODE.get(code)
-    return kind(f"{what}: {code}") if kind else None
+def mapped(code: Any, what: str, status: int = 0) -> HoldfastError:
+    """Return the domain's error for an AWS error code, which the message contains.
+
+    A code without a decision counts by its HTTP status: 5xx is unavailable, 429 throttled, and any other unknown.
+    """
+    code = readable(code)
+    kind = _decision(code)
+    if kind is None and status >= _SERVER_ERROR:
+        kind = Unavailable
+    if kind is None and status == _TOO_MANY:
+        kind = Throttled
+    return (kind or UnknownError)(f"{what}: {code}")
+
+
+def _decision(code: str) -> type[HoldfastError] | None:
+    stem = code.removeprefix(_SQS_PREFIX).removesuffix("Exception").removesuffix("Error")
+    kms = _KMS_PREFIX.match(stem)
+    if kms is None:
+        return _BY_STEM.get(stem)
+    # The key is disabled, deleted or denied, unless KMS is throttled or down.
+    kind = _BY_STEM.get(stem[kms.end() :], Misconfigured)
+    return kind if issubclass(kind, Throttled | Unavailable) else Misconfigured
 
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Raise the domain's errors instead of botocore's. An exception without a mapping passes unchanged.
+    """Raise the domain's errors instead of botocore's. Any other exception passes unchanged.
 
     Messages contain the error code only, because the service's own text may quote the data.
     """
     try:
         yield
     except ClientError as error:
-        code = code_of(error)
-        ours = mapped(code, what)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if ours is None and status >= _SERVER_ERROR:
-            ours = Unavailable(f"{what}: {code}")
-        if ours is None:
-            raise
-        raise ours from error
+        raise mapped(code_of(error), what, status) from error
     except (HTTPClientError, ConnectionFailed) as error:
         raise Unavailable(f"{what}: {type(error).__name__}") from error
     except BotoCoreError as error:

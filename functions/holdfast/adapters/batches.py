@@ -19,22 +19,25 @@ BACKOFF_BASE_SECONDS = 0.05
 BACKOFF_CAP_SECONDS = 2.0
 
 
-def send_all(send: Callable[[list[V]], int], values: Collection[V], size: int) -> int:
-    """Send values in requests of ``size``, all of them also if one fails. Returns the sum of what ``send`` returns.
+def send_all(send: Callable[[list[V]], list[str]], values: Collection[V], size: int) -> list[str]:
+    """Send values in requests of ``size``, all of them also if one fails.
+
+    Returns:
+        What ``send`` returned: the error codes of the refused values.
 
     Raises:
         Exception: The first failure, after all requests were sent.
     """
-    total = 0
+    codes: list[str] = []
     failures: list[Exception] = []
     for chunk in chunks(values, size):
         try:
-            total += send(chunk)
+            codes += send(chunk)
         except Exception as error:  # noqa: BLE001 - raised below
             failures.append(error)
     if failures:
         raise failures[0]
-    return total
+    return codes
 
 
 def retry_rest(

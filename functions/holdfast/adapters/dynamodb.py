@@ -14,9 +14,8 @@ from holdfast.adapters.aws import chunks, mapped, translated
 from holdfast.adapters.batches import retry_rest
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.domain.attempts import Attempt, AttemptKey, Status
-from holdfast.domain.categories import Category
 from holdfast.domain.envelope import format_time
-from holdfast.domain.errors import DEFERRED, Failure, HoldfastError, Unavailable, guarded
+from holdfast.domain.errors import DEFERRED, Failure, Unavailable, guarded
 from holdfast.domain.ports import Deadline, StorableEvent, Stored
 
 #: An item with DynamoDB's typed attributes.
@@ -68,15 +67,22 @@ class EventsTableWriter:
         return results | (self._execute(statements) if statements else {})
 
     def _execute(self, statements: Mapping[str, dict[str, Any]]) -> dict[str, Stored | Failure]:
-        try:
-            with translated("store events"):
-                answer = self.client.batch_execute_statement(Statements=list(statements.values()))
-        except HoldfastError as error:
-            return dict.fromkeys(statements, Failure.of(error))
+        """The results of one request. Whatever goes wrong with it, the results of the other requests stand."""
+        responses = guarded(partial(self._responses, list(statements.values())))
+        if isinstance(responses, Failure):
+            return dict.fromkeys(statements, responses)
         return {
-            event_id: _result(response.get("Error"))
-            for event_id, response in zip(statements, answer["Responses"], strict=True)
+            event_id: _result(response.get("Error")) for event_id, response in zip(statements, responses, strict=True)
         }
+
+    def _responses(self, statements: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        with translated("store events"):
+            answer = self.client.batch_execute_statement(Statements=statements)
+        responses: Sequence[Mapping[str, Any]] = answer.get("Responses") or []
+        if len(responses) != len(statements):
+            # Which statement has no response cannot be seen. A write that succeeded is a duplicate at the next receive.
+            raise Unavailable(f"store events: {len(responses)} responses to {len(statements)} statements")
+        return responses
 
     def _statement(self, event: StorableEvent) -> dict[str, Any]:
         item = self._item(event)
@@ -155,11 +161,8 @@ def _result(error: Mapping[str, Any] | None) -> Stored | Failure:
     """The result of one statement. Its error codes lack the suffix "Exception"."""
     if error is None:
         return Stored.NEW
-    code = str(error.get("Code"))
-    if code == DUPLICATE:
-        return Stored.DUPLICATE
-    ours = mapped(code, "store the event")
-    return Failure.of(ours) if ours else Failure(Category.UNKNOWN, code, "store the event: an unknown error code")
+    code = error.get("Code")
+    return Stored.DUPLICATE if code == DUPLICATE else Failure.of(mapped(code, "store the event"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.adapters.aws import mapped, translated
+from holdfast.adapters.aws import mapped, readable, translated
 from holdfast.adapters.batches import retry_rest
 from holdfast.domain.errors import HoldfastError, Throttled, Unavailable
 from holdfast.domain.fan_out import SOURCE, Answers, Publication, in_batches, in_order
@@ -19,6 +18,9 @@ TRIAGE_SOURCE = "holdfast.triage"
 #: Codes of an entry that is refused whenever it is sent:
 #: https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsResultEntry.html
 _INVALID = frozenset({"InvalidArgument", "MalformedDetail"})
+#: An entry of an answer has a code and no HTTP status.
+_REFUSED_FOR_NOW = 500
+_PUBLISH = "publish events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,7 @@ class TriageEventBus:
         with translated("publish the outcome"):
             answer = self.client.put_events(Entries=[entry])
         if answer["FailedEntryCount"]:
-            code = answer["Entries"][0].get("ErrorCode", "")
-            raise mapped(code, "publish the outcome") or Unavailable(f"publish the outcome: {code}")
+            raise mapped(answer["Entries"][0].get("ErrorCode"), "publish the outcome", _REFUSED_FOR_NOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,34 +61,37 @@ class EnrichedBus:
         """Publish events, several requests at once. Refused entries are sent again while there is time."""
         answers = Answers()
         for part in in_order(publications):
-            for refused, invalid in self.parallel(lambda batch: self._publish(batch, deadline), in_batches(part)):
-                answers.refused += refused
-                answers.invalid += invalid
+            for of_batch in self.parallel(lambda batch: self._publish(batch, deadline), in_batches(part)):
+                answers.refused += of_batch.refused
+                answers.invalid += of_batch.invalid
+                answers.reasons |= of_batch.reasons
         return answers
 
-    def _publish(self, batch: list[Publication], deadline: Deadline) -> tuple[list[Publication], list[Publication]]:
-        invalid: list[Publication] = []
-        left = batch
+    def _publish(self, batch: list[Publication], deadline: Deadline) -> Answers:
+        answers = Answers(refused=batch)
 
         def put(rest: list[Publication]) -> list[Publication]:
-            nonlocal left
-            left = rest
-            return self._put(rest, invalid)
+            answers.refused = rest
+            return self._put(rest, answers)
 
-        with suppress(HoldfastError):  # a refused permission, for example: to send it again at once does not help
-            left = retry_rest(put, batch, sleep=self.sleep, deadline=deadline)
-        return left, invalid
+        try:
+            answers.refused = retry_rest(put, batch, sleep=self.sleep, deadline=deadline)
+        except HoldfastError as error:  # a refused permission, for example: to send it again at once does not help
+            answers.reasons |= dict.fromkeys((one.event_id for one in answers.refused), str(error))
+        return answers
 
-    def _put(self, batch: list[Publication], invalid: list[Publication]) -> list[Publication]:
+    def _put(self, batch: list[Publication], answers: Answers) -> list[Publication]:
         entries = [
             {"EventBusName": self.name, "Source": SOURCE, "DetailType": one.detail_type, "Detail": one.detail}
             for one in batch
         ]
         try:
-            with translated("publish events"):
+            with translated(_PUBLISH):
                 answer = self.client.put_events(Entries=entries)
-        except (Throttled, Unavailable):
+        except (Throttled, Unavailable) as error:
+            answers.reasons |= dict.fromkeys((one.event_id for one in batch), str(error))
             return batch
         codes = [(one, entry.get("ErrorCode")) for one, entry in zip(batch, answer["Entries"], strict=True)]
-        invalid += [one for one, code in codes if code in _INVALID]
+        answers.reasons |= {one.event_id: f"{_PUBLISH}: {readable(code)}" for one, code in codes if code}
+        answers.invalid += [one for one, code in codes if code in _INVALID]
         return [one for one, code in codes if code and code not in _INVALID]

@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from holdfast.adapters.aws import code_of, translated
+from holdfast.adapters.aws import code_of, readable, translated
 from holdfast.adapters.batches import send_all
 from holdfast.domain.errors import Unavailable
 from holdfast.domain.ports import StoredObject
@@ -109,15 +109,16 @@ class ArchiveBucket:
     def delete(self, keys: Collection[str]) -> None:
         """Delete objects. Raises if any could not be deleted, after all were tried."""
 
-        def send(chunk: Collection[str]) -> int:
+        def send(chunk: Collection[str]) -> list[str]:
             objects = [{"Key": key} for key in chunk]
             with translated("delete snapshots"):
                 answer = self.client.delete_objects(Bucket=self.name, Delete={"Objects": objects, "Quiet": True})
-            return len(answer.get("Errors", []))
+            return [readable(entry.get("Code")) for entry in answer.get("Errors", [])]
 
-        refused = send_all(send, keys, DELETES_PER_CALL)
-        if refused:
-            raise Unavailable(f"delete snapshots: {refused} objects could not be deleted")
+        codes = send_all(send, keys, DELETES_PER_CALL)
+        if codes:
+            reasons = ", ".join(sorted(set(codes)))
+            raise Unavailable(f"delete snapshots: {len(codes)} objects could not be deleted: {reasons}")
 
     def list(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
         """List all objects below a prefix in the order of their keys, or those after a key."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from holdfast.adapters.aws import translated
+from holdfast.adapters.aws import readable, translated
 from holdfast.adapters.batches import send_all
 from holdfast.adapters.mapping import EventSourceMapping
 from holdfast.domain.circuit_breaker import Processing
@@ -46,15 +46,15 @@ class BufferConsumer:
         self._batched("delete_message_batch", [{"ReceiptHandle": receipt} for receipt in receipts])
 
     def _batched(self, operation: str, entries: Sequence[Mapping[str, Any]]) -> None:
-        def send(chunk: Sequence[Mapping[str, Any]]) -> int:
+        def send(chunk: Sequence[Mapping[str, Any]]) -> list[str]:
             numbered = [{"Id": str(number), **entry} for number, entry in enumerate(chunk)]
             with translated(operation):
                 answer = getattr(self.client, operation)(QueueUrl=self.url, Entries=numbered)
-            return len(answer.get("Failed", []))
+            return [readable(entry.get("Code")) for entry in answer.get("Failed", [])]
 
-        refused = send_all(send, entries, ENTRIES_PER_CALL)
-        if refused:
-            raise Unavailable(f"{operation}: {refused} entries were refused")
+        codes = send_all(send, entries, ENTRIES_PER_CALL)
+        if codes:
+            raise Unavailable(f"{operation}: {len(codes)} entries were refused: {', '.join(sorted(set(codes)))}")
 
 
 @dataclass(frozen=True, slots=True)

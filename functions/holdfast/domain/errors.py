@@ -7,6 +7,7 @@
     │   ├── Throttled            429, or an AWS call over its rate
     │   ├── Unavailable          5xx, timeout, connection refused or lost
     │   └── Misconfigured        401, 403, missing secret or table: a retry helps after a person has acted
+    ├── UnknownError             a service answered with an error code that has no category
     └── PermanentError           a retry cannot help
         ├── MalformedBody        not strict JSON (:mod:`holdfast.domain.strict_json`)
         ├── InvalidEvent         JSON, but not an event
@@ -67,6 +68,10 @@ class Misconfigured(TransientError):
     """Credentials, permissions or names are wrong. The events themselves are fine."""
 
     category = Category.MISCONFIGURED
+
+
+class UnknownError(HoldfastError):
+    """A service answered with an error code that has no category. The message contains the code."""
 
 
 class PermanentError(HoldfastError):

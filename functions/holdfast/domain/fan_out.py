@@ -38,11 +38,15 @@ class Publication:
 class Answers:
     """The events that the bus did not accept.
 
-    ``refused`` events can be sent again. ``invalid`` events are refused every time.
+    Attributes:
+        refused: They can be sent again.
+        invalid: They are refused every time.
+        reasons: The last error of an event by its id. Accepted events may have one too, from an earlier try.
     """
 
     refused: list[Publication] = field(default_factory=list)
     invalid: list[Publication] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
 
 
 class EventBus(Protocol):
@@ -63,24 +67,28 @@ class SetAside:
         sequence_number: Of its stream record; empty when a range of the table is published again.
         has_key: Whether it has an ``eventId``.
         event_id: Its event, if EventBridge does not accept it; otherwise nothing of its content is kept.
+        reason: EventBridge's error.
     """
 
     sequence_number: str
     has_key: bool
     event_id: str = ""
+    reason: str = ""
 
 
 @dataclass(slots=True)
 class Published:
     """The result of publishing: how many events the bus accepted, and which it did not.
 
-    ``start_at`` is where a range goes on, if the time was up before its end.
+    ``start_at`` is where a range goes on, if the time was up before its end. ``reasons`` has the last error of each
+    refused event by its id.
     """
 
     count: int = 0
     refused: list[Publication] = field(default_factory=list)
     set_aside: list[SetAside] = field(default_factory=list)
     start_at: str | None = None
+    reasons: dict[str, str] = field(default_factory=dict)
 
     @property
     def first_refused(self) -> Publication | None:
@@ -132,6 +140,7 @@ class Publisher:
             whole.count += page.count
             whole.refused += page.refused
             whole.set_aside += page.set_aside
+            whole.reasons |= page.reasons
             whole.start_at = next_start
             if deadline.remaining() <= 0:
                 break
@@ -145,9 +154,15 @@ class Publisher:
             elif one:
                 publications.append(one)
         answers = self.bus.publish_all(publications, deadline)
-        set_aside += [SetAside(one.sequence_number, has_key=True, event_id=one.event_id) for one in answers.invalid]
+        set_aside += [
+            SetAside(
+                one.sequence_number, has_key=True, event_id=one.event_id, reason=answers.reasons.get(one.event_id, "")
+            )
+            for one in answers.invalid
+        ]
         accepted = len(publications) - len(answers.refused) - len(answers.invalid)
-        return Published(accepted, answers.refused, set_aside)
+        reasons = {one.event_id: answers.reasons.get(one.event_id, "") for one in answers.refused}
+        return Published(accepted, answers.refused, set_aside, reasons=reasons)
 
 
 def publication(record: Mapping[str, Any]) -> Publication | SetAside | None:
