@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
+from local.eventually import eventually
 from proof.fault_injector import kill_workers
 from tests.e2e.pipeline import WAIT_SCALE
 
@@ -115,12 +116,31 @@ class Controls:
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Pause processing. Up to ten messages that are sent inside are received as one batch."""
-        mapping, change = self._mapping()["UUID"], self._lambda.update_event_source_mapping
-        change(UUID=mapping, Enabled=False)
+        self._change_mapping(enabled=False)
         try:
             yield
         finally:
-            change(UUID=mapping, Enabled=True)
+            self._change_mapping(enabled=True)
+
+    def _change_mapping(self, *, enabled: bool) -> None:
+        """Enable or disable the mapping of the buffer, and wait until it is."""
+        mapping, wanted = self._mapping()["UUID"], "Enabled" if enabled else "Disabled"
+
+        def changed() -> bool:
+            with contextlib.suppress(self._lambda.exceptions.ResourceInUseException):  # an earlier change goes on
+                self._lambda.update_event_source_mapping(UUID=mapping, Enabled=enabled)
+            return bool(self._lambda.get_event_source_mapping(UUID=mapping)["State"] == wanted)
+
+        eventually(changed, f"the mapping is {wanted.lower()}")
+
+    def take_from_buffer(self) -> dict[str, Any]:
+        """Receive one message from the buffer and delete it; empty if there is none."""
+        url = self.pipeline.outputs["BufferQueueUrl"]
+        answer = self._sqs.receive_message(QueueUrl=url, MessageAttributeNames=["All"])
+        message: dict[str, Any] = next(iter(answer.get("Messages", [])), {})
+        if message:
+            self._sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return message
 
     def intercept_stores(self, on_store: OnStore) -> None:
         """Let ``on_store`` answer each request that stores events; ``None`` closes the connection."""

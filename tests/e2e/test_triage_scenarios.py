@@ -113,11 +113,13 @@ def test_a_redrive_without_an_outcome_is_unconfirmed_and_a_late_success_does_no_
     controls.scale_waits()
     with controls.paused():
         event_id = pipeline.bury(genesys_event(), UNDELIVERED)
-        execution = pipeline.settled(event_id)
-        assert execution.result["category"] == "UNCONFIRMED"
-        archive = execution.result["archive"]["key"]
-        assert pipeline.document(archive)["eventId"] == event_id
-        assert not pipeline.item(event_id)
+        redriven = eventually(controls.take_from_buffer, "the message is redriven", SECONDS)
+    execution = pipeline.settled(event_id)
+    assert execution.result["category"] == "UNCONFIRMED"
+    archive = execution.result["archive"]["key"]
+    assert pipeline.document(archive)["eventId"] == event_id
+    assert not pipeline.item(event_id)
+    pipeline.enqueue(redriven["Body"], MessageAttributes=redriven["MessageAttributes"])
     pipeline.stored([event_id])
     eventually(controls.idle, "the late message is processed")
     eventually(lambda: consumer.of(event_id), "it is published")
@@ -129,15 +131,12 @@ def test_a_redrive_without_an_outcome_is_unconfirmed_and_a_late_success_does_no_
     consumer.assert_published_once(event_id)
 
 
-def test_a_pause_during_a_redrive_archives_nothing(pipeline: Pipeline) -> None:
-    mappings, mapping = pipeline.client("lambda"), pipeline.stack.resources["ProcessorFunctionBuffer"]
-    mappings.update_event_source_mapping(UUID=mapping, Enabled=False)
-    try:
+def test_a_pause_during_a_redrive_archives_nothing(pipeline: Pipeline, controls: Controls) -> None:
+    controls.scale_waits()
+    with controls.paused():
         event_id = pipeline.bury(genesys_event(), UNDELIVERED)
         execution = pipeline.dead(event_id)
         eventually(lambda: "AwaitProcessing" in fresh(pipeline, execution).path, "triage waits for processing", SECONDS)
-    finally:
-        mappings.update_event_source_mapping(UUID=mapping, Enabled=True)
     settled = pipeline.settled(event_id)
     assert (settled.result["outcome"], settled.result["redrives"]) == ("RECOVERED", 1)
     assert "processing-paused" in {verdict["rule"] for verdict in settled.verdicts}
