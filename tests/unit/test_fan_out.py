@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdfast.domain.content import content_fields
 from holdfast.domain.fan_out import (
     MAX_REQUEST_BYTES,
     SOURCE,
@@ -53,8 +54,10 @@ def test_a_compressed_item_is_published_as_the_whole_event(as_stream: bool) -> N
     assert json.loads(made.detail) == {
         "eventId": "event-1",
         "conversationId": "conversation-1",
+        **content_fields(body()),
         "event": json.loads(body()),
     }
+    assert content_fields(body()).keys() == {"contentId", "correlationId"}
 
 
 def test_an_uncompressed_item_without_a_conversation_is_published() -> None:
@@ -92,6 +95,16 @@ def test_an_event_above_the_size_limit_is_published_as_a_pointer(beyond: int, wh
     assert made.size <= MAX_REQUEST_BYTES
     if not whole:
         assert detail == {"eventId": "event-1", "eventPointer": {"eventId": "event-1"}}
+
+
+def test_a_pointer_to_an_event_above_the_limit_of_the_bus_still_identifies_its_content() -> None:
+    event = body(detail={"attributes": {"text": "x" * MAX_REQUEST_BYTES}})
+    made = published({"eventId": "event-1", "detailType": "t", "event": event}, "1")
+    assert json.loads(made.detail) == {
+        "eventId": "event-1",
+        **content_fields(event),
+        "eventPointer": {"eventId": "event-1"},
+    }
 
 
 def test_the_size_of_an_entry_is_counted_in_bytes() -> None:

@@ -44,14 +44,20 @@ class UserReference:
         """The field as it stands in compact JSON."""
         return f'"{self.field}":"{self.user_id}"'
 
+    @property
+    def added_fields(self) -> tuple[str, ...]:
+        """The names of the fields that enrichment can add beside the id."""
+        return f"{self.prefix}Name", f"{self.prefix}Email"
+
     def additions(self, user: User | None) -> dict[str, str]:
         """The fields to add.
 
         Fields that the producer sent are never overwritten. For an unknown user (inactive, or outside the division)
         there are none.
         """
-        known = {f"{self.prefix}Name": user.name, f"{self.prefix}Email": user.email} if user else {}
-        return {field: value for field, value in known.items() if value is not None and field not in self.holder}
+        values = (user.name, user.email) if user else ()
+        known = zip(self.added_fields, values, strict=False)
+        return {field: value for field, value in known if value is not None and field not in self.holder}
 
 
 def references(topic: Any, payload: dict[str, Any], text: str) -> list[UserReference]:
