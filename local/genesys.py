@@ -1,4 +1,4 @@
-"""A stand-in for the Genesys Cloud platform API: the token endpoint and the users, with faults on demand.
+"""A stand-in for the Genesys Cloud platform API: tokens, users, queues and wrap-up codes, with faults on demand.
 
 It checks client credentials, bearer tokens, page sizes and the rate limit, answers in the same format as Genesys Cloud
 and counts its requests. It derives users from their ids, so it needs no data. Faults are set at run time, also from
@@ -10,7 +10,14 @@ another process:
     curl -X PUT  localhost:8080/_faults -d '{"latencySeconds": 0.5, "rate": 0.3}'    30% of the answers are slow
     curl -X PUT  localhost:8080/_faults -d '{"down": true, "path": "/oauth/token"}'  the login closes connections
     curl -X PUT  localhost:8080/_faults -d '{"rejectCredentials": true}'             the login refuses the client
+    curl -X PUT  localhost:8080/_faults -d '{"status": 404, "html": true}'           a gateway's page
+    curl -X PUT  localhost:8080/_faults -d '{"status": 302, "headers": {"Location": "/x"}}'
+    curl -X PUT  localhost:8080/_faults -d '{"tokensPerSecond": 10}'                 more tokens are refused, with 400
+    curl -X PUT  localhost:8080/_faults -d '{"expiresIn": "300"}'                    as text; null leaves it out
+    curl -X PUT  localhost:8080/_faults -d '{"pageSize": 1, "upperCase": true}'      small pages; ids in upper case
+    curl -X PUT  localhost:8080/_faults -d '{"trickleSeconds": 0.1}'                 answers byte by byte
     curl -X PUT  localhost:8080/_faults -d '{}'                                      no faults
+    curl -X POST localhost:8080/_freeze                                              open connections lead nowhere
     curl -X POST localhost:8080/_revoke                                              all tokens become invalid
     curl         localhost:8080/_stats
 """
@@ -30,7 +37,7 @@ import time
 import urllib.request
 import uuid
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http.client import responses
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
@@ -48,6 +55,8 @@ DEFAULT_PAGE_SIZE = 25
 MAX_PAGE_SIZE = 500
 TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path
 USERS_PATH = "/api/v2/users"
+QUEUES_PATH = "/api/v2/routing/queues"
+WRAP_UP_CODES_PATH = "/api/v2/routing/wrapupcodes"
 CLIENT_ID = "local-client"
 CLIENT_SECRET = "local-secret"  # noqa: S105 - protects nothing
 
@@ -57,7 +66,8 @@ _DEPARTMENTS = ("Sales", "Service", "Retention", "Billing")
 #: The error codes that are not the status's reason phrase.
 _ERROR_CODES = {401: "bad.credentials", 429: "too.many.requests.retry.after"}
 
-Answer = tuple[int, dict[str, Any], dict[str, str]]
+Answer = tuple[int, Any, dict[str, str]]
+UNCHANGED = "unchanged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,14 @@ class Faults:
     """
 
     status: int | None = None
-    retryAfter: int | None = None  # noqa: N815 - the name in the JSON
+    retryAfter: int | float | str | None = None  # noqa: N815 - the name in the JSON
+    headers: dict[str, str] = field(default_factory=dict)
+    html: bool = False
+    tokensPerSecond: float | None = None  # noqa: N815 - as above
+    expiresIn: Any = UNCHANGED  # noqa: N815 - as above
+    pageSize: int | None = None  # noqa: N815 - as above
+    upperCase: bool = False  # noqa: N815 - as above
+    trickleSeconds: float = 0.0  # noqa: N815 - as above
     latencySeconds: float = 0.0  # noqa: N815 - as above
     down: bool = False
     rejectCredentials: bool = False  # noqa: N815 - as above
@@ -84,7 +101,8 @@ class GenesysStandIn:
         port: The port to listen on; 0 picks a free one.
         token_seconds: The lifetime of a token.
         requests_per_minute: The rate limit of the API for each token.
-        missing: Ids that answers leave out, as Genesys leaves out inactive users.
+        missing: Ids that answers leave out, as Genesys leaves out users of other divisions.
+        inactive: Users that only ``state=any`` shows.
     """
 
     def __init__(
@@ -94,8 +112,13 @@ class GenesysStandIn:
         token_seconds: int = 86_400,
         requests_per_minute: int = REQUESTS_PER_MINUTE,
         missing: Iterable[str] = (),
+        inactive: Iterable[str] = (),
     ) -> None:
         self.missing = set(missing)
+        self.inactive = set(inactive)
+        self.frozen = threading.Event()
+        self.generation = 0
+        self._token_times: list[float] = []
         self._token_seconds = token_seconds
         self._allowed = requests_per_minute
         self._tokens: dict[str, float] = {}
@@ -113,6 +136,7 @@ class GenesysStandIn:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.frozen.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -135,6 +159,16 @@ class GenesysStandIn:
         """Requests by path and status, and tokens issued."""
         with self._lock:
             return {"requests": dict(self._answers), "tokensIssued": self._tokens_issued}
+
+    def trickle_seconds(self, path: str) -> float:
+        """The pause before each byte of an answer."""
+        with self._lock:
+            faults = self._faults
+        return 0.0 if path.startswith("/_") or not path.startswith(faults.path) else faults.trickleSeconds
+
+    def freeze(self) -> None:
+        """Answer nothing any more on the connections that are open now."""
+        self.generation += 1
 
     def revoke(self) -> None:
         """Invalidate all tokens."""
@@ -163,11 +197,17 @@ class GenesysStandIn:
     def _answer(self, request: Request, faults: Faults) -> Answer:
         if faults.status is not None:
             headers = {} if faults.retryAfter is None else {"Retry-After": str(faults.retryAfter)}
-            return _error(faults.status, "an injected fault", headers)
+            headers |= faults.headers
+            page = "<html><title>Sign in</title></html>"
+            return (
+                (faults.status, page, headers) if faults.html else _error(faults.status, "an injected fault", headers)
+            )
         if (request.method, request.path) == ("POST", TOKEN_PATH):
             return self._token(request, faults)
         if (request.method, request.path) == ("GET", USERS_PATH):
-            return self._users(request)
+            return self._signed(request, faults)
+        if request.method == "GET" and request.path in (QUEUES_PATH, WRAP_UP_CODES_PATH):
+            return self._signed(request, faults)
         return _error(404, f"no such resource: {request.path}")
 
     def _token(self, request: Request, faults: Faults) -> Answer:
@@ -177,13 +217,28 @@ class GenesysStandIn:
             return 401, body, {}
         if parse_qs(request.body.decode()).get("grant_type") != ["client_credentials"]:
             return 400, {"error": "unsupported_grant_type", "description": "", "error_description": ""}, {}
+        if faults.tokensPerSecond is not None and self._too_many_tokens(faults.tokensPerSecond):
+            description = "rate limit exceeded; too many token requests"
+            return 400, {"error": "invalid_request", "description": description, "error_description": description}, {}
         token = secrets.token_urlsafe(32)
         with self._lock:
             self._tokens[token] = time.monotonic() + self._token_seconds
             self._tokens_issued += 1
-        return 200, {"access_token": token, "token_type": "bearer", "expires_in": self._token_seconds}, {}
+        grant = {"access_token": token, "token_type": "bearer", "expires_in": self._token_seconds}
+        if faults.expiresIn != UNCHANGED:
+            grant["expires_in"] = faults.expiresIn
+        return 200, {name: value for name, value in grant.items() if value is not None}, {}
 
-    def _users(self, request: Request) -> Answer:
+    def _too_many_tokens(self, allowed: float) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            self._token_times = [at for at in self._token_times if now - at < 1]
+            if len(self._token_times) >= allowed:
+                return True
+            self._token_times.append(now)
+        return False
+
+    def _signed(self, request: Request, faults: Faults) -> Answer:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         with self._lock:
             valid = scheme.lower() == "bearer" and self._tokens.get(token, 0.0) > time.monotonic()
@@ -192,7 +247,7 @@ class GenesysStandIn:
         headers, over = self._count_against_limit(token)
         if over:
             return _error(429, "Rate limit exceeded the maximum.", headers | {"Retry-After": headers[_RESET]})
-        return self._page(request, headers)
+        return self._page(request, headers, faults)
 
     def _count_against_limit(self, token: str) -> tuple[dict[str, str], bool]:
         now = time.monotonic()
@@ -207,22 +262,33 @@ class GenesysStandIn:
         }
         return headers, count > self._allowed
 
-    def _page(self, request: Request, headers: dict[str, str]) -> Answer:
+    def _page(self, request: Request, headers: dict[str, str], faults: Faults) -> Answer:
         ids = [name for entry in request.query.get("id", []) for name in entry.split(",") if name]
         size = int(request.query.get("pageSize", [str(DEFAULT_PAGE_SIZE)])[0])
         if not 1 <= size <= MAX_PAGE_SIZE:
             return _error(400, f"pageSize must be from 1 to {MAX_PAGE_SIZE}", headers)
-        found = [user for user in map(self._user, dict.fromkeys(ids)) if user]
-        pages = -(-len(found) // size)
-        body = {"entities": found[:size], "pageSize": size, "pageNumber": 1, "total": len(found), "pageCount": pages}
+        size = min(size, faults.pageSize or size)
+        number = int(request.query.get("pageNumber", ["1"])[0])
+        any_state = request.query.get("state") == ["any"]
+        kept = (one.lower() for one in dict.fromkeys(ids) if self._shows(one.lower(), any_state=any_state))
+        found = [user(one) if request.path == USERS_PATH else named(request.path, one) for one in kept]
+        if faults.upperCase:
+            found = [{**one, "id": one["id"].upper()} for one in found]
+        body = {
+            "entities": found[size * (number - 1) : size * number],
+            "pageSize": size,
+            "pageNumber": number,
+            "total": len(found),
+            "pageCount": -(-len(found) // size),
+        }
         return 200, body, headers
 
-    def _user(self, user_id: str) -> dict[str, Any] | None:
+    def _shows(self, identity: str, *, any_state: bool) -> bool:
         try:
-            uuid.UUID(user_id)
+            uuid.UUID(identity)
         except ValueError:
-            return None
-        return None if user_id in self.missing else user(user_id)
+            return False
+        return identity not in self.missing and (any_state or identity not in self.inactive)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +335,13 @@ def user(user_id: str) -> dict[str, Any]:
     }
 
 
+def named(path: str, identity: str) -> dict[str, Any]:
+    """The queue or the wrap-up code with this id."""
+    kind = "Queue" if path == QUEUES_PATH else "Code"
+    digest = hashlib.sha256(identity.encode()).hexdigest()
+    return {"id": identity, "name": f"{kind} {digest[:6]}", "selfUri": f"{path}/{identity}"}
+
+
 _MINUTE = 60.0
 _RESET = "inin-ratelimit-reset"
 
@@ -293,6 +366,11 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: _Server
 
+    def setup(self) -> None:
+        """Note when the connection was made: before or after a freeze."""
+        super().setup()
+        self.generation = self.server.stand_in.generation
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Log nothing; ``/_stats`` has the counts."""
 
@@ -302,17 +380,28 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers.get("content-length", 0)))
         request = Request(self.command, url.path, parse_qs(url.query), headers, body)
-        answer = self._control(request) if url.path.startswith("/_") else self.server.stand_in.answer(request)
-        if answer is None:
+        stand_in = self.server.stand_in
+        if self.generation != stand_in.generation and not url.path.startswith("/_"):
+            stand_in.frozen.wait()
+        trickle = stand_in.trickle_seconds(url.path)
+        answer = self._control(request) if url.path.startswith("/_") else stand_in.answer(request)
+        if answer is None or stand_in.frozen.is_set():
             self.close_connection = True
             return
         status, content, extra = answer
-        encoded = json.dumps(content).encode()
+        page = isinstance(content, str)
+        encoded = content.encode() if page else json.dumps(content).encode()
+        kind = "text/html" if page else "application/json"
         self.send_response(status)
-        for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(encoded))} | extra).items():
+        for name, value in ({"Content-Type": kind, "Content-Length": str(len(encoded))} | extra).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(encoded)
+        if not trickle:
+            self.wfile.write(encoded)
+            return
+        for byte in encoded:
+            self.wfile.write(bytes([byte]))
+            stand_in.frozen.wait(trickle)
 
     do_POST = do_PUT = do_GET  # noqa: N815 - the base class's names
 
@@ -324,6 +413,8 @@ class _Handler(BaseHTTPRequestHandler):
                     stand_in.set_faults(json.loads(request.body or b"{}"))
                 except (ValueError, TypeError) as err:
                     return _error(400, str(err))
+            case "POST", "/_freeze":
+                stand_in.freeze()
             case "POST", "/_revoke":
                 stand_in.revoke()
             case "GET", "/_stats":

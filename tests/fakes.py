@@ -38,7 +38,7 @@ from holdfast.domain.ports import (
     TriageEvents,
     UserDirectory,
 )
-from holdfast.domain.users import User
+from holdfast.domain.users import Kind, User
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -199,14 +199,16 @@ class FakeUserDirectory(Fake):
     users: dict[str, User] = field(default_factory=dict)
     lookups: list[set[str]] = field(default_factory=list)
     cached_ids: set[str] = field(default_factory=set)
+    kinds: list[Kind] = field(default_factory=list)
 
     @recorded
-    def lookup(self, user_ids: Collection[str], _deadline: Deadline) -> Mapping[str, User | None]:
-        self.lookups.append(set(user_ids))
-        return {user_id: self.users.get(user_id) for user_id in user_ids}
+    def lookup(self, ids: Collection[str], _deadline: Deadline, kind: Kind = Kind.USERS) -> Mapping[str, User | None]:
+        self.lookups.append(set(ids))
+        self.kinds.append(kind)
+        return {found: self.users.get(found) for found in ids}
 
-    def cached(self, user_ids: Collection[str]) -> Mapping[str, User | None]:
-        return {user_id: self.users.get(user_id) for user_id in user_ids if user_id in self.cached_ids}
+    def cached(self, ids: Collection[str], kind: Kind = Kind.USERS) -> Mapping[str, User | None]:  # noqa: ARG002 - the port
+        return {found: self.users.get(found) for found in ids if found in self.cached_ids}
 
     def usage(self) -> Mapping[str, int]:
         return {"ApiCalls": len(self.lookups)}

@@ -26,9 +26,20 @@ from holdfast.domain.errors import Failure
 from holdfast.domain.naming import capitalised
 from holdfast.domain.ports import Stored
 from holdfast.domain.processing import BatchReport, Processing, process_batch, stored_count
+from holdfast.domain.users import Kind
 
 #: Time of every invocation that is reserved for attempt records and visibility timeouts.
 REPORT_SECONDS = 3.0
+#: The values of ``EnrichWith``. Users are always among them.
+ENRICH_WITH = {
+    ",".join(kinds): frozenset(kinds)
+    for kinds in (
+        (Kind.USERS,),
+        (Kind.USERS, Kind.QUEUES),
+        (Kind.USERS, Kind.WRAP_UP_CODES),
+        (Kind.USERS, Kind.QUEUES, Kind.WRAP_UP_CODES),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,7 @@ class ProcessorSettings(Settings):
     genesys_credentials_secret_arn: str = ""
     genesys_api_url: str = ""
     genesys_login_url: str = ""
+    enrich_with: str = field(default="users", metadata={"choices": tuple(ENRICH_WITH)})
 
 
 def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Processing | None = None) -> dict[str, Any]:
@@ -101,7 +113,7 @@ def _enrichment(settings: ProcessorSettings) -> Enrichment | None:
         CredentialsSecret(client("secretsmanager"), settings.genesys_credentials_secret_arn),
         breaker_seconds=(settings.backoff_base_seconds, settings.backoff_cap_seconds),
     )
-    return Enrichment(directory, required=settings.enrichment_policy == "required")
+    return Enrichment(directory, settings.enrichment_policy == "required", ENRICH_WITH[settings.enrich_with])
 
 
 def report(batch: BatchReport, usage: Mapping[str, int], *, milliseconds: float) -> None:
@@ -150,4 +162,5 @@ def probed(batch: BatchReport) -> dict[str, int]:
 
 
 def _shown(failure: Failure) -> dict[str, str]:
-    return {"category": failure.category, "errorType": failure.error_type, "errorMessage": failure.message}
+    shown = {"category": failure.category, "errorType": failure.error_type, "errorMessage": failure.message}
+    return {**shown, "correlationId": failure.correlation_id} if failure.correlation_id else shown

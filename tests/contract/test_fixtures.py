@@ -120,7 +120,7 @@ def test_every_record_of_the_processor_contains_an_event(path: Path) -> None:
 def test_an_event_names_the_users_in_the_readme(fixture: str, prefixes: list[str]) -> None:
     (record,) = records(f"processor/{fixture}")
     assert isinstance(record.event, Event)
-    assert [reference.prefix for reference in record.event.references] == prefixes
+    assert [reference.prefix for reference in record.event.references()] == prefixes
 
 
 def test_the_transcription_is_packed_and_contains_more_than_ascii() -> None:
@@ -161,7 +161,7 @@ def test_the_redriven_record_has_a_stamp_for_its_own_event_and_the_forged_one_fo
 def test_the_throttled_record_names_a_user_to_look_up() -> None:
     (record,) = records("processor/throttled")
     assert isinstance(record.event, Event)
-    assert [reference.prefix for reference in record.event.references] == ["user"]
+    assert [reference.prefix for reference in record.event.references()] == ["user"]
 
 
 def test_the_crash_suspect_is_in_its_third_receive_and_the_other_record_in_its_first() -> None:

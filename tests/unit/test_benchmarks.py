@@ -17,7 +17,7 @@ def test_a_synthetic_event_is_valid_and_has_the_requested_size(kilobytes: int) -
     users = events.new_users(2)
     bodies = [record["body"] for record in events.batch(3, kilobytes, users)["Records"]]
     assert all(abs(len(body) - kilobytes * 1024) < 200 for body in bodies)
-    assert [examine(body).content.references[0].user_id for body in bodies] == [users[0], users[1], users[0]]
+    assert [examine(body).content.references()[0].id for body in bodies] == [users[0], users[1], users[0]]
     assert len({json.loads(body)["id"] for body in bodies}) == 3
 
 

@@ -69,6 +69,38 @@ def test_a_long_empty_or_foreign_conversation_id_is_no_index_key() -> None:
     assert event_of(body(detail={"eventBody": {"conversationId": "x" * 256}})).conversation_id == "x" * 256
 
 
+CONVERSATION = "5f1c0a3e-0000-4000-8000-00000000000c"
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload"),
+    [
+        (f"v2.conversations.{CONVERSATION}.transcription", {}),
+        (f"v2.detail.events.conversation.{CONVERSATION}.acd.start", {"conversationId": ""}),
+        (f"v2.users.{CONVERSATION[:-1]}9.conversations", {"id": CONVERSATION}),
+        (f"v2.users.{CONVERSATION[:-1]}9.conversations.calls", {"id": CONVERSATION}),
+        (f"v2.routing.queues.{CONVERSATION[:-1]}9.conversations.chats", {"id": CONVERSATION}),
+        (f"v2.conversations.{CONVERSATION[:-1]}9.x", {"conversationId": CONVERSATION}),
+    ],
+)
+def test_the_conversation_is_named_by_the_body_or_by_the_topic(topic: str, payload: dict[str, Any]) -> None:
+    assert event_of(body(detail={"topicName": topic, "eventBody": payload})).conversation_id == CONVERSATION
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        f"v2.users.{CONVERSATION}.presence",
+        f"v2.users.{CONVERSATION}.conversationsummary",
+        "v2.conversations.x.y",
+        5,
+        None,
+    ],
+)
+def test_the_id_of_a_body_is_no_conversation_for_other_topics(topic: Any) -> None:
+    assert event_of(body(detail={"topicName": topic, "eventBody": {"id": CONVERSATION}})).conversation_id is None
+
+
 # -- when it happened ----------------------------------------------------------------------------------------------
 
 
@@ -80,6 +112,9 @@ def test_a_long_empty_or_foreign_conversation_id_is_no_index_key() -> None:
         ("2026-11-23T11:00:00.5+01:00", "2026-11-23T10:00:00.500Z"),
         ("2026-11-23T10:00:00Z", "2026-11-23T10:00:00.000Z"),
         ("2026-11-23T10:00:00", "2026-11-23T10:00:00.000Z"),
+        ("1770101211234", "2026-02-03T06:46:51.234Z"),
+        (253402300799999, "9999-12-31T23:59:59.999Z"),
+        ("9999-12-31T23:59:59.999", "9999-12-31T23:59:59.999Z"),
     ],
 )
 def test_the_event_time_is_read_as_a_number_and_as_text(event_time: Any, expected: str) -> None:
@@ -87,7 +122,11 @@ def test_the_event_time_is_read_as_a_number_and_as_text(event_time: Any, expecte
 
 
 @pytest.mark.parametrize(
-    "odd", [None, True, "soon", "", {}, [], 1e300, -(10**300), 10**30, "9999-12-31T23:59:59-23:59"]
+    "odd",
+    [
+        *(None, True, "soon", "", {}, [], 1e300, -(10**300), 10**30, "9999-12-31T23:59:59-23:59"),
+        *(1795428000, "1795428000", 1795428000.5, 0, "0", "\u0661" * 13, "9" * 5_000),
+    ],
 )
 def test_an_event_time_that_cannot_be_read_gives_way_to_the_next_one(odd: Any) -> None:
     detail = {"timestamp": "2026-11-23T10:00:00.250Z", "eventBody": {"eventTime": odd}}

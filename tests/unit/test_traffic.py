@@ -45,7 +45,7 @@ def outcome(text: str) -> Expected:
 def users(item: BusEvent) -> set[str]:
     """The users that the product finds in an event."""
     content = examine(body(item)).content
-    return {reference.user_id for reference in content.references} if isinstance(content, Event) else set()
+    return {reference.id for reference in content.references()} if isinstance(content, Event) else set()
 
 
 @pytest.mark.parametrize("count", [500, 2_000])

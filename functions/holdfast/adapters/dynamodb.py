@@ -226,6 +226,8 @@ class AttemptsTableWriter:
             }
             if failure.retry_after is not None:
                 item["retryAfter"] = {"N": str(failure.retry_after)}
+            if failure.correlation_id:
+                item["correlationId"] = {"S": failure.correlation_id}
         return item
 
 
@@ -282,4 +284,5 @@ def _failure(item: Mapping[str, Any]) -> Failure:
         message=item["errorMessage"]["S"],
         permanent=item["permanent"]["BOOL"],
         retry_after=float(retry_after) if retry_after is not None else None,
+        correlation_id=item.get("correlationId", {}).get("S"),
     )

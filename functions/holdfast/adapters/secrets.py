@@ -48,6 +48,7 @@ class CredentialsSecret:
         try:
             data = json.loads(text)
             found = data["clientId"], data["clientSecret"]
+            "".join(found).encode()  # half a surrogate pair has no form in a request
         except (ValueError, KeyError, TypeError):
             found = None, None
         if not all(isinstance(value, str) and value for value in found):

@@ -58,6 +58,7 @@ class Attempt:
 
     def as_json(self) -> dict[str, object]:
         """The attempt as the archive object shows it."""
+        correlation_id = self.failure.correlation_id if self.failure else None
         return {
             "at": self.at,
             "status": self.status.value,
@@ -66,6 +67,7 @@ class Attempt:
             "messageId": self.key.message_id,
             "receiveCount": self.key.receive_count,
             "requestId": self.request_id,
+            **({"correlationId": correlation_id} if correlation_id else {}),
         }
 
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.domain.users import references
+from holdfast.domain.users import ALL_KINDS, references
 
 #: A longer correlation id is left out: it must not make a pointer too large for EventBridge.
 _CORRELATION_LIMIT = 256
@@ -55,6 +55,6 @@ def _correlation_of(detail: Mapping[str, Any]) -> Any:
 
 def _remove_additions(topic: Any, payload: dict[str, Any], text: str) -> None:
     """Remove what enrichment may have added. A user can be renamed or unavailable between two deliveries."""
-    for reference in references(topic, payload, text):
+    for reference in references(topic, payload, text, ALL_KINDS):
         for field in reference.added_fields:
             reference.holder.pop(field, None)

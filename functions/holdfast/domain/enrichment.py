@@ -1,15 +1,16 @@
-"""Enrichment: adds the users' names and e-mail addresses to the events of a batch."""
+"""Enrichment: adds names and e-mail addresses to the events of a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 from holdfast.domain.envelope import Event
 from holdfast.domain.errors import Failure, guarded
 from holdfast.domain.ports import Deadline, UserDirectory
-from holdfast.domain.users import User
+from holdfast.domain.users import USERS_ONLY, Found, Kind, Reference, User
 
 
 @dataclass(slots=True)
@@ -33,16 +34,23 @@ class Enrichment:
 
     user_directory: UserDirectory
     required: bool
+    kinds: frozenset[Kind] = USERS_ONLY
 
     def enrich(self, events: Mapping[str, Event], deadline: Deadline) -> Enriched:
-        """Look up all users of a batch in one call and add them to the events. It never raises."""
+        """Look up all users of a batch in one call, and so any other kind, and add them. It never raises."""
         result = Enriched(dict(events))
-        named = {key: {one.user_id for one in event.references} for key, event in events.items() if event.references}
-        if not named:
-            return result
-        users, failure = self._look_up(set().union(*named.values()), deadline)
-        for key, user_ids in named.items():
-            own_failure = None if user_ids <= users.keys() else failure
+        named = {key: own for key, event in events.items() if (own := event.references(self.kinds))}
+        wanted: dict[Kind, set[str]] = {}
+        for one in chain.from_iterable(named.values()):
+            wanted.setdefault(one.kind, set()).add(one.id)
+        found: dict[Kind, Mapping[str, User | None]] = {}
+        failures: dict[Kind, Failure] = {}
+        for kind in sorted(wanted):
+            found[kind], failure = self._look_up(kind, wanted[kind], deadline)
+            if failure:
+                failures[kind] = failure
+        for key, own in named.items():
+            own_failure = _failure_of(own, found, failures) if failures else None
             if own_failure:
                 result.failures.append(own_failure)
             else:
@@ -50,18 +58,25 @@ class Enrichment:
             if own_failure and self.required:
                 result.events[key] = own_failure
             else:
-                result.events[key] = guarded(partial(_completed, events[key], users, own_failure))
+                result.events[key] = guarded(partial(_completed, events[key], own, found, own_failure))
         return result
 
-    def _look_up(self, user_ids: set[str], deadline: Deadline) -> tuple[Mapping[str, User | None], Failure | None]:
+    def _look_up(
+        self, kind: Kind, ids: set[str], deadline: Deadline
+    ) -> tuple[Mapping[str, User | None], Failure | None]:
         try:
-            return self.user_directory.lookup(user_ids, deadline), None
+            return self.user_directory.lookup(ids, deadline, kind), None
         except Exception as error:  # noqa: BLE001 - whatever the error is, it is the failure of these events
-            return self.user_directory.cached(user_ids), Failure.of(error)
+            return self.user_directory.cached(ids, kind), Failure.of(error)
 
 
-def _completed(event: Event, users: Mapping[str, User | None], failure: Failure | None) -> Event:
-    event.enrich(users)
+def _failure_of(named: Sequence[Reference], found: Found, failures: Mapping[Kind, Failure]) -> Failure | None:
+    """Why an id of an event could not be looked up; ``None`` if all of them could."""
+    return next((failures[one.kind] for one in named if one.kind in failures and one.id not in found[one.kind]), None)
+
+
+def _completed(event: Event, named: Sequence[Reference], found: Found, failure: Failure | None) -> Event:
+    event.enrich(named, found)
     if failure:
         event.mark("enrichmentError", failure.category)
     return event

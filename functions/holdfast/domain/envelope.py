@@ -7,17 +7,25 @@ plain one (``detail.attributes``). JSON that parsers interpret differently is ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from holdfast.domain.errors import InvalidEvent, MalformedBody
 from holdfast.domain.identity import event_id_of_bytes, producer_id_of, to_event_id
 from holdfast.domain.strict_json import encodable, members, parse, parse_any_number, serialise
-from holdfast.domain.users import User, UserReference, references
+from holdfast.domain.users import USERS_ONLY, Found, Kind, Reference, references
 
 _KEY_LIMIT = 256
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Smaller numbers are no epoch milliseconds but, for example, seconds. As milliseconds they would be days in 1970.
+_LEAST_MILLISECONDS = 946_684_800_000  # 2000-01-01
+_ID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_CONVERSATION_IN_TOPIC = re.compile(rf"v2\.(?:conversations|detail\.events\.conversation)\.({_ID})\.")
+#: Topics whose ``eventBody`` is a conversation, for example ``v2.users.{id}.conversations.calls``.
+_TOPIC_OF_CONVERSATIONS = re.compile(rf"v2\.[a-z.]+\.{_ID}\.conversations(?:\.[a-z]+)*$")
 
 
 @dataclass(slots=True, repr=False)  # it contains personal data
@@ -30,8 +38,8 @@ class Event:
         detail_type: The envelope's ``detail-type``.
         time: When it happened, ISO 8601 UTC with milliseconds; ``None`` if the event does not say.
         conversation_id: The conversation that it belongs to, if it names one.
-        references: The users that it names.
         envelope: The event as data.
+        payload: The object in it with the business data.
         text: The event as JSON: the producer's own text, and what was added. Some texts are written anew: those with
             Unicode escapes, and those with an added field that has no unique place. Their fractions become doubles, so
             that digits beyond the 17th are lost.
@@ -42,14 +50,18 @@ class Event:
     detail_type: str
     time: str | None
     conversation_id: str | None
-    references: Sequence[UserReference]
     envelope: dict[str, Any]
+    payload: dict[str, Any]
     text: str
 
-    def enrich(self, users: Mapping[str, User | None]) -> None:
-        """Add name and e-mail of every known user beside the user's id."""
-        for reference in self.references:
-            fields = reference.additions(users.get(reference.user_id))
+    def references(self, kinds: Collection[Kind] = USERS_ONLY) -> list[Reference]:
+        """The users, queues or wrap-up codes that it names."""
+        return references(self.envelope["detail"].get("topicName"), self.payload, self.text, kinds)
+
+    def enrich(self, named: Sequence[Reference], found: Found) -> None:
+        """Add name and e-mail of what was found beside the ids."""
+        for reference in named:
+            fields = reference.additions(found[reference.kind].get(reference.id))
             if fields:
                 self._add(fields, reference)
 
@@ -58,11 +70,12 @@ class Event:
         self.envelope["detail"][name] = value
         self.text = serialise(self.envelope)
 
-    def _add(self, fields: dict[str, str], reference: UserReference) -> None:
+    def _add(self, fields: dict[str, str], reference: Reference) -> None:
         reference.holder.update(fields)
         # If the name of the field occurs once, this is the member of the holder. Writing the whole text anew would take
         # half as long as all other work on the event.
-        longer = self.text.replace(reference.member, f"{reference.member},{members(fields)}") if reference.once else ""
+        once = reference.member and self.text.count(f'"{reference.key}"') == 1
+        longer = self.text.replace(reference.member, f"{reference.member},{members(fields)}") if once else ""
         self.text = longer if len(longer) > len(self.text) else serialise(self.envelope)
 
 
@@ -152,9 +165,9 @@ def _event(event_id: str, envelope: Any, body: str) -> Event:
         source=source,
         detail_type=detail_type,
         time=_time_of(envelope, payload),
-        conversation_id=_conversation_of(payload),
-        references=references(detail.get("topicName"), payload, text),
+        conversation_id=_conversation_of(payload, detail.get("topicName")),
         envelope=envelope,
+        payload=payload,
         text=text,
     )
 
@@ -165,9 +178,15 @@ def _payload(detail: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _conversation_of(payload: Mapping[str, Any]) -> str | None:
-    """The conversation that the event belongs to, if its id can be an index key."""
+def _conversation_of(payload: Mapping[str, Any], topic: Any) -> str | None:
+    """The conversation that the event belongs to, if its id can be an index key.
+
+    Some topics have it only in their name, and in others the body is the conversation.
+    """
     value = payload.get("conversationId")
+    if not value and isinstance(topic, str):
+        in_topic = _CONVERSATION_IN_TOPIC.match(topic)
+        value = in_topic[1] if in_topic else payload.get("id") if _TOPIC_OF_CONVERSATIONS.match(topic) else None
     return value if isinstance(value, str) and 0 < len(value) <= _KEY_LIMIT else None
 
 
@@ -182,12 +201,19 @@ def _time_of(envelope: Mapping[str, Any], payload: Mapping[str, Any]) -> str | N
 
 
 def iso_time(value: Any) -> str | None:
-    """Normalise epoch milliseconds or ISO 8601 text to ISO UTC with milliseconds; ``None`` for anything else."""
+    """Normalise epoch milliseconds or ISO 8601 text to ISO UTC with milliseconds; ``None`` for anything else.
+
+    Epoch milliseconds may be text too. Before the year 2000 they are taken for something else.
+    """
     try:
+        if isinstance(value, str) and value.isdecimal() and value.isascii():
+            value = int(value)
         if isinstance(value, bool):
             return None
         if isinstance(value, int | float):
-            moment = datetime.fromtimestamp(value / 1000, UTC)
+            if value < _LEAST_MILLISECONDS:
+                return None
+            moment = _EPOCH + timedelta(milliseconds=int(value))
         elif isinstance(value, str):
             moment = datetime.fromisoformat(value)
             moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

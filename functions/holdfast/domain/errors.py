@@ -42,10 +42,13 @@ class HoldfastError(Exception):
     category: ClassVar[Category] = Category.UNKNOWN
     permanent: ClassVar[bool] = False
 
-    def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
-        """Set the message, and the seconds to wait before a retry if the other side named them."""
+    def __init__(
+        self, message: str = "", *, retry_after: float | None = None, correlation_id: str | None = None
+    ) -> None:
+        """Set the message, and what the other side named: seconds to wait before a retry, and an id of its answer."""
         super().__init__(message)
         self.retry_after = retry_after
+        self.correlation_id = correlation_id
 
 
 class TransientError(HoldfastError):
@@ -124,6 +127,7 @@ class Failure:
         message: At most :data:`MESSAGE_LIMIT` characters. It contains nothing of a payload.
         permanent: Whether a retry cannot help.
         retry_after: Seconds to wait before a retry, if the other side named them.
+        correlation_id: The id of Genesys' answer, by which its support finds the request.
     """
 
     category: str
@@ -131,6 +135,7 @@ class Failure:
     message: str
     permanent: bool = False
     retry_after: float | None = None
+    correlation_id: str | None = None
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
@@ -146,6 +151,7 @@ class Failure:
                 message=str(error)[:MESSAGE_LIMIT],
                 permanent=error.permanent,
                 retry_after=error.retry_after,
+                correlation_id=error.correlation_id,
             )
         return cls(Category.UNKNOWN, type(error).__name__, f"unexpected error at {place_of(error)}")
 

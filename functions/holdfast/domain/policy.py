@@ -38,6 +38,7 @@ _TEXTS: dict[str, frozenset[str]] = {
     "lastCategory": frozenset(Category),
     "lastError": frozenset(),
     "lastMessage": frozenset(),
+    "correlationId": frozenset(),
     "redriveOutcome": frozenset({"DEAD_LETTERED_AGAIN", "STORED", "SILENT", "NOT_SENT"}),
     "pending": frozenset({"PAUSED", "IN_BUFFER"}),
 }
@@ -64,6 +65,7 @@ class Evidence:
         last_category: Category of its failure.
         last_error: Its error type.
         last_message: The error's message. It contains nothing of a payload.
+        correlation_id: The id of Genesys' failed answer, by which its support finds the request.
         retry_after: Seconds for which the other side refuses further calls.
         dead_lettered: SQS moved the message here after its last receive from the buffer.
         redrive_outcome: ``DEAD_LETTERED_AGAIN``, ``STORED``, ``SILENT`` or ``NOT_SENT``; ``None`` before a redrive.
@@ -84,6 +86,7 @@ class Evidence:
     last_category: str | None = None
     last_error: str | None = None
     last_message: str | None = None
+    correlation_id: str | None = None
     retry_after: float | None = None
     dead_lettered: bool = False
     redrive_outcome: str | None = None

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from holdfast.domain.attempts import Attempt, AttemptKey
 from holdfast.domain.errors import Failure
 from holdfast.domain.letters import Outgoing
-from holdfast.domain.users import User
+from holdfast.domain.users import Kind, User
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -113,13 +113,13 @@ class AttemptHistory(Protocol):
 
 
 class UserDirectory(Protocol):
-    """Users of Genesys Cloud by id."""
+    """Users, queues and wrap-up codes of Genesys Cloud by id."""
 
-    def lookup(self, user_ids: Collection[str], deadline: Deadline) -> Mapping[str, User | None]:
-        """Look users up. The result has an entry for every id; ``None`` means that the API does not show the user."""
+    def lookup(self, ids: Collection[str], deadline: Deadline, kind: Kind = Kind.USERS) -> Mapping[str, User | None]:
+        """Look up ids of one kind. The result has an entry for each; ``None`` means that the API does not show it."""
 
-    def cached(self, user_ids: Collection[str]) -> Mapping[str, User | None]:
-        """Return what the cache holds of these users, without a call."""
+    def cached(self, ids: Collection[str], kind: Kind = Kind.USERS) -> Mapping[str, User | None]:
+        """Return what the cache holds of these ids, without a call."""
 
     def usage(self) -> Mapping[str, int]:
         """Return and reset the counts of calls and cache hits, by metric name."""

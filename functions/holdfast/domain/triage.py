@@ -235,6 +235,7 @@ class Classifier:
             last_category=failure.category if failure else None,
             last_error=failure.error_type if failure else None,
             last_message=failure.message if failure else None,
+            correlation_id=failure.correlation_id if failure else None,
             retry_after=failure.retry_after if failure else None,
             dead_lettered=letter.message.dead_lettered,
             redrive_outcome=triage_input.redrive_outcome,

@@ -1,67 +1,116 @@
-"""Which users an event names, and what enrichment adds about them."""
+"""Which users, queues and wrap-up codes an event names, and what enrichment adds about them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
 from typing import Any
 
-_USER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_USER_TOPIC = re.compile(r"v2\.users\.([A-Za-z0-9_-]{1,64})\.")
-#: The field that holds a user id → the prefix of the fields that are added beside it.
-_ID_FIELDS = {"userId": "user", "answeredUserId": "answeredUser"}
+
+class Kind(StrEnum):
+    """What can be looked up, by the names that ``EnrichWith`` takes."""
+
+    USERS = "users"
+    QUEUES = "queues"
+    WRAP_UP_CODES = "wrapupcodes"
+
+
+ALL_KINDS = frozenset(Kind)
+USERS_ONLY = frozenset({Kind.USERS})
+#: The fields that hold an id, or an object with an ``id``.
+_FIELDS: dict[Kind, tuple[str, ...]] = {
+    Kind.USERS: (
+        "userId",
+        "answeredUserId",
+        "targetUserId",
+        "sourceUserId",
+        "user",
+        "agent",
+        "createdBy",
+        "evaluator",
+        "assignee",
+    ),
+    Kind.QUEUES: ("queueId", "queue"),
+    Kind.WRAP_UP_CODES: ("wrapupCode", "wrapUpCode"),
+}
+#: Objects with keys of the customer's own making. An id in them is whatever a flow or a script wrote there.
+_FREE = frozenset(
+    {
+        "additionalProperties",
+        "attributes",
+        "context",
+        "customAttributes",
+        "customData",
+        "customFields",
+        "participantData",
+        "variables",
+    }
+)
+_UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_ID = re.compile(_UUID)
+_USER_TOPIC = re.compile(rf"v2\.users\.({_UUID})\.")
+#: Topics whose ``eventBody.id`` is a user.
+_MEMBER_TOPIC = re.compile(rf"v2\.routing\.queues\.{_UUID}\.users$")
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user of Genesys Cloud. Both fields are personal data."""
+    """A user of Genesys Cloud. Both fields are personal data. Queues and wrap-up codes have a name only."""
 
     name: str | None
-    email: str | None
+    email: str | None = None
+
+
+#: What was looked up: by kind, then by id. ``None`` for an id that the API does not return.
+Found = Mapping[Kind, Mapping[str, User | None]]
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # the holder can be the whole payload
-class UserReference:
-    """A place in an event that names a user.
+class Reference:
+    """A place in an event that names a user, a queue or a wrap-up code.
 
     Attributes:
-        user_id: The user.
-        field: The field that contains the id; empty if only the topic names the user.
-        prefix: Prefix of the fields to add: ``<prefix>Name`` and ``<prefix>Email``.
+        kind: What it names.
+        id: The id in lower case: Genesys may answer ids in another case than an event has them.
+        prefix: Prefix of the fields to add. ``user`` gives ``userName`` and ``userEmail``, an empty one ``name``.
         holder: The object that receives these fields.
-        once: Whether the name of the field occurs once in the text of the event.
+        member: The JSON after which they are added, in compact form; empty if there is no such place.
+        key: A field in ``member``. If it occurs once in the text of the event, so does ``member``.
     """
 
-    user_id: str
-    field: str
+    kind: Kind
+    id: str
     prefix: str
     holder: dict[str, Any]
-    once: bool
+    member: str = ""
+    key: str = ""
 
     @property
-    def member(self) -> str:
-        """The field as it stands in compact JSON."""
-        return f'"{self.field}":"{self.user_id}"'
+    def added_fields(self) -> tuple[str, str]:
+        """The names of the fields that enrichment can add."""
+        return _names(self.prefix)
 
-    @property
-    def added_fields(self) -> tuple[str, ...]:
-        """The names of the fields that enrichment can add beside the id."""
-        return f"{self.prefix}Name", f"{self.prefix}Email"
-
-    def additions(self, user: User | None) -> dict[str, str]:
+    def additions(self, found: User | None) -> dict[str, str]:
         """The fields to add.
 
-        Fields that the producer sent are never overwritten. For an unknown user (inactive, or outside the division)
-        there are none.
+        Fields that the producer sent are never overwritten. For what the API does not return there are none.
         """
-        values = (user.name, user.email) if user else ()
-        known = zip(self.added_fields, values, strict=False)
-        return {field: value for field, value in known if value is not None and field not in self.holder}
+        if found is None:
+            return {}
+        named = zip(self.added_fields, (found.name, found.email), strict=True)
+        return {field: value for field, value in named if value is not None and field not in self.holder}
 
 
-def references(topic: Any, payload: dict[str, Any], text: str) -> list[UserReference]:
-    """Find every user that an event names: in the payload at any depth, and in the topic of ``v2.users.*``.
+@cache
+def _names(prefix: str) -> tuple[str, str]:
+    return (f"{prefix}Name", f"{prefix}Email") if prefix else ("name", "email")
+
+
+def references(topic: Any, payload: dict[str, Any], text: str, kinds: Collection[Kind] = USERS_ONLY) -> list[Reference]:
+    """Find what an event names: in the payload at any depth outside free dictionaries, and in the topic.
 
     Bodies of ``v2.users.{id}.*`` contain no user id; only ``detail.topicName`` does.
 
@@ -69,36 +118,63 @@ def references(topic: Any, payload: dict[str, Any], text: str) -> list[UserRefer
         topic: ``detail.topicName``, of any type.
         payload: The object with the business data.
         text: The whole event as JSON, in which no letter is escaped.
+        kinds: What to find.
     """
-    # Most events name users at the top of the payload only: then no field name is left for the objects below.
-    counts = {field: text.count(f'"{field}"') for field in _ID_FIELDS}
-    at_the_top = all(count <= (field in payload) for field, count in counts.items())
-    found = [
-        reference
-        for holder in ([payload] if at_the_top else _objects_in(payload))
-        for reference in _named(holder, counts)
-    ]
-    match = _USER_TOPIC.match(topic) if isinstance(topic, str) else None
-    if match and not any(reference.holder is payload for reference in found):
-        found.append(UserReference(match.group(1), "", "user", payload, once=False))
+    fields = _fields(frozenset(kinds))
+    # Most payloads are flat, or name users in their own fields only.
+    walk = _is_nested(payload) and any(text.count(f'"{field}"') > (field in payload) for field in fields)
+    holders = _objects_in(payload) if walk else [payload]
+    found = [reference for holder in holders for reference in _named(holder, fields)]
+    if isinstance(topic, str) and Kind.USERS in kinds:
+        found += _named_by_topic(topic, payload, found)
     return found
 
 
-def _named(holder: dict[str, Any], counts: Mapping[str, int]) -> Iterator[UserReference]:
-    """The users that one object names."""
-    for field, prefix in _ID_FIELDS.items():
-        user_id = holder.get(field)
-        if isinstance(user_id, str) and _USER_ID.fullmatch(user_id):
-            yield UserReference(user_id, field, prefix, holder, once=counts[field] == 1)
+@cache
+def _fields(kinds: frozenset[Kind]) -> dict[str, Kind]:
+    return {field: kind for kind in Kind if kind in kinds for field in _FIELDS[kind]}
+
+
+def _named(holder: dict[str, Any], fields: Mapping[str, Kind]) -> Iterator[Reference]:
+    """What one object names."""
+    for field, kind in fields.items():
+        value = holder.get(field)
+        if isinstance(value, str):
+            if _ID.fullmatch(value):
+                prefix = field.removesuffix("Id")
+                yield Reference(kind, value.lower(), prefix, holder, f'"{field}":"{value}"', field)
+        elif isinstance(value, dict):
+            identity = value.get("id")
+            if isinstance(identity, str) and _ID.fullmatch(identity):
+                yield Reference(kind, identity.lower(), "", value, f'"{field}":{{"id":"{identity}"', field)
+
+
+def _named_by_topic(topic: str, payload: dict[str, Any], found: list[Reference]) -> Iterator[Reference]:
+    identity = payload.get("id")
+    if isinstance(identity, str) and _ID.fullmatch(identity) and _MEMBER_TOPIC.match(topic):
+        member = f'"eventBody":{{"id":"{identity}"'
+        yield Reference(Kind.USERS, identity.lower(), "user", payload, member, "eventBody")
+        return
+    match = _USER_TOPIC.match(topic)
+    if match and not any(one.kind is Kind.USERS and one.holder is payload for one in found):
+        yield Reference(Kind.USERS, match.group(1).lower(), "user", payload)
+
+
+def _is_nested(payload: dict[str, Any]) -> bool:
+    """Whether an object is inside the payload. Lists of texts are not."""
+    return any(
+        type(value) is dict or (type(value) is list and any(type(inner) in (dict, list) for inner in value))
+        for value in payload.values()
+    )
 
 
 def _objects_in(value: Any) -> Iterator[dict[str, Any]]:
-    """Walk through all objects without recursion: a body may be nested as deeply as the parser allows."""
+    """Walk through all objects outside free dictionaries, without recursion: a body may be nested deeply."""
     pending = [value]
     while pending:
         node = pending.pop()
         if isinstance(node, dict):
             yield node
-            pending.extend(node.values())
+            pending.extend(inner for field, inner in node.items() if field not in _FREE)
         elif isinstance(node, list):
             pending.extend(node)

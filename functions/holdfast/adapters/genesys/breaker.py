@@ -33,7 +33,7 @@ class CircuitBreaker:
         left = self._open_until - self._clock()
         if self._error and left > 0:
             # The same message as the first failure, so that both have one fingerprint.
-            raise type(self._error)(str(self._error), retry_after=left)
+            raise _again(self._error, left)
 
     @property
     def closed(self) -> bool:
@@ -45,10 +45,14 @@ class CircuitBreaker:
         seconds = max(error.retry_after or 0.0, self._seconds)
         self._seconds = min(self._seconds * 2, self._cap_seconds)
         self._open_until = self._clock() + seconds
-        self._error = type(error)(str(error), retry_after=seconds)
+        self._error = _again(error, seconds)
         return self._error
 
     def succeeded(self) -> None:
         """Close."""
         self._seconds = self._base_seconds
         self._error = None
+
+
+def _again(error: HoldfastError, seconds: float) -> HoldfastError:
+    return type(error)(str(error), retry_after=seconds, correlation_id=error.correlation_id)

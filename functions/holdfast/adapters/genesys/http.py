@@ -11,7 +11,9 @@ clients of the function.
 from __future__ import annotations
 
 import os
+import re
 import socket
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -37,6 +39,10 @@ ANSWER_SECONDS = 10.0
 #: Of the unpacked body. A hundred users are about 200 kB.
 ANSWER_BYTES_LIMIT = 4 * 1024 * 1024
 _PIECE_BYTES = 64 * 1024
+#: An idle connection may lead nowhere: while the environment was frozen, a gateway in between dropped it. After so many
+#: seconds without a byte the request is sent again, once, on a new connection.
+IDLE_READ_SECONDS = 2.5
+_CORRELATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +50,14 @@ class Answer:
     """A response, read to its end."""
 
     status: int
-    retry_after: str
+    headers: Mapping[str, str]
     content: bytes
+
+    @property
+    def correlation_id(self) -> str | None:
+        """The id by which Genesys' support finds the request."""
+        value = self.headers.get("inin-correlation-id", "")
+        return value if _CORRELATION_ID.fullmatch(value) else None
 
 
 class HttpClient:
@@ -69,27 +81,55 @@ class HttpClient:
         Raises:
             Unavailable: There is no answer, it is too large, or it did not end in time.
         """
-        try:
-            session = self._idle.pop()
-        except IndexError:
-            session = _Session()
+        ends = time.monotonic() + min(ANSWER_SECONDS, seconds)
+        request = (method, url, auth, data)
+        idle = self._take_idle()
+        if idle:
+            error, answer = self._exchange(idle, request, ends, IDLE_READ_SECONDS)
+            if answer or ends <= time.monotonic():
+                return _checked(error, answer)
+            # What happened to this connection has happened to the other idle ones.
+            while idle := self._take_idle():
+                idle.close()
+        return _checked(*self._exchange(_Session(), request, ends, READ_SECONDS))
+
+    def _exchange(
+        self, session: _Session, request: tuple[Any, ...], ends: float, read_seconds: float
+    ) -> tuple[Exception | None, Answer | None]:
+        """Send a request in a thread. Returns the error of a lost connection, or the answer."""
+        left = max(0.001, ends - time.monotonic())
         result: Future[Answer] = Future()
-        request = partial(session.exchange, method, url, seconds, auth, data)
-        Thread(target=_resolve, args=(result, request), name="genesys", daemon=True).start()
+        timeouts = (min(CONNECT_SECONDS, left), min(read_seconds, left))
+        work = partial(session.exchange, timeouts, *request)
+        Thread(target=_resolve, args=(result, work), name="genesys", daemon=True).start()
         try:
-            error = result.exception(min(ANSWER_SECONDS, seconds))
+            error = result.exception(left)
         except TimeoutError:
             session.give_up()
-            raise Unavailable("the Genesys API did not answer in time") from None
-        self._idle.append(session)
+            return TimeoutError(), None
         # requests raises OSErrors, and some errors of urllib3 pass through it.
         if isinstance(error, OSError | HTTPError):
-            # The type only: the message names hosts and parameters.
-            raise Unavailable(f"the Genesys API did not answer: {type(error).__name__}")
-        answer = result.result()
-        if len(answer.content) > ANSWER_BYTES_LIMIT:
-            raise Unavailable(f"the answer of the Genesys API is larger than {ANSWER_BYTES_LIMIT} bytes")
-        return answer
+            session.close()
+            return error, None
+        self._idle.append(session)
+        return None, result.result()
+
+    def _take_idle(self) -> _Session | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+
+def _checked(error: Exception | None, answer: Answer | None) -> Answer:
+    if isinstance(error, TimeoutError):
+        raise Unavailable("the Genesys API did not answer in time")
+    if answer is None:
+        # The type only: the message names hosts and parameters.
+        raise Unavailable(f"the Genesys API did not answer: {type(error).__name__}")
+    if len(answer.content) > ANSWER_BYTES_LIMIT:
+        raise Unavailable(f"the answer of the Genesys API is larger than {ANSWER_BYTES_LIMIT} bytes")
+    return answer
 
 
 def _resolve(result: Future[Answer], request: Any) -> None:
@@ -110,7 +150,14 @@ class _Session(requests.Session):
         for scheme in ("https://", "http://"):
             self.mount(scheme, _Adapter(self._sockets))
 
-    def exchange(self, method: str, url: str, seconds: float, auth: AuthBase, data: Mapping[str, str] | None) -> Answer:
+    def exchange(
+        self,
+        timeouts: tuple[float, float],
+        method: str,
+        url: str,
+        auth: AuthBase,
+        data: Mapping[str, str] | None,
+    ) -> Answer:
         """Send a request and read at most one piece more than the limit of its answer."""
         content = bytearray()
         with self.request(
@@ -118,7 +165,7 @@ class _Session(requests.Session):
             url,
             data=data,
             auth=auth,
-            timeout=(min(CONNECT_SECONDS, seconds), min(READ_SECONDS, seconds)),
+            timeout=timeouts,
             verify=os.environ.get("AWS_CA_BUNDLE") or True,  # True: requests looks at REQUESTS_CA_BUNDLE itself
             stream=True,
         ) as response:
@@ -126,7 +173,7 @@ class _Session(requests.Session):
                 content += piece
                 if len(content) > ANSWER_BYTES_LIMIT:
                     break
-        return Answer(response.status_code, response.headers.get("Retry-After", ""), bytes(content))
+        return Answer(response.status_code, response.headers, bytes(content))
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Follow no redirect. With ``allow_redirects=False`` requests reads the whole body of one, without a limit."""

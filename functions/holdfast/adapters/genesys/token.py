@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
 from requests import PreparedRequest
 from requests.auth import AuthBase, HTTPBasicAuth
 
-from holdfast.adapters.genesys.api import GenesysApi, json_object
+from holdfast.adapters.genesys.api import GenesysApi, content_of, json_object
 from holdfast.adapters.genesys.http import Answer
 from holdfast.adapters.secrets import CredentialsSecret
-from holdfast.domain.errors import Misconfigured, Unavailable
+from holdfast.domain.errors import Misconfigured, Throttled, Unavailable
 from holdfast.domain.ports import Deadline
 
 #: A token is renewed this long before its end.
 TOKEN_MARGIN_SECONDS = 60
 #: The longest life of a token that Genesys allows.
 TOKEN_SECONDS_LIMIT = 172_800
-_REFUSED = (400, 401)
+#: The life of a token whose ``expires_in`` cannot be read. If it ends earlier, the API refuses it and it is renewed.
+TOKEN_SECONDS_DEFAULT = 3_600
+_BAD_REQUEST = 400
+_REFUSED = (_BAD_REQUEST, 401)
 
 
 class BearerToken(AuthBase):
@@ -74,19 +77,51 @@ class TokenCache:
         if answer.status in _REFUSED and self._secret.renewed():
             answer = self._login(deadline)
         if answer.status in _REFUSED:
-            raise Misconfigured("the Genesys login refuses the client's credentials")
+            raise Misconfigured(
+                "the Genesys login refuses the client's credentials", correlation_id=answer.correlation_id
+            )
         grant = json_object(answer)
-        token, lifetime = grant.get("access_token"), grant.get("expires_in")
-        if not _is_token(token) or not isinstance(lifetime, int | float):
+        token = grant.get("access_token")
+        if not _is_token(token):
             raise Unavailable("the Genesys login returned no access token: check GenesysLoginUrl")
-        self._ends = self._clock() + min(TOKEN_SECONDS_LIMIT, lifetime) - TOKEN_MARGIN_SECONDS
+        self._ends = self._clock() + _lifetime(grant.get("expires_in")) - TOKEN_MARGIN_SECONDS
         return BearerToken(token)
 
     def _login(self, deadline: Deadline) -> Answer:
         credentials = self._secret.get()
         # As bytes: requests would encode text as Latin-1.
         auth = HTTPBasicAuth(credentials.client_id.encode(), credentials.client_secret.encode())
-        return self._api.call("POST", self._url, deadline, auth, {"grant_type": "client_credentials"})
+        form = {"grant_type": "client_credentials"}
+        return self._api.call("POST", self._url, deadline, auth, form, _check_login)
+
+
+def _check_login(answer: Answer) -> None:
+    """Raise the errors of a login. A refused client is none of them: its secret may have been rotated."""
+    if answer.status == _BAD_REQUEST and _is_rate_limit(content_of(answer) or {}):
+        raise Throttled("the Genesys login refuses more tokens (rate limit)", correlation_id=answer.correlation_id)
+    if answer.status > _BAD_REQUEST and answer.status not in _REFUSED:
+        raise Misconfigured(
+            f"the Genesys login answered {answer.status}: check GenesysDomain and GenesysLoginUrl, and whether the "
+            "network may reach it",
+            correlation_id=answer.correlation_id,
+        )
+
+
+def _is_rate_limit(content: Mapping[str, Any]) -> bool:
+    """Whether a login refused a token for its rate, which it answers with 400 instead of 429."""
+    texts = (content.get(name) for name in ("description", "error_description"))
+    return content.get("error") == "invalid_request" and any(
+        isinstance(text, str) and "rate limit" in text.lower() for text in texts
+    )
+
+
+def _lifetime(value: Any) -> float:
+    """The seconds in ``expires_in``: a number, or a number as text."""
+    try:
+        seconds = float(value) if isinstance(value, int | float | str) else 0.0
+    except (ValueError, OverflowError):
+        seconds = 0.0
+    return min(TOKEN_SECONDS_LIMIT, seconds) if seconds > 0 else TOKEN_SECONDS_DEFAULT
 
 
 def _is_token(value: Any) -> TypeGuard[str]:
