@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from local.eventually import eventually
 from tests.e2e.pipeline import genesys_event
+from tests.schemas import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,8 +53,10 @@ class Consumer(SubscribedQueue):
         self.seen: list[dict[str, Any]] = []
 
     def of(self, event_id: str) -> list[dict[str, Any]]:
-        """What was published about one event so far."""
-        self.seen += self.take()
+        """What was published about one event so far. Everything that was published matches its schema."""
+        for event in self.take():
+            check(event)
+            self.seen.append(event)
         return [event for event in self.seen if event["detail"].get("eventId") == event_id]
 
     def assert_published_once(self, *event_ids: str) -> None:
