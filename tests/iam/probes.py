@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 import random
+import time
 import uuid
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
 
 from holdfast.domain.identity import execution_name
 from holdfast.domain.intake import Carried, execution_input
 from local.eventually import NotReachedError, eventually
 from tests.contract.project import EVENTS
 from tests.e2e.pipeline import genesys_event, with_user
-from tests.e2e.subscribers import AlarmSubscriber
+from tests.e2e.subscribers import AlarmSubscriber, Consumer
 from tests.iam.world import BrokenPromise, accepted, dead_letter, letter_of, promise, stamped, without_room
 
 if TYPE_CHECKING:
@@ -108,7 +111,28 @@ def classify(world: World) -> None:
         verdict = world.done(name, _case(letter, key), f"a dead letter in {key.partition('/')[0]} is classified")
         promise(verdict["evidence"]["attemptLog"] == "read", "the attempt log is read")
     _finds_no_snapshot(world, name, _case(letter, "dead-letters/none"))
+    _classify_without_an_outcome(world)
     world.logs(name)
+
+
+def _classify_without_an_outcome(world: World) -> None:
+    """The outcome of a redrive did not come: while processing is paused, and while the buffer holds a message."""
+    name, record = "ClassifyFunction", without_room(dead_letter(genesys_event()))
+    letter, late = letter_of(record), letter_of(record | {"messageId": str(uuid.uuid4())})
+    silent = {"redriveOutcome": "SILENT", "redrivenAt": "2099-01-01T00:00:00.000Z", "execution": NO_EXECUTION}
+    case = _case(letter, world.snapshot(letter)) | silent
+    verdict = world.done(name, case, "a redrive without an outcome is classified")
+    promise(verdict["rule"] == "processing-paused", "triage waits while processing is paused")
+    world.drain("BufferQueue")
+    world.client("sqs").send_message(QueueUrl=world.name("BufferQueue"), MessageBody="{}", DelaySeconds=600)
+    with world.processing():
+        verdict = world.done(name, case, "a redrive without an outcome is classified while processing runs")
+    promise(verdict["rule"] == "still-in-buffer", "triage waits while the message may be in the buffer")
+    world.drain("BufferQueue")
+    world.snapshot(late)
+    world.redrive_record(late, NO_EXECUTION)
+    verdict = world.done(name, case, "a late dead letter without room for a stamp is found")
+    promise(verdict.get("lateSnapshot"), "a late dead letter without room for a stamp is found")
 
 
 def redrive(world: World) -> None:
@@ -250,6 +274,63 @@ def alarm_topic_policy(world: World) -> None:
         promise(alarms.received(), "an alarm is notified")
 
 
+def circuit_breaker(world: World) -> None:
+    """One call of each kind; every mapping is disabled, so processing is paused."""
+    name = "CircuitBreakerFunction"
+    machine = world.outputs["CircuitBreakerStateMachineArn"]
+    ended = world.result(world.start("CircuitBreaker", {"manual": False, "reason": "a probe"}), "an execution ends")
+    promise(ended["outcome"] == "ALREADY_OPEN", "processing that is paused stays paused")
+    state = {
+        "execution": machine.replace(":stateMachine:", ":execution:") + ":a-probe",
+        "startedAt": "2026-11-26T00:00:00.000Z",
+        "openedAt": time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime()),
+    }
+    opened = world.done(name, state | {"action": "inspect", "manual": True}, "a pause by hand begins")
+    promise(opened["step"] == "open", "a pause by hand takes over")
+    world.drain("BufferQueue")
+    world.enqueue(genesys_event())
+    probed = world.done(name, state | {"action": "check"}, "a probe runs")
+    promise(probed["step"] == "close", "a healthy probe closes the circuit")
+    processor = {"FunctionName": world.name("ProcessorFunction")}
+    world.client("lambda").put_function_concurrency(**processor, ReservedConcurrentExecutions=0)
+    try:
+        world.enqueue(genesys_event())
+        refused = world.done(name, state | {"action": "check"}, "a probe is refused")
+        promise(refused["step"] == "wait", "a probe that is refused is not healthy")
+    finally:
+        world.client("lambda").delete_function_concurrency(**processor)
+    promise(world.received("BufferQueue"), "a message that could not be handed over is visible again")
+    world.drain("BufferQueue")
+    world.logs(name)
+
+
+def circuit_breaker_machine(world: World) -> None:
+    world.drain("BufferQueue")
+    with closing(Consumer(world, "holdfast.circuit-breaker")) as announced, world.processing():
+        execution = world.start("CircuitBreaker", {"manual": False, "reason": "a probe"})
+        try:
+            result = world.result(execution, "the circuit opens and closes")
+        finally:
+            with suppress(ClientError):  # it has ended
+                world.client("stepfunctions").stop_execution(executionArn=execution)
+        promise(result["outcome"] == "CLOSED", "an empty buffer closes the circuit")
+        kinds = [event["detail-type"] for event in announced.take()]
+    promise(kinds == ["Circuit Breaker Opened", "Circuit Breaker Closed"], "both changes are published")
+
+
+def circuit_breaker_rule(world: World) -> None:
+    """The alarm starts an execution. Processing is paused, so that it ends at once."""
+    machine = {"stateMachineArn": world.outputs["CircuitBreakerStateMachineArn"]}
+    workflows, alarms = world.client("stepfunctions"), world.client("cloudwatch")
+    before = len(workflows.list_executions(**machine)["executions"])
+    for state in ("OK", "ALARM"):
+        alarms.set_alarm_state(
+            AlarmName=world.name("EverythingFailsEventsMetricAlarm"), StateReason="a probe", StateValue=state
+        )
+    started = within(10, lambda: len(workflows.list_executions(**machine)["executions"]) > before)
+    promise(started, "the alarm starts the circuit breaker")
+
+
 PROBES: dict[str, Callable[[World], None]] = {
     "ProcessorFunction": processor,
     "FanOutFunction": fan_out,
@@ -262,6 +343,9 @@ PROBES: dict[str, Callable[[World], None]] = {
     "EvidenceSweepFunction": evidence_sweep,
     "ReplayFunction": replay,
     "ReplayStateMachine": replay_machine,
+    "CircuitBreakerFunction": circuit_breaker,
+    "CircuitBreakerStateMachine": circuit_breaker_machine,
+    "CircuitBreakerRule": circuit_breaker_rule,
     "BufferQueuePolicy": buffer_queue_policy,
     "DeadLetterQueuePolicy": dead_letter_queue_policy,
     "OperationsDeadLetterQueuePolicy": operations_dead_letter_queue_policy,
@@ -276,6 +360,14 @@ def broken(world: World, grantee: str) -> str | None:
     except (BrokenPromise, NotReachedError) as error:
         return str(error)
     return None
+
+
+def within(seconds: float, probe: Callable[[], object]) -> bool:
+    """Whether the probe returns something truthy in time."""
+    try:
+        return bool(eventually(probe, "", seconds))
+    except NotReachedError:
+        return False
 
 
 # -- helpers ---------------------------------------------------------------------------------------------------------

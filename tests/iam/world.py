@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.domain.letters import MAX_ATTRIBUTES, DeadLetter, Message, TriageStamp
 from holdfast.domain.redrive_records import note_sending
+from local.eventually import eventually
 from tests.e2e.pipeline import Pipeline
 from tests.iam.grants import as_list
 
@@ -114,6 +115,26 @@ class World(Pipeline):
             made = client.create_event_source_mapping(FunctionName=mapping["FunctionArn"], **asked, Enabled=False)
         client.delete_event_source_mapping(UUID=made["UUID"])
 
+    @contextlib.contextmanager
+    def processing(self) -> Iterator[None]:
+        """Let the processor receive from the buffer for the time of a ``with`` block."""
+        self._change_mapping(enabled=True)
+        try:
+            yield
+        finally:
+            self._change_mapping(enabled=False)
+
+    def _change_mapping(self, *, enabled: bool) -> None:
+        client, mapping = self.client("lambda"), self.name("ProcessorFunctionBuffer")
+        wanted = "Enabled" if enabled else "Disabled"
+
+        def changed() -> bool:
+            with contextlib.suppress(client.exceptions.ResourceInUseException):  # an earlier change goes on
+                client.update_event_source_mapping(UUID=mapping, Enabled=enabled)
+            return bool(client.get_event_source_mapping(UUID=mapping)["State"] == wanted)
+
+        eventually(changed, f"the mapping is {wanted.lower()}")
+
     # -- the bucket and the tables -------------------------------------------------------------------------------
 
     @property
@@ -208,7 +229,9 @@ class World(Pipeline):
 
     def _set_policy(self, grant: Grant, document: dict[str, Any]) -> None:
         held, text = self.name(grant.holder), json.dumps(document)
-        if grant.policy:
+        if grant.policy and not document["Statement"]:  # its only permission is removed
+            self.client("iam").delete_role_policy(RoleName=held, PolicyName=grant.policy)
+        elif grant.policy:
             self.client("iam").put_role_policy(RoleName=held, PolicyName=grant.policy, PolicyDocument=text)
         elif grant.grantee == "AlarmTopicPolicy":
             asked = {"TopicArn": held, "AttributeName": "Policy", "AttributeValue": text}
