@@ -15,7 +15,7 @@ from holdfast.domain.circuit_breaker import Outcome
 from holdfast.domain.envelope import Event
 from holdfast.domain.fan_out import MAX_REQUEST_BYTES, SOURCE, Publication, publication, published
 from holdfast.domain.processing import Record
-from holdfast.domain.users import User
+from holdfast.domain.users import ALL_KINDS, Kind, User
 from tests.contract.project import EVENTS, ROOT, fixtures
 from tests.contract.test_breaker_machine import BY_ALARM, BY_HAND, OPEN, walk
 from tests.schemas import FOLDER, check, validators
@@ -57,10 +57,12 @@ def processed() -> Iterator[dict[str, Any]]:
         for raw in json.loads(path.read_text())["Records"]:
             event = Record.of(raw).event
             if isinstance(event, Event):
-                for users in ({}, {one.user_id: ANNA for one in event.references}):
-                    event.enrich(users)
+                named = event.references(ALL_KINDS)
+                for found in (dict.fromkeys(Kind, {}), {kind: {one.id: ANNA for one in named} for kind in Kind}):
+                    event.enrich(named, found)
                     item = {"eventId": event.event_id, "detailType": event.detail_type, "event": event.text}
-                    yield event_of(published({**item, "conversationId": event.conversation_id}, "1"))
+                    indexed = {"conversationId": event.conversation_id, "eventTime": event.time}
+                    yield event_of(published(item | indexed, "1"))
 
 
 def settled() -> Iterator[dict[str, Any]]:
@@ -116,7 +118,7 @@ def test_the_examples_contain_every_source_every_type_of_ours_and_every_field() 
 def test_a_schema_refuses_an_event_without_a_field_or_with_another(kind: str) -> None:
     event = next(EXAMPLES[kind]())
     detail = event["detail"]
-    optional = {"conversationId", "contentId", "correlationId"}
+    optional = {"conversationId", "eventTime", "contentId", "correlationId"}
     broken = [
         {**event, "detail": {key: value for key, value in detail.items() if key != name}}
         for name in {*detail} - optional

@@ -169,9 +169,9 @@ class Publisher:
 def publication(record: Mapping[str, Any]) -> Publication | SetAside | None:
     """Turn a stream record into a publication; ``None`` for anything but a new item.
 
-    ``detail`` is ``{"eventId", "conversationId", "contentId", "correlationId", "event"}``, where ``event`` is the whole
-    enriched envelope. If it is above the limit of PutEvents or of a table item, ``eventPointer`` takes the place of
-    ``event``. An event above the limit of a table item has no ``contentId`` and no ``correlationId``.
+    ``detail`` is ``{"eventId", "conversationId", "eventTime", "contentId", "correlationId", "event"}``, where ``event`` is
+    the whole enriched envelope. If it is above the limit of PutEvents or of a table item, ``eventPointer`` takes the
+    place of ``event``. An event above the limit of a table item has no ``contentId`` and no ``correlationId``.
     """
     change = record.get("dynamodb") or {}
     image = change.get("NewImage")
@@ -191,7 +191,8 @@ def item_publication(image: Mapping[str, Any], sequence_number: str) -> Publicat
 def published(item: Mapping[str, Any], sequence_number: str) -> Publication:
     """Build the publication of one table item, given its attributes as plain values."""
     text = event_text(item)
-    known = {"eventId": item["eventId"], "conversationId": item.get("conversationId"), **content_fields(text or "")}
+    stored = {name: item.get(name) for name in ("conversationId", "eventTime")}
+    known = {"eventId": item["eventId"], **stored, **content_fields(text or "")}
     head = json.dumps({name: value for name, value in known.items() if value is not None})[:-1]
     detail = f'{head}, "event": {text}}}' if text is not None else _pointer(head, item)
     made = Publication(sequence_number, _text(item, "eventId"), _text(item, "detailType"), detail)
