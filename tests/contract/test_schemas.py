@@ -58,7 +58,7 @@ def processed() -> Iterator[dict[str, Any]]:
             event = Record.of(raw).event
             if isinstance(event, Event):
                 named = event.references(ALL_KINDS)
-                for found in (dict.fromkeys(Kind, {}), {kind: {one.id: ANNA for one in named} for kind in Kind}):
+                for found in ({kind: {} for kind in Kind}, {kind: {one.id: ANNA for one in named} for kind in Kind}):
                     event.enrich(named, found)
                     item = {"eventId": event.event_id, "detailType": event.detail_type, "event": event.text}
                     indexed = {"conversationId": event.conversation_id, "eventTime": event.time}

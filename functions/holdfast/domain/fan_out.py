@@ -169,9 +169,9 @@ class Publisher:
 def publication(record: Mapping[str, Any]) -> Publication | SetAside | None:
     """Turn a stream record into a publication; ``None`` for anything but a new item.
 
-    ``detail`` is ``{"eventId", "conversationId", "eventTime", "contentId", "correlationId", "event"}``, where ``event`` is
-    the whole enriched envelope. If it is above the limit of PutEvents or of a table item, ``eventPointer`` takes the
-    place of ``event``. An event above the limit of a table item has no ``contentId`` and no ``correlationId``.
+    ``detail`` is ``{"eventId", "conversationId", "eventTime", "contentId", "correlationId", "event"}``. ``event`` is
+    the whole enriched envelope. Above the limit of PutEvents or of a table item, ``eventPointer`` takes its place.
+    An event above the limit of a table item has no ``contentId`` and no ``correlationId``.
     """
     change = record.get("dynamodb") or {}
     image = change.get("NewImage")
