@@ -21,21 +21,23 @@ from hypothesis import strategies as st
 import evidence_sweep.app
 import fan_out.app
 import replay.app
-from holdfast.adapters.dynamodb import EventsTable, EventsTableWriter
+from holdfast.adapters.aws import mapped
+from holdfast.adapters.dynamodb import STATEMENTS_PER_CALL, EventsTable, EventsTableWriter
 from holdfast.adapters.eventbridge import EnrichedBus
 from holdfast.adapters.genesys import GenesysUserDirectory, Urls
 from holdfast.adapters.secrets import CredentialsSecret
 from holdfast.domain.envelope import Event, examine
-from holdfast.domain.errors import HoldfastError, InvalidInput, PermanentError
+from holdfast.domain.errors import Failure, HoldfastError, InvalidInput, PermanentError
 from holdfast.domain.fan_out import MAX_REQUEST_BYTES, Publication, Publisher, failed_records, publication
 from holdfast.domain.intake import Generations
 from holdfast.domain.letters import DeadLetter, Message, TriageStamp, parse_document
 from holdfast.domain.policy import Evidence, Limits, Policy, PolicyError
-from holdfast.domain.ports import StorableEvent
+from holdfast.domain.ports import StorableEvent, Stored
 from holdfast.domain.replay import Replayer
 from holdfast.domain.strict_json import serialise
 from holdfast.domain.sweep import Sweeper
 from holdfast.domain.triage import Archiver, Classifier, Redriver, Settler, TriageInput
+from holdfast.domain.users import ALL_KINDS, Kind, User
 from tests.contract.project import fixtures
 from tests.fakes import (
     NOW,
@@ -362,8 +364,13 @@ def failure_objects(text: str) -> str:
 
 # -- Genesys ---------------------------------------------------------------------------------------------------------
 
-USERS = {"entities": [{"id": USER_ID, "name": "Anna", "email": "anna@example.com"}]}
-GRANT = {"access_token": "a-token", "expires_in": 300}
+USERS = {
+    "entities": [{"id": USER_ID, "name": "Anna", "email": "anna@example.com"}],
+    "total": 1,
+    "pageCount": 1,
+}
+GRANT = {"access_token": "a-token", "expires_in": "300"}
+RATE = {"error": "invalid_request", "description": "rate limit exceeded"}
 STATUSES = ("200 OK", "200 OK", "200 OK", "201 Created", "204 No Content", "301 Moved", "302 Found", "400 Bad",
             "401 Unauthorized", "403 Forbidden", "404 Not", "408 Timeout", "429 Slow", "500 Oops", "503 Down",
             "100 Continue", "999 What", "0 Nothing")  # fmt: skip
@@ -372,7 +379,9 @@ HEADERS = {
     "Content-Length": ["0", "5", "99999999999", "-1", "x"],
     "Content-Encoding": ["gzip", "deflate", "br", "zstd", "gzip, gzip, gzip, gzip, gzip, gzip, gzip"],
     "Transfer-Encoding": ["chunked", "gzip, chunked"],
-    "Retry-After": ["1", "9" * 400, "soon", "-1", "Wed, 21 Oct 2026 07:28:00 GMT"],
+    "Retry-After": ["1", "9" * 400, "soon", "-1", "Wed, 21 Oct 2026 07:28:00 GMT", "45.5", "30 ", "Mon, 99 X 0 0:0:0"],
+    "inin-ratelimit-reset": ["1", "x", "9" * 400],
+    "inin-correlation-id": ["5f1c0a3e-0000-4000-8000-00000000c0de", "x" * 999, "\u00e9"],
     "Location": ["http://203.0.113.1/", "/oauth/token", "\u00e9"],
     "Set-Cookie": ["a=b", "\u00ff" * 5_000],
 }
@@ -404,7 +413,7 @@ class SecretsManager:
         return {"SecretString": '{"clientId": "a", "clientSecret": "b"}'}
 
 
-def genesys(answers: tuple[Script, Script]) -> str:
+def genesys(answers: tuple[Script, Script], kind: Kind = Kind.USERS) -> str:
     """A lookup returns users or raises a named error within its deadline, for any answer."""
     wire = _wire()
     login, users = answers
@@ -415,14 +424,95 @@ def genesys(answers: tuple[Script, Script]) -> str:
         sleep=lambda _: None,
     )
     try:
-        found = user_directory.lookup([USER_ID], FakeDeadline(0.15))
+        found = user_directory.lookup([USER_ID], FakeDeadline(0.15), kind)
     except HoldfastError as error:
+        assert re.fullmatch("[A-Za-z0-9-]{0,64}", error.correlation_id or "")  # noqa: PT017
         return type(error).__name__
     finally:
         wire.answer(users, login)
     for user in filter(None, found.values()):
         f"{user.name}{user.email}".encode()
     return "users"
+
+
+def queues(answers: tuple[Script, Script]) -> str:
+    """The same for another kind."""
+    return genesys(answers, Kind.QUEUES)
+
+
+def enrichments(case: tuple[dict[str, Any], bool]) -> str:
+    """Whatever an event names, its text and its data are the same after names were added, and ids are UUIDs."""
+    sent, compact = case
+    content = examine(json.dumps(sent, ensure_ascii=False, separators=(",", ":") if compact else None)).content
+    if not isinstance(content, Event):
+        return type(content).__name__
+    named = content.references(ALL_KINDS)
+    assert all(re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", one.id) for one in named)
+    content.enrich(
+        named, {one: {each.id: User('Zo\u00eb "userId"', "z@example.com") for each in named} for one in Kind}
+    )
+    assert json.loads(content.text) == content.envelope
+    assert content.time is None or re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", content.time)
+    assert content.conversation_id is None or 0 < len(content.conversation_id) <= 256
+    return f"{len(named)} named"
+
+
+FIELDS = (
+    "userId", "answeredUserId", "targetUserId", "user", "agent", "createdBy", "evaluator", "assignee", "queueId", "queue",
+    "wrapupCode", "attributes", "participantData", "id", "conversationId", "eventTime", "userName", "name", "note",
+)  # fmt: skip
+IDS = st.sampled_from([USER_ID, USER_ID.upper(), USER_ID[:-1] + "9", "customer-0001", "userId"])
+TIMES = st.sampled_from(
+    [1795428000123, "1795428000123", 1795428000, "1795428000", "2026-11-23T10:00:00Z", 253402300799999]
+)
+PAYLOADS = st.recursive(
+    IDS | TIMES | scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=5),
+    max_leaves=12,
+)
+TOPICS = st.sampled_from(
+    [
+        f"v2.users.{USER_ID}.presence", f"v2.users.{USER_ID}.conversations.calls", f"v2.routing.queues.{USER_ID}.users",
+        f"v2.conversations.{USER_ID}.transcription", f"v2.detail.events.conversation.{USER_ID}.acd.start", "v2.x", 5, None,
+    ]
+)  # fmt: skip
+
+
+@st.composite
+def named_events(draw: st.DrawFn) -> tuple[dict[str, Any], bool]:
+    payload = draw(st.dictionaries(st.sampled_from(FIELDS), PAYLOADS, max_size=6))
+    return envelope(detail={"topicName": draw(TOPICS), "eventBody": payload}), draw(st.booleans())
+
+
+def error_codes(code: Any) -> str:
+    """Any error code of a service becomes a named error with a short message of plain characters."""
+    error = mapped(code, "store the event")
+    assert re.fullmatch(r"store the event: [A-Za-z0-9._-]{1,64}", str(error))
+    return type(error).__name__
+
+
+def statement_results(answer: Any) -> str:
+    """Every event of a request has a result, whatever DynamoDB answers."""
+
+    class Client:
+        @staticmethod
+        def batch_execute_statement(Statements: list[Any]) -> Any:  # noqa: N803 - boto3's name
+            return {"Responses": [{}] * len(Statements)} if len(Statements) == STATEMENTS_PER_CALL else answer
+
+    events = [StorableEvent(f"event-{n}", "s", "t", None, None, NOW, "{}") for n in range(27)]
+    results = EventsTableWriter(Client(), "events", 1, FakeObjects()).store(events, FakeDeadline())  # type: ignore[arg-type]
+    assert list(results.values())[:25] == [Stored.NEW] * 25
+    assert len(results) == 27
+    return ", ".join(sorted({one.error_type if isinstance(one, Failure) else one.value for one in results.values()}))
+
+
+CODES = st.one_of(
+    any_text,
+    junk,
+    st.text(max_size=100),
+    st.sampled_from(["KMS.DisabledException", "KmsThrottled", "x" * 2_600, "a\u2028"]),
+)
+RESPONSES = st.fixed_dictionaries({}, optional={"Error": st.fixed_dictionaries({}, optional={"Code": CODES})})
 
 
 _WIRES: list[Wire] = []
@@ -474,6 +564,16 @@ SURFACES = (
     ),
     Surface("stream records", stored_events(), stream_records, 0.3),
     Surface("on-failure objects", texts_of(st.just(FAILURE)), failure_objects),
+    Surface("names and times", named_events(), enrichments, 2),
+    Surface("AWS error codes", CODES, error_codes, 0.5),
+    Surface(
+        "results of statements",
+        junk | st.fixed_dictionaries({}, optional={"Responses": st.lists(RESPONSES, max_size=3) | junk}),
+        statement_results,
+        0.5,
+    ),
     Surface("Genesys' users", st.tuples(st.just(TOKEN), answers(USERS)), genesys, 0.4),
+    Surface("Genesys' queues", st.tuples(st.just(TOKEN), answers(USERS)), queues, 0.1),
+    Surface("Genesys' token rate", st.tuples(answers(RATE), st.just(http(json.dumps(USERS).encode()))), genesys, 0.1),
     Surface("Genesys' login", st.tuples(answers(GRANT), st.just(http(json.dumps(USERS).encode()))), genesys, 0.3),
 )

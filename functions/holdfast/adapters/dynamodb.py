@@ -72,7 +72,8 @@ class EventsTableWriter:
         if isinstance(responses, Failure):
             return dict.fromkeys(statements, responses)
         return {
-            event_id: _result(response.get("Error")) for event_id, response in zip(statements, responses, strict=True)
+            event_id: guarded(partial(_result, response))
+            for event_id, response in zip(statements, responses, strict=True)
         }
 
     def _responses(self, statements: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -157,8 +158,9 @@ class EventsTable:
                 return
 
 
-def _result(error: Mapping[str, Any] | None) -> Stored | Failure:
+def _result(response: Mapping[str, Any]) -> Stored | Failure:
     """The result of one statement. Its error codes lack the suffix "Exception"."""
+    error = response.get("Error")
     if error is None:
         return Stored.NEW
     code = error.get("Code")

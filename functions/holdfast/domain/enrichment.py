@@ -45,7 +45,7 @@ class Enrichment:
             wanted.setdefault(one.kind, set()).add(one.id)
         found: dict[Kind, Mapping[str, User | None]] = {}
         failures: dict[Kind, Failure] = {}
-        for kind in sorted(wanted):
+        for kind in (kind for kind in Kind if kind in wanted):
             found[kind], failure = self._look_up(kind, wanted[kind], deadline)
             if failure:
                 failures[kind] = failure

@@ -37,6 +37,14 @@ _FORBIDDEN = 403
 _NO_SUCH_API = (404, 405)
 
 
+class _Refused(Exception):
+    """The API refuses one kind, for example because a permission is missing. The others can be looked up."""
+
+    def __init__(self, error: Misconfigured) -> None:
+        super().__init__()
+        self.error = error
+
+
 @dataclass(frozen=True, slots=True)
 class Urls:
     """The base URLs of the API and of its login."""
@@ -92,6 +100,7 @@ class GenesysUserDirectory:
         """Makes no call. ``breaker_seconds`` are the base and the cap of the circuit breaker."""
         self._url = urls.api
         self._breaker = CircuitBreaker(*breaker_seconds, clock)
+        self._breakers = {kind: CircuitBreaker(*breaker_seconds, clock) for kind in Kind}
         self._api = GenesysApi(self._breaker, sleep, rng)
         self._token = TokenCache(self._api, urls.login, secret, clock)
         self._caches: dict[Kind, TTLCache[str, User | None]] = {
@@ -129,13 +138,18 @@ class GenesysUserDirectory:
     def _fetch(self, kind: Kind, ids: list[str], deadline: Deadline) -> dict[str, User | None]:
         """The entries, and ``None`` for the ids that the API certainly does not show."""
         self._breaker.check()
+        self._breakers[kind].check()
         try:
             found, complete = self._pages(kind, ids, deadline)
         except TransientError as error:
             raise self._breaker.failed(error) from error
+        except _Refused as refused:
+            self._breaker.succeeded()
+            raise self._breakers[kind].failed(refused.error) from None
         except Rejected:
             return self._fetch_halves(kind, ids, deadline)
         self._breaker.succeeded()
+        self._breakers[kind].succeeded()
         return {one: found.get(one) for one in ids if complete or one in found}
 
     def _fetch_halves(self, kind: Kind, ids: list[str], deadline: Deadline) -> dict[str, User | None]:
@@ -176,12 +190,11 @@ def _page_of(answer: Answer, resource: _Resource) -> Mapping[str, Any]:
     """A page with its list of entities, or the error that the answer is."""
     correlation_id = answer.correlation_id
     if answer.status == _FORBIDDEN:
-        raise Misconfigured(
-            f"the Genesys API refuses {resource.path}: give a role with {resource.permission} to the OAuth client",
-            correlation_id=correlation_id,
-        )
+        message = f"the Genesys API refuses {resource.path}: give a role with {resource.permission} to the OAuth client"
+        raise _Refused(Misconfigured(message, correlation_id=correlation_id))
     if answer.status in _NO_SUCH_API:
-        raise Misconfigured(f"the Genesys API answered {answer.status}: check its URL", correlation_id=correlation_id)
+        message = f"the Genesys API answered {answer.status}: check its URL"
+        raise _Refused(Misconfigured(message, correlation_id=correlation_id))
     if answer.status >= 400:  # noqa: PLR2004 - the remaining 4xx
         raise Rejected(f"the Genesys API answered {answer.status}", correlation_id=correlation_id)
     page = json_object(answer)
