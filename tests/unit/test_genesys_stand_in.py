@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from local.genesys import CLIENT_ID, CLIENT_SECRET, GenesysStandIn, user
+from local.genesys import CLIENT_ID, CLIENT_SECRET, QUEUES_PATH, WRAP_UP_CODES_PATH, GenesysStandIn, named, user
 
 ANNA, BEN, GONE = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
 
@@ -122,3 +122,58 @@ def test_requests_and_tokens_are_counted(genesys: GenesysStandIn) -> None:
     stats = requests.get(f"{genesys.url}/_stats", timeout=5).json()
     assert stats["requests"] == {"POST /oauth/token 200": 1, "GET /api/v2/users 200": 3}
     assert stats["tokensIssued"] == 1
+
+
+def test_tokens_above_the_rate_are_refused_as_genesys_refuses_them(genesys: GenesysStandIn) -> None:
+    fault(genesys, {"tokensPerSecond": 0})
+    answer = token(genesys)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+    assert answer.json()["description"].startswith("rate limit exceeded")
+
+
+def test_a_fault_can_be_a_page_a_redirect_or_a_header(genesys: GenesysStandIn) -> None:
+    fault(genesys, {"status": 404, "html": True})
+    assert token(genesys).headers["Content-Type"] == "text/html"
+    fault(genesys, {"status": 429, "retryAfter": "45.5", "headers": {"inin-ratelimit-reset": "7"}})
+    answer = token(genesys)
+    assert (answer.headers["Retry-After"], answer.headers["inin-ratelimit-reset"]) == ("45.5", "7")
+
+
+def test_the_life_of_a_token_can_be_text_or_missing(genesys: GenesysStandIn) -> None:
+    fault(genesys, {"expiresIn": "300"})
+    assert token(genesys).json()["expires_in"] == "300"
+    fault(genesys, {"expiresIn": None})
+    assert "expires_in" not in token(genesys).json()
+
+
+def test_pages_can_be_small_and_ids_in_upper_case(genesys: GenesysStandIn) -> None:
+    headers = signed(genesys)
+    lettered = "5f1c0a3e-0000-4000-8000-00000000000a"
+    fault(genesys, {"pageSize": 1, "upperCase": True})
+    pages = [users(genesys, headers, id=f"{ANNA},{lettered}", pageNumber=number).json() for number in ("1", "2")]
+    assert [page["entities"][0]["id"] for page in pages] == [ANNA, lettered.upper()]
+    assert [(page["total"], page["pageCount"]) for page in pages] == [(2, 2), (2, 2)]
+
+
+def test_inactive_users_need_any_state() -> None:
+    with GenesysStandIn(inactive=[GONE]) as genesys:
+        headers = signed(genesys)
+        assert users(genesys, headers, id=GONE).json()["entities"] == []
+        assert users(genesys, headers, id=GONE, state="any").json()["entities"] == [user(GONE)]
+
+
+def test_queues_and_wrap_up_codes_have_names(genesys: GenesysStandIn) -> None:
+    for path in (QUEUES_PATH, WRAP_UP_CODES_PATH):
+        query = {"id": [ANNA, BEN]}
+        answer = requests.get(f"{genesys.url}{path}", params=query, headers=signed(genesys), timeout=5)
+        assert answer.json()["entities"] == [named(path, ANNA), named(path, BEN)]
+
+
+def test_a_frozen_connection_answers_nothing_and_a_new_one_does(genesys: GenesysStandIn) -> None:
+    with requests.Session() as session:
+        url = f"{genesys.url}/_stats"
+        session.get(url, timeout=5)
+        requests.post(f"{genesys.url}/_freeze", timeout=5)
+        with pytest.raises(requests.Timeout):
+            session.get(f"{genesys.url}/api/v2/users", timeout=0.2)
+    assert users(genesys, signed(genesys), id=ANNA).status_code == 200
