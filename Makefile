@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-parts docs-check check iam-check bench fuzz up down console invoke deploy outputs delete burst capacity audit faults chaos lock lock-engine clean
+.PHONY: help setup demo test test-fast test-parts docs-check check iam-check bench fuzz up down console invoke deploy outputs delete burst outage capacity audit faults chaos lock lock-engine clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -87,6 +87,9 @@ delete: $(SETUP) ## Delete the stack from AWS, except queues, tables and the arc
 
 burst: $(SETUP) ## Process a burst of 10,000 events on the local engine, compared with simpler handlers
 	@python -m benchmarks.burst
+
+outage: $(SETUP) ## Run an outage and a bad deployment with the circuit breaker and without (ten minutes)
+	@python -m benchmarks.outage
 
 capacity: $(SETUP) ## Forecast a launch: make capacity RATE=10000 LATENCY=80 CONCURRENCY=10 BATCH=10 (one minute)
 	@python -m benchmarks.capacity $(if $(RATE),--rate $(RATE)) $(if $(LATENCY),--latency $(LATENCY)) \

@@ -1,0 +1,312 @@
+"""An outage of everything on the deployed stack, with the circuit breaker and without it: ``make outage``.
+
+Two incidents, with a steady rate of events: Genesys Cloud does not answer for an hour and ``EnrichmentPolicy`` is
+``required``; and a deployment of the processor cannot start, and is mended after 45 minutes. Every time is scaled by
+the same factor: the outage, the waits of the state machines, the periods of the alarms, the backoff and the visibility
+timeout of the buffer. Without the circuit breaker a shorter outage is enough: its cost per event does not depend on the
+length.
+
+The results are in ``benchmarks/results/outage.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from benchmarks import measurements
+from benchmarks.cost import PRICES, TRIAGE_GB, TRIAGE_SECONDS
+from local.environment import LocalStack
+from local.errors import exit_code
+from local.eventually import eventually
+from local.genesys import GenesysStandIn
+from ops.audit import Auditor, Place
+from ops.deployed import executions, history
+
+RESULTS = Path(__file__).parent / "results" / "outage.json"
+#: Real seconds for each second here. The engine's alarms look at five seconds at least, which are two minutes then.
+FACTOR = 24
+EVENTS_PER_SECOND = 6
+#: The incident, its seconds with the circuit breaker, and its seconds without it. Without it, events of the outage die
+#: from the third minute on. After a bad deployment they die after 40 minutes, five times the visibility timeout.
+INCIDENTS = (("outage", 3_600 / FACTOR, 30.0), ("bad_deployment", 2_700 / FACTOR, 2_700 / FACTOR))
+SETTLE_SECONDS = 600.0
+PARAMETERS = {
+    "EnrichmentPolicy": "required",
+    "BatchWindowSeconds": "1",
+    # The defaults are waits of 3, 12, 48 and 192 seconds: 8 seconds in all here.
+    "BackoffBaseSeconds": "1",
+    "BackoffCapSeconds": "2",
+    "MaxConcurrency": "4",
+    # In one period of the alarm, which is 2.5 seconds here.
+    "CircuitBreakerMinEvents": "8",
+}
+BUFFER_VISIBILITY_SECONDS = 480 // FACTOR
+WORKING, BROKEN = "processor.app.lambda_handler", "processor.missing.lambda_handler"
+TOPIC = "v2.detail.events.conversation.{id}.user.start"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an incident cost.
+
+    Attributes:
+        events: Events that were sent during the outage.
+        executions_per_1000: Triage executions per 1,000 of them.
+        archived: Events that were archived.
+        receives_per_event: Receives that failed, per event.
+        lost: Events that are in no store.
+        doubled: Events that are stored and archived.
+        triage_dollars_per_1000: Dollars for the executions of triage and of the circuit breaker, per 1,000 events.
+        periods_to_open: Periods of the alarm from the first failure to the pause; ``None`` without the breaker.
+        waits_to_close: Waits of the circuit breaker from the end of the outage to the resumption.
+        drained_after: Seconds from the end of the outage until every event is stored, as in AWS.
+    """
+
+    events: int
+    executions_per_1000: float
+    archived: int
+    receives_per_event: float
+    lost: int
+    doubled: int
+    triage_dollars_per_1000: float
+    periods_to_open: float | None
+    waits_to_close: float | None
+    drained_after: float
+
+
+class Incident:
+    """One incident on a stack of its own."""
+
+    def __init__(self, local: LocalStack) -> None:
+        self._local = local
+        self._stack = local.stack
+        self.sent: list[str] = []
+        url = self._stack.outputs["BufferQueueUrl"]
+        visibility = {"VisibilityTimeout": str(BUFFER_VISIBILITY_SECONDS)}
+        self._stack.client("sqs").set_queue_attributes(QueueUrl=url, Attributes=visibility)
+
+    def genesys_down(self, *, down: bool) -> None:
+        """Begin or end the outage of Genesys Cloud."""
+        self._local.genesys.set_faults({"down": True} if down else None)
+
+    def bad_deployment(self, *, down: bool) -> None:
+        """Deploy a handler that fails at import, or the working one."""
+        name, functions = self._stack.resources["ProcessorFunction"], self._stack.client("lambda")
+        functions.update_function_configuration(FunctionName=name, Handler=BROKEN if down else WORKING)
+
+    def run(self, fault: Callable[..., None], seconds: float) -> Result:
+        """Send events during an outage of this length and until everything has settled."""
+        self._warm_up()
+        before = self._receives()
+        fault(down=True)
+        began, opened, closed = time.monotonic(), None, None
+        with self._traffic():
+            while time.monotonic() < began + seconds:
+                time.sleep(0.1)
+                opened = opened or (time.monotonic() if self._paused() else None)
+        ended = time.monotonic()
+        wait = self._last_wait()
+        fault(down=False)
+        while opened and self._paused():
+            time.sleep(0.1)
+        closed = time.monotonic()
+        eventually(self._settled, "every event is settled", SETTLE_SECONDS, every=0.5)
+        return self._result(
+            receives=self._receives() - before + self._probed(),
+            periods=(opened - began) * FACTOR / 60 if opened else None,
+            waits=(closed - ended) * FACTOR / wait if opened and wait else None,
+            drained=(time.monotonic() - ended) * FACTOR,
+        )
+
+    def _result(self, *, receives: float, periods: float | None, waits: float | None, drained: float) -> Result:
+        places = Auditor(self._stack).locate(self.sent).values()
+        archived = sum(one.place is Place.ARCHIVED for one in places)
+        lost = sum(one.place is Place.IN_NO_STORE for one in places)
+        per_thousand = 1000 / len(self.sent)
+        found = list(executions(self._stack))
+        arns = [one["executionArn"] for one in found] + [one["executionArn"] for one in self._breakers()]
+        return Result(
+            events=len(self.sent),
+            executions_per_1000=round(len(found) * per_thousand, 1),
+            archived=archived,
+            # One receive of each event stores it.
+            receives_per_event=round(receives / len(self.sent) - 1, 3),
+            lost=lost,
+            doubled=self._doubled(),
+            triage_dollars_per_1000=round(sum(map(self._dollars, arns)) * per_thousand, 6),
+            periods_to_open=periods and round(periods, 1),
+            waits_to_close=waits and round(waits, 2),
+            drained_after=round(drained),
+        )
+
+    def _warm_up(self) -> None:
+        self._send(EVENTS_PER_SECOND)
+        eventually(lambda: self._stored() >= set(self.sent), "the first events are stored", 120)
+        self.sent.clear()
+
+    @contextmanager
+    def _traffic(self) -> Iterator[None]:
+        stop = threading.Event()
+
+        def send() -> None:
+            while not stop.wait(1):
+                self._send(EVENTS_PER_SECOND)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _send(self, count: int) -> None:
+        entries = [
+            {
+                "EventBusName": self._stack.outputs["EventBusName"],
+                "Source": "genesys.cloud",
+                "DetailType": TOPIC,
+                "Detail": json.dumps(detail),
+            }
+            for detail in map(_event, range(count))
+        ]
+        answer = self._stack.client("events").put_events(Entries=entries)
+        self.sent += [entry["EventId"] for entry in answer["Entries"]]
+
+    def _stored(self) -> set[str]:
+        pages = self._stack.client("dynamodb").get_paginator("scan")
+        found = pages.paginate(TableName=self._stack.outputs["EventsTableName"], ProjectionExpression="eventId")
+        return {item["eventId"]["S"] for page in found for item in page["Items"]}
+
+    def _settled(self) -> bool:
+        running = [*executions(self._stack, statusFilter="RUNNING"), *self._breakers("RUNNING")]
+        return not running and set(self.sent) <= self._stored() | set(self._archived())
+
+    def _archived(self) -> list[str]:
+        return [one.event_id for one in Auditor(self._stack).locate(self.sent).values() if one.place is Place.ARCHIVED]
+
+    def _doubled(self) -> int:
+        """Events with two archive objects, or with one although they are stored."""
+        s3, bucket = self._stack.client("s3"), self._stack.outputs["ArchiveBucketName"]
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="archive/")
+        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+        ids = [json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())["eventId"] for key in keys]
+        return len(ids) - len(set(ids)) + len(set(ids) & self._stored())
+
+    def _receives(self) -> float:
+        """Messages that the mapping has received from the buffer."""
+        now = datetime.now(UTC)
+        answer = self._stack.client("cloudwatch").get_metric_statistics(
+            Namespace="AWS/SQS",
+            MetricName="NumberOfMessagesReceived",
+            Dimensions=[{"Name": "QueueName", "Value": self._stack.outputs["BufferQueueUrl"].rpartition("/")[2]}],
+            StartTime=now - timedelta(hours=1),
+            EndTime=now + timedelta(minutes=1),
+            Period=3600,
+            Statistics=["Sum"],
+        )
+        return float(sum(point["Sum"] for point in answer["Datapoints"]))
+
+    def _paused(self) -> bool:
+        mapping = self._stack.resources["ProcessorFunctionBuffer"]
+        state = self._stack.client("lambda").get_event_source_mapping(UUID=mapping)["State"]
+        return state in {"Disabled", "Disabling"}
+
+    def _breakers(self, status: str | None = None) -> list[dict[str, Any]]:
+        arn = self._stack.outputs.get("CircuitBreakerStateMachineArn")
+        if not arn:
+            return []
+        asked = {"statusFilter": status} if status else {}
+        found: list[dict[str, Any]] = self._stack.client("stepfunctions").list_executions(stateMachineArn=arn, **asked)[
+            "executions"
+        ]
+        return found
+
+    def _last_wait(self) -> int:
+        """The wait of the circuit breaker at the end of the outage, as in AWS."""
+        waits = [int(self._last_state(one["executionArn"]).get("waitSeconds", 0)) for one in self._breakers("RUNNING")]
+        return max(waits, default=0)
+
+    def _probed(self) -> int:
+        """Messages that probes have received."""
+        data = [self._last_state(one["executionArn"]) for one in self._breakers()]
+        return sum(int(one.get("probe", {}).get("received", 0)) for one in data)
+
+    def _last_state(self, arn: str) -> dict[str, Any]:
+        """The input of the last state that an execution entered."""
+        found = [
+            event["stateEnteredEventDetails"]["input"]
+            for event in history(self._stack, arn)
+            if "stateEnteredEventDetails" in event
+        ]
+        data: dict[str, Any] = json.loads(found[-1]) if found else {}
+        return data
+
+    def _dollars(self, arn: str) -> float:
+        events = history(self._stack, arn)
+        transitions = sum("stateEnteredEventDetails" in event for event in events)
+        tasks = sum(event["type"] == "TaskScheduled" for event in events)
+        run = PRICES["lambda"]["request"] + TRIAGE_SECONDS * TRIAGE_GB * PRICES["lambda"]["gigabyte_second"]
+        return float(transitions * PRICES["stepfunctions"]["transition"] + tasks * run)
+
+
+def _event(_number: int) -> dict[str, Any]:
+    """An event that names an agent whom no cache holds, so that Genesys Cloud has to be called."""
+    conversation, agent = str(uuid.uuid4()), str(uuid.uuid4())
+    return {
+        "topicName": TOPIC.replace("{id}", conversation),
+        "version": "2",
+        "timestamp": "2026-11-26T12:00:00.123Z",
+        "eventBody": {"eventTime": 1795694400123, "conversationId": conversation, "userId": agent},
+        "metadata": {"CorrelationId": str(uuid.uuid4())},
+    }
+
+
+def main() -> int:
+    """Run both incidents with the circuit breaker and without it, and write the results."""
+    results: dict[str, Any] = {}
+    for name, seconds, without_breaker in INCIDENTS:
+        with_breaker = incident(name, seconds, breaker="on")
+        without = incident(name, without_breaker, breaker="off")
+        share = with_breaker.triage_dollars_per_1000 / without.triage_dollars_per_1000
+        results[name] = {
+            "executions_per_1000": with_breaker.executions_per_1000,
+            "archived": with_breaker.archived,
+            "receives_per_event": with_breaker.receives_per_event,
+            "lost": with_breaker.lost,
+            "doubled": with_breaker.doubled,
+            "triage_dollars_vs_off": round(share, 4),
+            "on": asdict(with_breaker),
+            "off": asdict(without),
+        }
+        print(f"{name}: {measurements.to_json(results[name])}", flush=True)
+    measured = {"measuredAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "factor": FACTOR}
+    measurements.write(RESULTS, {**measured, **results})
+    print(f"Written to {RESULTS}")
+    return 0
+
+
+def incident(name: str, seconds: float, *, breaker: str) -> Result:
+    """Run one incident on a new stack."""
+    print(
+        f"{name}, circuit breaker {breaker}: {seconds:.0f} seconds, which stand for {seconds * FACTOR / 60:.0f} minutes"
+    )
+    genesys = GenesysStandIn(requests_per_minute=1_000_000)
+    parameters = {**PARAMETERS, "CircuitBreaker": breaker}
+    with LocalStack(parameters=parameters, wait_scale=1 / FACTOR, callback_floor_seconds=5, genesys=genesys) as local:
+        made = Incident(local)
+        return made.run(made.genesys_down if name == "outage" else made.bad_deployment, seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
