@@ -85,6 +85,46 @@ def test_an_alternative_metric_notifies_as_well(key: tuple[str, str, tuple[str, 
     assert len(evaluate(alarms(), published, 30).notifications) == 1
 
 
+def minutes_of(**counts: float) -> Metrics:
+    """Ten minutes in which the processor publishes these counts each minute."""
+    published = Metrics()
+    for minute in range(10):
+        for name, value in counts.items():
+            published.put(("own", name, ("processor",)), minute, value)
+    return published
+
+
+@pytest.mark.parametrize(
+    ("counts", "opens"),
+    [
+        pytest.param({"FirstReceives": 100, "Received": 100, "FailedForNow": 90}, True, id="90 % fail for now"),
+        pytest.param({"FirstReceives": 100, "Received": 100, "FailedForNow": 89}, False, id="89 % fail for now"),
+        pytest.param({"FirstReceives": 100, "Received": 100, "FailedForNow": 50}, False, id="half of them fail"),
+        pytest.param(
+            {"FirstReceives": 100, "Received": 500, "Failed": 500}, False, id="a producer sends only nonsense"
+        ),
+        pytest.param({"FirstReceives": 50, "Received": 50, "FailedForNow": 50}, True, id="the minimum"),
+        pytest.param({"FirstReceives": 49, "Received": 245, "FailedForNow": 245}, False, id="below the minimum"),
+        pytest.param({"FirstReceives": 0.2, "Received": 1, "FailedForNow": 1}, False, id="ten failing events an hour"),
+        pytest.param({}, False, id="a burst that only waits"),
+    ],
+)
+def test_the_circuit_breaker_starts_only_if_nearly_all_events_fail_for_now(
+    counts: dict[str, float], opens: bool
+) -> None:
+    active = evaluate(alarms(), minutes_of(**counts), 10).active
+    assert ("EverythingFailsAlarm" in active) is opens
+    assert not opens or active["EverythingFailsAlarm"][0] == 2
+
+
+def test_throttled_invocations_do_not_start_the_circuit_breaker() -> None:
+    published = Metrics()
+    for minute in range(10):
+        published.put(("AWS/SQS", "NumberOfMessagesReceived", ("BufferQueue",)), minute, 1000)
+        published.put(("AWS/Lambda", "Throttles", ("ProcessorFunction",)), minute, 100)
+    assert "EverythingFailsAlarm" not in evaluate(alarms(), published, 10).active
+
+
 def test_the_table_of_the_runbook_is_current() -> None:
     page = PAGE.read_text()
     assert with_table(page) == page, "run python -m tests.model.incidents"
