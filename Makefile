@@ -50,7 +50,7 @@ docs-check: $(SETUP) ## Run the commands of the documentation against the local 
 check: $(SETUP) ## Run the static checks
 	ruff check .
 	ruff format --check .
-	mypy functions local ops benchmarks proof
+	mypy functions local ops benchmarks proof examples
 
 bench: $(SETUP) ## Compare speed and cost with other implementations (five minutes on two idle cores)
 	@python -m benchmarks

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PAGES = (
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "events/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "examples").glob("*/README.md")),
 )
 #: Factor on the waits in triage: hours of backoff pass in seconds.
 WAIT_SCALE = "0.01"

@@ -49,13 +49,19 @@ def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
 REGIONS = ("us-east-1", "eu-central-1", "mx-central-1", "us-gov-west-1", "cn-north-1")
 
 
-def test_cfn_lint_has_no_warning_in_any_region() -> None:
-    done = run("cfn-lint", str(TEMPLATE), "--regions", *REGIONS)
+#: The template, and those of the examples.
+TEMPLATES = [TEMPLATE, *sorted((ROOT / "examples").glob("*/template.yaml"))]
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.parent.name)
+def test_cfn_lint_has_no_warning_in_any_region(path: Path) -> None:
+    done = run("cfn-lint", str(path), "--regions", *REGIONS)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
-def test_sam_validates_the_template_without_an_account() -> None:
-    done = run("sam", "validate", "--lint", "--template", str(TEMPLATE))
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.parent.name)
+def test_sam_validates_the_template_without_an_account(path: Path) -> None:
+    done = run("sam", "validate", "--lint", "--template", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
 
 

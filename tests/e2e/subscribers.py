@@ -41,12 +41,13 @@ class SubscribedQueue:
 
 
 class Consumer(SubscribedQueue):
-    """A rule on the enriched bus with a queue as its target."""
+    """A rule on the enriched bus, or on another one, with a queue as its target."""
 
-    def __init__(self, pipeline: Pipeline, source: str) -> None:
+    def __init__(self, pipeline: Pipeline, source: str, bus: str = "") -> None:
         super().__init__(pipeline.client("sqs"), "events.amazonaws.com")
         self._pipeline, self._events = pipeline, pipeline.client("events")
-        self._rule = {"Rule": f"consumer-{uuid.uuid4().hex[:8]}", "EventBusName": pipeline.outputs["EnrichedBusName"]}
+        bus = bus or pipeline.outputs["EnrichedBusName"]
+        self._rule = {"Rule": f"consumer-{uuid.uuid4().hex[:8]}", "EventBusName": bus}
         pattern = json.dumps({"source": [source]})
         self._events.put_rule(Name=self._rule["Rule"], EventBusName=self._rule["EventBusName"], EventPattern=pattern)
         self._events.put_targets(**self._rule, Targets=[{"Id": "queue", "Arn": self.arn}])
