@@ -43,6 +43,7 @@ FIXTURES = [
     "archive/exhausted",
     "settle/recovered",
     "evidence_sweep/by-hand",
+    "circuit_breaker/inspect",
     "replay/plan-dry-run",
 ]
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
