@@ -74,8 +74,8 @@ class Event:
         reference.holder.update(fields)
         # If the name of the field occurs once, this is the member of the holder. Writing the whole text anew would take
         # half as long as all other work on the event.
-        once = reference.member and self.text.count(f'"{reference.key}"') == 1
-        longer = self.text.replace(reference.member, f"{reference.member},{members(fields)}") if once else ""
+        once = self.text.count(f'"{reference.key}"') == 1
+        longer = self.text.replace(reference.member, reference.with_fields(members(fields))) if once else ""
         self.text = longer if len(longer) > len(self.text) else serialise(self.envelope)
 
 
