@@ -189,8 +189,8 @@ class Demo:
         return bool(found["State"] == "Disabled")
 
     def _incident(self) -> str:
-        """The newest execution of the circuit breaker."""
-        arn: str = next(executions(self._stack, "CircuitBreaker"))["executionArn"]
+        """The first execution of the circuit breaker: another alarm could start a second one, which changes nothing."""
+        arn: str = list(executions(self._stack, "CircuitBreaker"))[-1]["executionArn"]
         return arn
 
     def _probes(self) -> int:

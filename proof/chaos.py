@@ -57,7 +57,13 @@ TABLE_OUTAGE_EVERY_SECONDS = 120.0
 SETTLE_SECONDS = 900
 VISIBILITY_SECONDS = 20
 WAIT_SCALE = 0.005
-PARAMETERS = {"EnrichmentPolicy": "required", "MaxConcurrency": "4", **SHORT_WAITS}
+#: A table outage opens the circuit: the minimum is for the stream's rate and the engine's short periods of an alarm.
+PARAMETERS = {
+    "EnrichmentPolicy": "required",
+    "MaxConcurrency": "4",
+    "CircuitBreakerMinEvents": "10",
+    **SHORT_WAITS,
+}
 #: Problems that no fault excuses. A fault may excuse that a valid event is archived, or archived as ``UNKNOWN``.
 NEVER = (
     "invalid bodies that were stored",
@@ -74,6 +80,8 @@ DENIABLE = {
     "ArchiveRole": ("s3:PutObject",),
     "SettleRole": ("s3:DeleteObject", "events:PutEvents"),
     "FanOutRole": ("events:PutEvents",),
+    "CircuitBreakerRole": ("sqs:ReceiveMessage", "lambda:InvokeFunction", "lambda:GetEventSourceMapping"),
+    "CircuitBreakerMachineRole": ("lambda:UpdateEventSourceMapping", "lambda:InvokeFunction"),
 }
 GENESYS = (
     {"status": 503},
@@ -268,6 +276,7 @@ class Chaos:
         self._injector.kill(rng.choice(FUNCTIONS))
 
     def _abort_execution(self, rng: random.Random) -> None:
+        """Abort an execution of triage. One of the circuit breaker rings an alarm and needs a person."""
         running = sorted(one["executionArn"] for one in executions(self._stack, statusFilter="RUNNING"))
         if running:
             self._local.client("stepfunctions").stop_execution(executionArn=rng.choice(running))
@@ -294,7 +303,8 @@ class Chaos:
             self._injector.invoke("FanOutFunction", {"republish": {"failure": key}})
         self._republished = len(failures)
         unpublished = moment.stored - len(self._effects.publications)
-        running = any(executions(self._stack, statusFilter="RUNNING"))
+        machines = ("Triage", "CircuitBreaker")
+        running = any(any(executions(self._stack, machine, statusFilter="RUNNING")) for machine in machines)
         return not (moment.queued or keys(self._stack, SNAPSHOT_PREFIX) or unpublished or running)
 
     # -- results -------------------------------------------------------------------------------------------------
@@ -322,6 +332,13 @@ class Chaos:
         self.moments.append(moment)
         self._say(str(moment))
         return moment
+
+    def _incidents(self) -> dict[str, int]:
+        """How often each outcome of the circuit breaker occurred. An execution without one has its status."""
+        describe = self._local.client("stepfunctions").describe_execution
+        ended = [describe(executionArn=one["executionArn"]) for one in executions(self._stack, "CircuitBreaker")]
+        outcomes = (json.loads(one.get("output") or "{}").get("outcome", one["status"]) for one in ended)
+        return dict(sorted(Counter(outcomes).items()))
 
     def result(self) -> dict[str, Any]:
         """The figures of the run, with everything that must not happen under ``problems``."""
@@ -366,6 +383,7 @@ class Chaos:
             "crashes": {" ".join(crash): count for crash, count in sorted(self._injector.crashes().items())},
             "injections": dict(sorted(self._injected.items())),
             "executions": dict(sorted(Counter(one["status"] for one in executions(self._stack)).items())),
+            "circuitBreaker": self._incidents(),
             "excused": [problem for problem in reconciliation.problems if not problem.startswith(NEVER)],
             "problems": problems + [problem for problem in reconciliation.problems if problem.startswith(NEVER)],
         }

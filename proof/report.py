@@ -144,6 +144,9 @@ def _chaos(run: Mapping[str, Any]) -> str:
         "archived": f"{run['archived']:,}, {run['validArchived']} of them valid events that triage gave up",
         "published": f"{run['publications']:,}, {run['publishedAgain']:,} of them again",
         "triage executions": ", ".join(f"{count:,} {status.lower()}" for status, count in run["executions"].items()),
+        "circuit breaker executions": ", ".join(
+            f"{count:,} {outcome.lower().replace('_', ' ')}" for outcome, count in run.get("circuitBreaker", {}).items()
+        ),
         "fault plan": ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in run["injections"].items()),
     }
     return _CHAOS.format(

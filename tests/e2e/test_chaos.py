@@ -16,3 +16,4 @@ def test_a_stream_of_events_under_random_faults_loses_and_duplicates_nothing() -
     # The run proves something only if faults were injected.
     assert report["faults"] > 0
     assert report["deadWorkers"] > 0
+    assert report["circuitBreaker"].get("CLOSED"), "an outage opened the circuit, and a probe closed it"
