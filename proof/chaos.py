@@ -83,8 +83,6 @@ DENIABLE = {
     "CircuitBreakerRole": ("sqs:ReceiveMessage", "lambda:InvokeFunction", "lambda:GetEventSourceMapping"),
     "CircuitBreakerMachineRole": ("lambda:UpdateEventSourceMapping", "lambda:InvokeFunction"),
 }
-#: Not injected: the circuit breaker's execution ends if its mapping does not exist, and processing stays paused.
-MAPPING_GONE = ("gone", "lambda")
 GENESYS = (
     {"status": 503},
     {"status": 429, "retryAfter": 2},
@@ -244,8 +242,9 @@ class Chaos:
     def _many_calls(self, rng: random.Random) -> Undo:
         """Many calls of three services fail, in three ways."""
         hit = rng.sample(SERVICES, 3)
-        faults = [(name, service) for service in hit for name in rng.sample((*FAULTS, "slow"), 3)]
-        return self._network_faults([Fault(*one, share=0.25) for one in faults if one != MAPPING_GONE])
+        return self._network_faults(
+            [Fault(name, service, share=0.25) for service in hit for name in rng.sample((*FAULTS, "slow"), 3)]
+        )
 
     def _service_down(self, rng: random.Random) -> Undo:
         return self._network_faults([Fault(rng.choice(("broken", "reset", "throttled")), rng.choice(SERVICES))])

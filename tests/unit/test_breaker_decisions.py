@@ -147,10 +147,22 @@ def test_a_second_pause_by_hand_changes_nothing() -> None:
     assert circuit.breaker.inspect(BreakerInput(second))["outcome"] is Outcome.ALREADY_OPEN
 
 
-@pytest.mark.parametrize("action", ["inspect", "check", "confirm"])
-def test_without_the_mapping_the_execution_ends(action: str) -> None:
+def test_without_the_mapping_the_circuit_does_not_open() -> None:
     circuit = Circuit(FakeMapping(Processing.MISSING))
-    assert getattr(circuit.breaker, action)(OPEN) == {"step": Step.END, "outcome": Outcome.MAPPING_MISSING}
+    assert circuit.breaker.inspect(OPEN) == {"step": Step.END, "outcome": Outcome.MAPPING_MISSING}
+
+
+def test_a_mapping_that_is_reported_as_missing_while_the_circuit_is_open_is_looked_for_again() -> None:
+    """One wrong answer must not end the execution: nothing else would resume processing."""
+    circuit = Circuit(FakeMapping(Processing.MISSING))
+    answer = circuit.breaker.check(OPEN)
+    assert (answer["step"], answer["waitSeconds"], circuit.prober.sizes) == (Step.WAIT, LONGEST_WAIT_SECONDS, [])
+    circuit.mapping.state = Processing.PAUSED
+    assert circuit.breaker.check(OPEN)["step"] is Step.CLOSE
+    circuit.mapping.state = Processing.MISSING
+    assert circuit.breaker.confirm(OPEN) == {"step": Step.CLOSE}
+    circuit.now += timedelta(hours=240)
+    assert circuit.breaker.check(OPEN)["step"] is Step.CLOSE
 
 
 @pytest.mark.parametrize(

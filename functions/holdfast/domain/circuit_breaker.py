@@ -64,7 +64,7 @@ class Outcome(StrEnum):
     SUPERSEDED = "SUPERSEDED"
     #: The circuit was open for CircuitBreakerMaxHours. The execution resumed processing.
     MAX_HOURS_REACHED = "MAX_HOURS_REACHED"
-    #: The event source mapping does not exist.
+    #: The event source mapping does not exist: before the circuit opened, or when it was to be closed.
     MAPPING_MISSING = "MAPPING_MISSING"
 
 
@@ -251,13 +251,15 @@ class CircuitBreaker:
     def check(self, breaker: BreakerInput) -> dict[str, Any]:
         """Decide after a wait whether the circuit stays open. Probe the processor unless a person paused it."""
         processing = self.mapping.processing()
-        if processing is Processing.MISSING:
-            return self._end(Outcome.MAPPING_MISSING)
-        if processing is not Processing.PAUSED:
+        if processing in {Processing.RUNNING, Processing.STARTING}:
             return {"step": Step.ANNOUNCE, "outcome": Outcome.RESUMED_BY_HAND}
         if self._owner(breaker).arn != breaker.execution.arn:
             return self._end(Outcome.SUPERSEDED)
-        return self._next_step(breaker)
+        if processing is Processing.PAUSED or self.hours_open(breaker) >= self.max_hours:
+            return self._next_step(breaker)
+        # One answer that the mapping does not exist can be wrong, and processing would stay paused. Close ends the
+        # execution if the mapping is still missing then.
+        return {"step": Step.WAIT, **self._next_probe(LONGEST_WAIT_SECONDS, breaker)}
 
     def confirm(self, breaker: BreakerInput) -> dict[str, Any]:
         """Decide after the mapping was enabled whether processing runs. Another execution may have paused it again."""
@@ -266,8 +268,6 @@ class CircuitBreaker:
             return {"step": Step.ANNOUNCE}
         if processing is Processing.STARTING:
             return {"step": Step.RESUMING}
-        if processing is Processing.MISSING:
-            return self._end(Outcome.MAPPING_MISSING)
         return self._end(Outcome.SUPERSEDED) if self._others(breaker) else {"step": Step.CLOSE}
 
     def hours_open(self, breaker: BreakerInput) -> float:
