@@ -171,11 +171,18 @@ def _mapping_disabled(stack: Stack, function: str) -> Iterator[None]:
     """Disable the function's event source mapping for the time of the block."""
     mappings = stack.client("lambda")
     (mapping,) = mappings.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
-    mappings.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+
+    def changed(*, enabled: bool) -> bool:
+        with contextlib.suppress(mappings.exceptions.ResourceInUseException):  # an earlier change goes on
+            mappings.update_event_source_mapping(UUID=mapping["UUID"], Enabled=enabled)
+        state = mappings.get_event_source_mapping(UUID=mapping["UUID"])["State"]
+        return bool(state == ("Enabled" if enabled else "Disabled"))
+
+    eventually(lambda: changed(enabled=False), "the mapping is disabled", every=0.05)
     try:
         yield
     finally:
-        mappings.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+        eventually(lambda: changed(enabled=True), "the mapping is enabled", every=0.05)
 
 
 def await_idle(stack: Stack) -> None:

@@ -43,7 +43,6 @@ FIXTURES = [
     "archive/exhausted",
     "settle/recovered",
     "evidence_sweep/by-hand",
-    "circuit_breaker/inspect",
     "replay/plan-dry-run",
 ]
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -133,4 +132,7 @@ def test_a_function_in_its_container_has_the_expected_answer_and_effects(fixture
 
 
 def test_every_function_has_one_fixture_in_docker() -> None:
-    assert sorted(fixture.partition("/")[0] for fixture in FIXTURES) == sorted(FUNCTION_IDS)
+    # The only fixture of the circuit breaker looks at the mapping; test_invocation.py runs it.
+    assert sorted(fixture.partition("/")[0] for fixture in FIXTURES) == sorted(
+        FUNCTION_IDS.keys() - {"circuit_breaker"}
+    )

@@ -215,7 +215,10 @@ def replay(world: World) -> None:
 def triage_machine(world: World) -> None:
     """A replayed dead letter goes through every task: classified, redriven, classified again, archived, settled."""
     execution, token = _waiting_execution(world)
-    world.client("stepfunctions").send_task_failure(taskToken=token, error="DeadLetteredAgain", cause="{}")
+    workflows = world.client("stepfunctions")
+    case = json.loads(workflows.describe_execution(executionArn=execution)["input"])
+    cause = json.dumps({"eventId": case["eventId"], "snapshot": case["snapshots"][-1]})
+    workflows.send_task_failure(taskToken=token, error="DeadLetteredAgain", cause=cause)
     result = world.result(execution, "a dead letter that fails again is archived")
     promise(result["outcome"] == "ARCHIVED", "a dead letter that fails again is archived")
 
