@@ -36,7 +36,7 @@ demo: $(SETUP) ## Run the whole pipeline on the local engine and show what happe
 	@python -m local.demo
 
 test: check test-parts ## Run every check and every test
-	pytest -n 2 --dist loadfile tests/e2e tests/iam --every 8
+	pytest -n 2 --dist loadfile tests/e2e tests/iam --every 12
 
 test-fast: check test-parts ## Run what a pull request needs: all checks, and the main paths on the local engine
 	pytest -n 2 --dist loadfile -m fast tests/e2e tests/iam
