@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/.ready
 # The section of samconfig.toml that a deployment uses.
 CONFIG_ENV ?= default
-COMPILE := uv pip compile -q pyproject.toml --universal --generate-hashes --no-header
-COMPILE_DEV := $(COMPILE) --python-version 3.11 --group dev -c functions/requirements.txt -o requirements-dev.lock
+COMPILE := uv pip compile -q --universal --generate-hashes --no-header
+COMPILE_DEV := $(COMPILE) pyproject.toml --python-version 3.11 --group dev -c functions/requirements.txt -o requirements-dev.lock
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
@@ -27,7 +27,8 @@ $(SETUP): requirements-dev.lock
 	@echo "Setting up $(VENV) (once, about half a minute) ..."
 	@awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' requirements-dev.lock > $(VENV)/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt && \
-	  $(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements-dev.lock || \
+	  $(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements-dev.lock && \
+	  $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable . || \
 	  { echo "The packages could not be installed; the error is above. Behind a proxy set HTTPS_PROXY. With a private"; \
 	    echo "certificate authority set SSL_CERT_FILE (uv) and PIP_CERT (pip) to its certificates. Then run this again."; exit 1; }
 	@touch $@
@@ -105,7 +106,7 @@ chaos: $(SETUP) ## Send events under random faults and audit continuously: SEED=
 	@python -m proof.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 lock: $(SETUP) ## Upgrade all dependencies except the local engine and write the lock files
-	$(COMPILE) --python-version 3.13 --upgrade -o functions/requirements.txt
+	$(COMPILE) --group functions --python-version 3.13 --upgrade -o functions/requirements.txt
 	$(COMPILE_DEV) --upgrade
 
 # The patches in local/engine_patches depend on the engine's version, so it is pinned and upgraded on its own.

@@ -12,34 +12,42 @@ The results are in ``benchmarks/results/outage.json``.
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from benchmarks import measurements
 from benchmarks.cost import PRICES, TRIAGE_GB, TRIAGE_SECONDS
+from holdfast.domain.replay import ARCHIVE_PREFIX
 from local.environment import LocalStack
 from local.errors import exit_code
 from local.eventually import eventually
 from local.genesys import GenesysStandIn
 from ops.audit import Auditor, Place
-from ops.deployed import executions, history
+from ops.deployed import executions, history, keys
 
 RESULTS = Path(__file__).parent / "results" / "outage.json"
 #: Real seconds for each second here. The engine's alarms look at five seconds at least, which are two minutes then.
 FACTOR = 24
-EVENTS_PER_SECOND = 6
+#: An hour at sixty events a minute. The circuit breaker costs the same at every rate, what it saves grows with it.
+EVENTS_PER_SECOND = 24
 #: The incident, its seconds with the circuit breaker, and its seconds without it. Without it, events of the outage die
 #: from the third minute on. After a bad deployment they die after 40 minutes, five times the visibility timeout.
 INCIDENTS = (("outage", 3_600 / FACTOR, 30.0), ("bad_deployment", 2_700 / FACTOR, 2_700 / FACTOR))
 SETTLE_SECONDS = 600.0
+#: https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
+ENTRIES_PER_CALL = 10
+#: Further short outages on the same stack, which show how the time until the pause varies.
+OPENINGS = 4
 PARAMETERS = {
     "EnrichmentPolicy": "required",
     "BatchWindowSeconds": "1",
@@ -48,7 +56,7 @@ PARAMETERS = {
     "BackoffCapSeconds": "2",
     "MaxConcurrency": "4",
     # In one period of the alarm, which is 2.5 seconds here.
-    "CircuitBreakerMinEvents": "8",
+    "CircuitBreakerMinEvents": "20",
 }
 BUFFER_VISIBILITY_SECONDS = 480 // FACTOR
 WORKING, BROKEN = "processor.app.lambda_handler", "processor.missing.lambda_handler"
@@ -67,7 +75,8 @@ class Result:
         lost: Events that are in no store.
         doubled: Events that are stored and archived.
         triage_dollars_per_1000: Dollars for the executions of triage and of the circuit breaker, per 1,000 events.
-        periods_to_open: Periods of the alarm from the first failure to the pause; ``None`` without the breaker.
+        periods_to_open: Periods of the alarm from the first failure to the pause, of each outage of this length and of
+            :data:`OPENINGS` short ones after it; empty without the breaker.
         waits_to_close: Waits of the circuit breaker from the end of the outage to the resumption.
         drained_after: Seconds from the end of the outage until every event is stored, as in AWS.
     """
@@ -79,7 +88,7 @@ class Result:
     lost: int
     doubled: int
     triage_dollars_per_1000: float
-    periods_to_open: float | None
+    periods_to_open: tuple[float, ...]
     waits_to_close: float | None
     drained_after: float
 
@@ -121,12 +130,25 @@ class Incident:
             time.sleep(0.1)
         closed = time.monotonic()
         eventually(self._settled, "every event is settled", SETTLE_SECONDS, every=0.5)
-        return self._result(
+        result = self._result(
             receives=self._receives() - before + self._probed(),
             periods=(opened - began) * FACTOR / 60 if opened else None,
             waits=(closed - ended) * FACTOR / wait if opened and wait else None,
             drained=(time.monotonic() - ended) * FACTOR,
         )
+        more = [self._opening(fault) for _ in range(OPENINGS if opened else 0)]
+        return replace(result, periods_to_open=(*result.periods_to_open, *more))
+
+    def _opening(self, fault: Callable[..., None]) -> float:
+        """Periods of the alarm from the beginning of one more outage to the pause."""
+        fault(down=True)
+        began = time.monotonic()
+        with self._traffic():
+            eventually(self._paused, "processing is paused", SETTLE_SECONDS, every=0.1)
+        opened = time.monotonic()
+        fault(down=False)
+        eventually(self._settled, "every event is settled", SETTLE_SECONDS, every=0.5)
+        return round((opened - began) * FACTOR / 60, 1)
 
     def _result(self, *, receives: float, periods: float | None, waits: float | None, drained: float) -> Result:
         places = Auditor(self._stack).locate(self.sent).values()
@@ -134,7 +156,7 @@ class Incident:
         lost = sum(one.place is Place.IN_NO_STORE for one in places)
         per_thousand = 1000 / len(self.sent)
         found = list(executions(self._stack))
-        arns = [one["executionArn"] for one in found] + [one["executionArn"] for one in self._breakers()]
+        arns = [one["executionArn"] for one in (*found, *self._breakers())]
         return Result(
             events=len(self.sent),
             executions_per_1000=round(len(found) * per_thousand, 1),
@@ -144,7 +166,7 @@ class Incident:
             lost=lost,
             doubled=self._doubled(),
             triage_dollars_per_1000=round(sum(map(self._dollars, arns)) * per_thousand, 6),
-            periods_to_open=periods and round(periods, 1),
+            periods_to_open=(round(periods, 1),) if periods else (),
             waits_to_close=waits and round(waits, 2),
             drained_after=round(drained),
         )
@@ -176,12 +198,14 @@ class Incident:
                 "EventBusName": self._stack.outputs["EventBusName"],
                 "Source": "genesys.cloud",
                 "DetailType": TOPIC,
-                "Detail": json.dumps(detail),
+                "Detail": json.dumps(_event()),
             }
-            for detail in map(_event, range(count))
+            for _ in range(count)
         ]
-        answer = self._stack.client("events").put_events(Entries=entries)
-        self.sent += [entry["EventId"] for entry in answer["Entries"]]
+        bus = self._stack.client("events")
+        for first in range(0, count, ENTRIES_PER_CALL):
+            answer = bus.put_events(Entries=entries[first : first + ENTRIES_PER_CALL])
+            self.sent += [entry["EventId"] for entry in answer["Entries"]]
 
     def _stored(self) -> set[str]:
         pages = self._stack.client("dynamodb").get_paginator("scan")
@@ -189,7 +213,7 @@ class Incident:
         return {item["eventId"]["S"] for page in found for item in page["Items"]}
 
     def _settled(self) -> bool:
-        running = [*executions(self._stack, statusFilter="RUNNING"), *self._breakers("RUNNING")]
+        running = [*executions(self._stack, statusFilter="RUNNING"), *self._breakers(statusFilter="RUNNING")]
         return not running and set(self.sent) <= self._stored() | set(self._archived())
 
     def _archived(self) -> list[str]:
@@ -198,9 +222,8 @@ class Incident:
     def _doubled(self) -> int:
         """Events with two archive objects, or with one although they are stored."""
         s3, bucket = self._stack.client("s3"), self._stack.outputs["ArchiveBucketName"]
-        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="archive/")
-        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-        ids = [json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())["eventId"] for key in keys]
+        found = (s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys(self._stack, ARCHIVE_PREFIX))
+        ids = [json.loads(body)["eventId"] for body in found]
         return len(ids) - len(set(ids)) + len(set(ids) & self._stored())
 
     def _receives(self) -> float:
@@ -222,35 +245,26 @@ class Incident:
         state = self._stack.client("lambda").get_event_source_mapping(UUID=mapping)["State"]
         return state in {"Disabled", "Disabling"}
 
-    def _breakers(self, status: str | None = None) -> list[dict[str, Any]]:
-        arn = self._stack.outputs.get("CircuitBreakerStateMachineArn")
-        if not arn:
+    def _breakers(self, **filters: str) -> list[dict[str, Any]]:
+        if "CircuitBreakerStateMachineArn" not in self._stack.outputs:
             return []
-        asked = {"statusFilter": status} if status else {}
-        found: list[dict[str, Any]] = self._stack.client("stepfunctions").list_executions(stateMachineArn=arn, **asked)[
-            "executions"
-        ]
-        return found
+        return list(executions(self._stack, "CircuitBreaker", **filters))
 
     def _last_wait(self) -> int:
         """The wait of the circuit breaker at the end of the outage, as in AWS."""
-        waits = [int(self._last_state(one["executionArn"]).get("waitSeconds", 0)) for one in self._breakers("RUNNING")]
-        return max(waits, default=0)
+        entered = (self._entered(one["executionArn"]) for one in self._breakers(statusFilter="RUNNING"))
+        return max((int(data[-1]["input"].get("waitSeconds", 0)) for data in entered if data), default=0)
 
     def _probed(self) -> int:
-        """Messages that probes have received."""
-        data = [self._last_state(one["executionArn"]) for one in self._breakers()]
-        return sum(int(one.get("probe", {}).get("received", 0)) for one in data)
+        """Messages that probes have received. The result of a probe is in the input of the next state."""
+        entered = (pairwise(self._entered(one["executionArn"])) for one in self._breakers())
+        after = [second["input"] for pairs in entered for first, second in pairs if first["name"] == "Probe"]
+        return sum(int((data.get("probe") or {}).get("received", 0)) for data in after)
 
-    def _last_state(self, arn: str) -> dict[str, Any]:
-        """The input of the last state that an execution entered."""
-        found = [
-            event["stateEnteredEventDetails"]["input"]
-            for event in history(self._stack, arn)
-            if "stateEnteredEventDetails" in event
-        ]
-        data: dict[str, Any] = json.loads(found[-1]) if found else {}
-        return data
+    def _entered(self, arn: str) -> list[dict[str, Any]]:
+        """The ``name`` and the ``input`` of the states that an execution entered."""
+        found = [event.get("stateEnteredEventDetails") for event in history(self._stack, arn)]
+        return [{"name": one["name"], "input": json.loads(one["input"])} for one in found if one]
 
     def _dollars(self, arn: str) -> float:
         events = history(self._stack, arn)
@@ -260,8 +274,8 @@ class Incident:
         return float(transitions * PRICES["stepfunctions"]["transition"] + tasks * run)
 
 
-def _event(_number: int) -> dict[str, Any]:
-    """An event that names an agent whom no cache holds, so that Genesys Cloud has to be called."""
+def _event() -> dict[str, Any]:
+    """An event with a new agent, whose name is in no cache. The processor has to call Genesys Cloud."""
     conversation, agent = str(uuid.uuid4()), str(uuid.uuid4())
     return {
         "topicName": TOPIC.replace("{id}", conversation),
@@ -286,6 +300,10 @@ def main() -> int:
             "lost": with_breaker.lost,
             "doubled": with_breaker.doubled,
             "triage_dollars_vs_off": round(share, 4),
+            "periods_to_open": {
+                "median": statistics.median(with_breaker.periods_to_open),
+                "worst": max(with_breaker.periods_to_open),
+            },
             "on": asdict(with_breaker),
             "off": asdict(without),
         }

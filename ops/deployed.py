@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from threading import Lock
 from typing import Any, Protocol
 
 import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from ops.errors import CommandError, code_of
+
+#: A command reads many things at once, within AWS's quotas: adaptive mode slows down when a service throttles.
+_CONFIG = Config(retries={"mode": "adaptive", "total_max_attempts": 8}, max_pool_connections=32, connect_timeout=5)
 
 
 class DeployedStack(Protocol):
@@ -20,21 +29,73 @@ class DeployedStack(Protocol):
         """A boto3 client."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AwsStack:
-    """A stack that is read with boto3's usual configuration: credentials, region, endpoint."""
+    """A stack that is read with boto3's usual configuration: profile, credentials, region, endpoint.
 
+    Attributes:
+        name: The stack's name.
+        outputs: Its outputs.
+        parameters: Its parameters.
+        session: Makes the clients.
+    """
+
+    name: str
     outputs: Mapping[str, str]
+    parameters: Mapping[str, str]
+    session: Any
+    _clients: dict[str, Any] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
 
     @classmethod
-    def named(cls, name: str) -> AwsStack:
-        """Read the outputs of the stack with this name."""
-        (found,) = boto3.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
-        return cls({output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])})
+    def named(cls, name: str, *, profile: str | None = None, region: str | None = None) -> AwsStack:
+        """Read the stack with this name. One call.
+
+        Raises:
+            CommandError: There is no such stack in this region, or it is not this application.
+        """
+        session = boto3.session.Session(profile_name=profile, region_name=region)
+        found = _described(session, name)
+        outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+        if "TriageStateMachineArn" not in outputs:
+            raise CommandError(
+                f"The stack '{name}' has no output TriageStateMachineArn, so it is another application or its first "
+                "deployment did not finish. Choose the stack with --stack."
+            )
+        parameters = {one["ParameterKey"]: one.get("ParameterValue", "") for one in found.get("Parameters", [])}
+        return cls(name, outputs, parameters, session)
+
+    @property
+    def region(self) -> str:
+        """The stack's region."""
+        return str(self.session.region_name)
+
+    @cached_property
+    def resources(self) -> Mapping[str, str]:
+        """Physical ids by logical id. Two calls."""
+        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.name)
+        found = (entry for page in pages for entry in page["StackResourceSummaries"])
+        return {entry["LogicalResourceId"]: entry.get("PhysicalResourceId", "") for entry in found}
 
     def client(self, service: str) -> Any:
-        """A boto3 client."""
-        return boto3.client(service)  # type: ignore[call-overload]  # the name is no literal
+        """A boto3 client. Clients are made once, by one thread at a time: a session is not thread-safe."""
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = self.session.client(service, config=_CONFIG)
+            return self._clients[service]
+
+
+def _described(session: Any, name: str) -> Mapping[str, Any]:
+    try:
+        (found,) = session.client("cloudformation", config=_CONFIG).describe_stacks(StackName=name)["Stacks"]
+    except ClientError as error:
+        if code_of(error) != "ValidationError":
+            raise
+        raise CommandError(
+            f"There is no stack '{name}' in {session.region_name}. Choose another with --stack or --region, or deploy "
+            "it with: sam deploy --guided"
+        ) from None
+    return found  # type: ignore[no-any-return]
 
 
 def keys(stack: DeployedStack, prefix: str) -> list[str]:

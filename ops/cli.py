@@ -1,0 +1,29 @@
+"""``holdfast``: the command for the people who run a stack. Every command reads AWS's APIs only."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+app = typer.Typer(
+    name="holdfast",
+    help="Shows and repairs a stack of Holdfast. Start with: holdfast status",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command. A reader that closes the pipe early ends it without an error."""
+    try:
+        app()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
