@@ -22,6 +22,10 @@ class DeployedStack(Protocol):
     """A deployed stack, in AWS or on the local engine."""
 
     @property
+    def name(self) -> str:
+        """The stack's name."""
+
+    @property
     def outputs(self) -> Mapping[str, str]:
         """The stack's outputs."""
 

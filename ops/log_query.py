@@ -1,0 +1,63 @@
+"""Queries of CloudWatch Logs Insights over the logs of the functions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ops.deployed import DeployedStack
+
+#: The fields of each row as Logs Insights answers them: text.
+Rows = Sequence[dict[str, str]]
+#: The most rows that one query returns:
+#: https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL_QuerySyntax-Limit.html
+MOST_ROWS = 10_000
+_ENDED = {"Failed", "Cancelled", "Timeout", "Unknown"}
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """A query over the log of one function.
+
+    Attributes:
+        function: The function's name in its log group, for example ``classify``.
+        text: The query.
+        begin: The first moment.
+        end: The last moment.
+    """
+
+    function: str
+    text: str
+    begin: datetime
+    end: datetime
+
+    def rows(
+        self,
+        stack: DeployedStack,
+        *,
+        looks: int = 120,
+        every: float = 0.5,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Rows | None:
+        """Run the query and look for its answer ``looks`` times, after ``every`` seconds each.
+
+        Returns:
+            The rows, at most :data:`MOST_ROWS`; ``None`` if the query failed or has not ended in time.
+        """
+        logs = stack.client("logs")
+        started = logs.start_query(
+            logGroupName=f"/aws/lambda/{stack.name}/{self.function}",
+            startTime=int(self.begin.timestamp()),
+            endTime=int(self.end.timestamp()) + 1,
+            queryString=self.text,
+        )
+        for _ in range(looks):
+            sleep(every)
+            answer = logs.get_query_results(queryId=started["queryId"])
+            if answer["status"] == "Complete":
+                return [{field["field"]: field["value"] for field in row} for row in answer["results"]]
+            if answer["status"] in _ENDED:
+                break
+        return None
