@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from ops.deployed import DeployedStack
 
@@ -15,6 +15,13 @@ Rows = Sequence[dict[str, str]]
 #: https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL_QuerySyntax-Limit.html
 MOST_ROWS = 10_000
 _ENDED = {"Failed", "Cancelled", "Timeout", "Unknown"}
+
+
+def moment(text: str) -> datetime:
+    """A time of a row. A field is text, ``2026-11-23 08:00:00.000`` in UTC; ``max(@timestamp)`` is milliseconds."""
+    if text.replace(".", "", 1).isdecimal():
+        return datetime.fromtimestamp(float(text) / 1000, UTC)
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)

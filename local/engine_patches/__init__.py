@@ -6,7 +6,7 @@ the plain engine and its closing on the patched one; it fails when a newer engin
 
 from __future__ import annotations
 
-from local.engine_patches import alarms, functions, limits, permissions, roles, rules, stacks, streams, workflows
+from local.engine_patches import alarms, functions, limits, logs, permissions, roles, rules, stacks, streams, workflows
 
 PATCHES = (
     alarms.publish_execution_metrics,
@@ -21,6 +21,7 @@ PATCHES = (
     functions.count_invocations,
     functions.count_concurrent_invocations,
     limits.limit_message_size,
+    logs.query_structured_logs,
     permissions.name_permissions_as_aws,
     permissions.check_partiql_permissions,
     permissions.hide_missing_objects,

@@ -742,6 +742,21 @@ def event_of_a_task(cloud: Cloud) -> list[str]:
     return [*ends, *(json.dumps(json.loads(body)["detail"]) for body in bodies(cloud, url))]
 
 
+def query_of_json_lines(cloud: Cloud) -> list[list[str]]:
+    """The rows of a query that counts JSON log lines by one of their fields."""
+    logs, group = cloud.client("logs"), cloud.name()
+    logs.create_log_group(logGroupName=group)
+    logs.create_log_stream(logGroupName=group, logStreamName="s")
+    lines = ({"message": "verdict", "kind": "a"}, {"message": "verdict", "kind": "a"}, {"message": "other"})
+    at = int(time.time() * 1000)
+    events = [{"timestamp": at, "message": json.dumps(line)} for line in lines]
+    logs.put_log_events(logGroupName=group, logStreamName="s", logEvents=events)
+    text = "fields kind | filter message = 'verdict' and kind != 'b' | stats count(*) as lines by kind | limit 2"
+    started = logs.start_query(logGroupName=group, startTime=0, endTime=at // 1000 + 1, queryString=text)
+    found = logs.get_query_results(queryId=started["queryId"])["results"]
+    return [[field["value"] for field in row if field["field"] != "@ptr"] for row in found]
+
+
 #: The patch, the scenario, what the plain engine does, and what AWS does.
 SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
     ("publish_execution_metrics", counted_executions, [0, 0], [1, 1]),
@@ -842,6 +857,7 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
         ["SUCCEEDED", "SUCCEEDED", '{"a": 1}', '{"a": 1}'],
         ["Events.AccessDeniedException", "SUCCEEDED", '{"a": 1}'],
     ),
+    ("query_structured_logs", query_of_json_lines, [[""], [""]], [["a", "2"]]),
     ("check_role_of_distributed_maps", map_without_permission, ["SUCCEEDED"] * 3, ["FAILED", "FAILED", "SUCCEEDED"]),
 ]
 
