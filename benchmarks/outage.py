@@ -56,7 +56,7 @@ PARAMETERS = {
     "BackoffCapSeconds": "2",
     "MaxConcurrency": "4",
     # In one period of the alarm, which is 2.5 seconds here.
-    "CircuitBreakerMinEvents": "20",
+    "CircuitBreakerMinEvents": "8",
 }
 BUFFER_VISIBILITY_SECONDS = 480 // FACTOR
 WORKING, BROKEN = "processor.app.lambda_handler", "processor.missing.lambda_handler"

@@ -7,6 +7,8 @@ import sys
 
 import typer
 
+from ops import pause, status
+
 app = typer.Typer(
     name="holdfast",
     help="Shows and repairs a stack of Holdfast. Start with: holdfast status",
@@ -14,6 +16,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+app.command()(status.status)
+app.command()(pause.pause)
+app.command()(pause.resume)
 
 
 def main() -> None:

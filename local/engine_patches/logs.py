@@ -35,7 +35,7 @@ def query_structured_logs() -> None:
     """Gap: Logs Insights does not find the fields of JSON log lines, and ignores ``stats`` and most filters.
 
     The patch evaluates ``fields``, ``filter`` (``=``, ``!=``, ``like``, ``in``; with ``and`` or with ``or``),
-    ``stats``, ``sort`` and ``limit``. Anything else is an error here, so that no test passes because of an ignored part.
+    ``stats``, ``sort`` and ``limit``. Anything else is an error here: no test may pass because of an ignored part.
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL_QuerySyntax.html
     """
 

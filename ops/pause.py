@@ -1,0 +1,166 @@
+"""``holdfast pause`` and ``holdfast resume``: stop and start receiving from the buffer."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from ops import options, screen
+from ops.deployed import AwsStack, DeployedStack
+from ops.errors import CommandError
+
+#: Lambda needs up to a minute to stop or start its pollers. The machine of the circuit breaker starts within seconds.
+_LOOKS, _LOOK_SECONDS = 120, 1.0
+Sleep = Callable[[float], None]
+
+
+class Processing(StrEnum):
+    """The state of the processor's event source mapping."""
+
+    RUNNING = "running"
+    STARTING = "starting"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+
+
+_STATES = {
+    "Enabled": Processing.RUNNING,
+    "Updating": Processing.RUNNING,
+    "Enabling": Processing.STARTING,
+    "Creating": Processing.STARTING,
+    "Disabling": Processing.PAUSING,
+    "Disabled": Processing.PAUSED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """The event source mapping between the buffer and the processor.
+
+    Attributes:
+        uuid: Its identifier.
+        processing: What its state means for processing.
+        concurrency: The largest number of batches at the same time, if it is limited.
+    """
+
+    uuid: str
+    processing: Processing
+    concurrency: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a command did: the state now, and the execution of the circuit breaker, if there is one."""
+
+    processing: Processing
+    execution: str | None
+
+
+def mapping_of(stack: DeployedStack) -> Mapping | None:
+    """The mapping of the buffer; ``None`` if it does not exist. One call."""
+    answer = stack.client("lambda").list_event_source_mappings(FunctionName=stack.outputs["ProcessorFunctionName"])
+    account, name = stack.outputs["BufferQueueUrl"].split("/")[-2:]
+    found = [one for one in answer["EventSourceMappings"] if one["EventSourceArn"].endswith(f":{account}:{name}")]
+    if not found:
+        return None
+    limit = found[0].get("ScalingConfig", {}).get("MaximumConcurrency")
+    return Mapping(found[0]["UUID"], _STATES.get(found[0]["State"], Processing.STARTING), limit)
+
+
+def pause_processing(stack: DeployedStack, reason: str, sleep: Sleep = time.sleep) -> Changed:
+    """Pause by an execution of the circuit breaker, which records the reason; without one, disable the mapping.
+
+    Raises:
+        CommandError: Processing did not stop in time, or its mapping does not exist.
+    """
+    machine = stack.outputs.get("CircuitBreakerStateMachineArn")
+    if machine:
+        data = json.dumps({"manual": True, "reason": reason})
+        started = stack.client("stepfunctions").start_execution(stateMachineArn=machine, input=data)
+        execution = started["executionArn"]
+    else:
+        _set_enabled(stack, enabled=False)
+        execution = None
+    return Changed(_awaited(stack, Processing.PAUSED, sleep), execution)
+
+
+def resume_processing(stack: DeployedStack, sleep: Sleep = time.sleep) -> Changed:
+    """Enable the mapping. An execution that has paused it ends within 15 minutes.
+
+    Raises:
+        CommandError: Processing did not start in time, or its mapping does not exist.
+    """
+    _set_enabled(stack, enabled=True)
+    return Changed(_awaited(stack, Processing.RUNNING, sleep), None)
+
+
+def _set_enabled(stack: DeployedStack, *, enabled: bool) -> None:
+    stack.client("lambda").update_event_source_mapping(UUID=_demanded(stack).uuid, Enabled=enabled)
+
+
+def _awaited(stack: DeployedStack, wanted: Processing, sleep: Sleep) -> Processing:
+    with screen.errors().status(f"Waiting until processing is {wanted} ..."):
+        for _ in range(_LOOKS):
+            if _demanded(stack).processing is wanted:
+                return wanted
+            sleep(_LOOK_SECONDS)
+    raise CommandError(f"Processing is not {wanted} after two minutes. Look again with: holdfast status")
+
+
+def _demanded(stack: DeployedStack) -> Mapping:
+    found = mapping_of(stack)
+    if found is None:
+        raise CommandError("The event source mapping of the buffer does not exist. Deploy the stack again: sam deploy")
+    return found
+
+
+# -- the commands --------------------------------------------------------------------------------------------------
+
+
+def pause(
+    reason: Annotated[str, typer.Option("--reason", help="Why; recorded with the execution.")],
+    stack: options.Stack = options.DEFAULT_STACK,
+    profile: options.Profile = None,
+    region: options.Region = None,
+    yes: options.Yes = False,
+) -> None:
+    """Pause processing. Events wait in the buffer for up to 14 days; batches at work finish.
+
+    Example: holdfast pause --reason "the CRM is being migrated"
+    """
+    with screen.ended_by_errors():
+        deployed = AwsStack.named(stack, profile=profile, region=region)
+        if _demanded(deployed).processing is Processing.PAUSED:
+            raise CommandError("Processing is paused already. Why: holdfast status")
+        screen.confirmed(f"Pause processing of {stack}? Events wait in the buffer until it is resumed.", yes=yes)
+        changed = pause_processing(deployed, reason)
+    by = f" by {changed.execution.rpartition(':')[2]}" if changed.execution else ""
+    screen.console().print(Text.assemble(("paused", "yellow"), f"{by}. Resume with: holdfast resume"))
+
+
+def resume(
+    stack: options.Stack = options.DEFAULT_STACK,
+    profile: options.Profile = None,
+    region: options.Region = None,
+    yes: options.Yes = False,
+) -> None:
+    """Resume processing, whoever or whatever paused it.
+
+    Example: holdfast resume --yes
+    """
+    with screen.ended_by_errors():
+        deployed = AwsStack.named(stack, profile=profile, region=region)
+        if _demanded(deployed).processing is Processing.RUNNING:
+            screen.console().print("Processing runs already. Nothing was changed.")
+            return
+        screen.confirmed(f"Resume processing of {stack}? Waiting events are processed at once.", yes=yes)
+        resume_processing(deployed)
+    screen.console().print(Text.assemble(("running", "green"), f" since {datetime.now(UTC).astimezone():%H:%M:%S}"))

@@ -1,0 +1,228 @@
+"""``holdfast status``: what it reads, what it shows, and which step it names."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from ops.pause import Processing
+from ops.screen import to_json
+from ops.status import Alarm, Cause, Depth, Pause, Status, advised, collect, render
+from tests.commands import AnsweringStack, assert_screen, screen_of
+
+NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
+CAUSE = Cause(
+    category="MISCONFIGURED",
+    rule="misconfigured",
+    fingerprint="0123456789abcdef",
+    letters=412,
+    first=NOW - timedelta(hours=3),
+    last=NOW - timedelta(minutes=2),
+    explanation="A setting is wrong. Triage waits and redrives the letter on the slow schedule.",
+    runbook="operations.md#misconfigured",
+)
+WELL = Status(
+    stack="holdfast",
+    region="eu-west-1",
+    at=NOW,
+    processing=Processing.RUNNING,
+    concurrency=10,
+    pause=None,
+    buffer=Depth(0, 3, 0, None),
+    dead_letters=Depth(0, 0, 0, None),
+    in_triage=0,
+    more_in_triage=False,
+    archived={},
+    fan_out_lag=0.8,
+    alarms=(),
+    causes=(),
+)
+PAUSE = Pause(
+    by_hand=False,
+    reason="EverythingFailsAlarm",
+    since=NOW - timedelta(minutes=31),
+    next_probe_at=NOW + timedelta(minutes=4),
+    probes=5,
+    execution="e1",
+)
+
+
+@pytest.fixture(autouse=True)
+def _zone(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Local times are UTC here."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def row(**fields: str) -> list[dict[str, str]]:
+    return [{"field": name, "value": value} for name, value in fields.items()]
+
+
+def answers(**changes: Any) -> dict[str, Any]:
+    """A stack with two letters in triage, one cause and one alarm."""
+    mapping = {
+        "UUID": "u",
+        "State": "Enabled",
+        "EventSourceArn": "arn:aws:sqs:eu-west-1:123456789012:buffer",
+        "ScalingConfig": {"MaximumConcurrency": 10},
+    }
+    attributes = {
+        "ApproximateNumberOfMessages": "7",
+        "ApproximateNumberOfMessagesNotVisible": "3",
+        "ApproximateNumberOfMessagesDelayed": "0",
+    }
+    alarm = {"AlarmName": "holdfast-DeadLetterAlarm-1ABC", "AlarmActions": ["topic"], "StateUpdatedTimestamp": NOW}
+    return {
+        "lambda.list_event_source_mappings": {"EventSourceMappings": [mapping]},
+        "sqs.get_queue_attributes": {"Attributes": attributes},
+        "cloudwatch.get_metric_data": {
+            "MetricDataResults": [
+                {"Id": "buffer", "Timestamps": [NOW - timedelta(minutes=2)], "Values": [90.0]},
+                {"Id": "fan_out", "Timestamps": [NOW - timedelta(minutes=20)], "Values": [500.0]},
+                {"Id": "archived_INVALID", "Timestamps": [NOW, NOW - timedelta(hours=9)], "Values": [1.0, 2.0]},
+            ]
+        },
+        "cloudwatch.describe_alarms": {
+            "CompositeAlarms": [
+                alarm,
+                {**alarm, "AlarmName": "holdfast-BufferAgeAlarm-1", "ActionsSuppressedBy": "Alarm"},
+            ],
+            "MetricAlarms": [{**alarm, "AlarmName": "holdfast-DeadLetterMetricAlarm-1", "AlarmActions": []}],
+        },
+        "stepfunctions.list_executions": lambda **request: {
+            "executions": [] if request["stateMachineArn"].endswith("breaker") else [{"executionArn": "a"}] * 2
+        },
+        "logs.start_query": {"queryId": "q"},
+        "logs.get_query_results": {
+            "status": "Complete",
+            "results": [
+                row(
+                    category="MISCONFIGURED",
+                    rule="misconfigured",
+                    fingerprint="0123",
+                    letters="2",
+                    first="1795680000000",
+                    last="2026-11-26 11:58:00.000",
+                )
+            ],
+        },
+        **changes,
+    }
+
+
+def collected(**changes: Any) -> tuple[Status, AnsweringStack]:
+    stack = AnsweringStack(answers(**changes))
+    return collect(stack, NOW, sleep=lambda _seconds: None), stack  # type: ignore[arg-type]
+
+
+def test_a_status_is_read_with_at_most_twelve_calls() -> None:
+    _, stack = collected()
+    assert stack.calls.total() + 1 <= 12  # the stack itself was described before
+
+
+def test_a_status_of_a_paused_stack_is_read_with_at_most_twelve_calls() -> None:
+    def listed(stateMachineArn: str, **_: Any) -> Any:  # noqa: N803 - boto3's name
+        running = [{"executionArn": f"{stateMachineArn}:e1", "startDate": NOW}]
+        return {"executions": running if stateMachineArn.endswith("breaker") else []}
+
+    data = {"manual": False, "reason": "EverythingFailsAlarm", "openedAt": "2026-11-26T11:29:00Z", "probes": 5}
+    data["nextProbeAt"] = "2026-11-26T12:04:00Z"
+    mapping = answers()["lambda.list_event_source_mappings"]["EventSourceMappings"][0] | {"State": "Disabled"}
+    status, stack = collected(
+        **{
+            "lambda.list_event_source_mappings": {"EventSourceMappings": [mapping]},
+            "stepfunctions.list_executions": listed,
+            "stepfunctions.get_execution_history": {
+                "events": [{"type": "x"}, {"stateEnteredEventDetails": {"input": json.dumps(data)}}]
+            },
+        }
+    )
+    assert status.pause == replace(PAUSE, execution="e1")
+    assert stack.calls.total() + 1 <= 12
+
+
+def test_a_status_has_what_the_services_report() -> None:
+    status, _ = collected()
+    assert status.processing is Processing.RUNNING
+    assert status.buffer == Depth(7, 3, 0, 90.0)
+    assert status.dead_letters.oldest is None
+    assert (status.in_triage, status.more_in_triage) == (2, False)
+    assert status.archived == {"INVALID": 3}
+    assert status.fan_out_lag is None  # the last batch is older than 15 minutes
+    assert [alarm.name for alarm in status.alarms] == ["DeadLetterAlarm"]
+    assert status.causes
+    assert (status.causes[0].letters, status.causes[0].first) == (2, datetime(2026, 11, 26, 8, 0, tzinfo=UTC))
+    assert not status.well
+
+
+def test_a_log_query_that_takes_long_leaves_the_causes_out() -> None:
+    status, _ = collected(**{"logs.get_query_results": {"status": "Running", "results": []}})
+    assert status.causes is None
+    assert "Causes: holdfast letters" in screen_of(render(status))
+
+
+def test_a_missing_mapping_is_the_first_thing_to_mend() -> None:
+    status, _ = collected(**{"lambda.list_event_source_mappings": {"EventSourceMappings": []}})
+    assert (status.processing, status.command) == (None, "sam deploy")
+    assert not status.well
+
+
+@pytest.mark.parametrize(
+    ("changes", "command"),
+    [
+        ({}, ""),
+        ({"processing": Processing.PAUSED}, "holdfast resume"),
+        ({"processing": Processing.PAUSED, "pause": replace(PAUSE, by_hand=True, reason="r")}, "holdfast resume"),
+        ({"processing": Processing.PAUSED, "pause": PAUSE}, "holdfast letters"),
+        (
+            {"processing": Processing.PAUSED, "pause": PAUSE, "causes": (CAUSE,)},
+            "holdfast letters --fingerprint 0123456789abcdef",
+        ),
+        ({"alarms": (Alarm("BufferAgeAlarm", NOW, "operations.md#buffer-age"),), "causes": (CAUSE,)}, ""),
+        (
+            {"alarms": (Alarm("DeadLetterAlarm", NOW, "x"),), "causes": (CAUSE,), "in_triage": 1},
+            "holdfast letters --fingerprint 0123456789abcdef",
+        ),
+        ({"causes": (CAUSE,), "in_triage": 1}, "holdfast letters --fingerprint 0123456789abcdef"),
+        ({"processing": Processing.STARTING}, "holdfast status"),
+    ],
+)
+def test_the_next_command_fits_the_state(changes: dict[str, Any], command: str) -> None:
+    assert advised(replace(WELL, **changes)).command == command
+
+
+def test_the_screen_of_a_bad_day_fits_80_columns() -> None:
+    bad = advised(
+        replace(
+            WELL,
+            processing=Processing.PAUSED,
+            pause=PAUSE,
+            buffer=Depth(48_211, 0, 12, 1_860.0),
+            in_triage=1_000,
+            more_in_triage=True,
+            archived={"EXHAUSTED": 3, "INVALID": 12},
+            fan_out_lag=None,
+            alarms=(Alarm("ProcessingPausedAlarm", NOW - timedelta(minutes=29), "operations.md#processing-paused"),),
+            causes=(CAUSE,),
+        )
+    )
+    assert_screen(render(bad), "status-bad-day")
+
+
+def test_the_screen_of_a_good_day_is_short() -> None:
+    assert_screen(render(advised(WELL)), "status-good-day")
+
+
+def test_json_has_every_field_with_times_in_utc() -> None:
+    found = json.loads(to_json(replace(WELL, pause=PAUSE, causes=(CAUSE,))))
+    assert found["pause"]["nextProbeAt"] == "2026-11-26T12:04:00.000Z"
+    assert found["causes"][0]["letters"] == 412
+    assert found["inTriage"] == 0
