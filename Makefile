@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-parts docs-check check iam-check bench fuzz up down console invoke deploy outputs delete burst outage capacity audit faults chaos lock lock-engine clean
+.PHONY: help setup demo test test-fast test-parts docs-check check iam-check bench fuzz up down console invoke deploy outputs delete burst outage capacity faults chaos lock lock-engine clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -95,9 +95,6 @@ outage: $(SETUP) ## Run an outage and a bad deployment with the circuit breaker 
 capacity: $(SETUP) ## Forecast a launch: make capacity RATE=10000 LATENCY=80 CONCURRENCY=10 BATCH=10 (one minute)
 	@python -m benchmarks.capacity $(if $(RATE),--rate $(RATE)) $(if $(LATENCY),--latency $(LATENCY)) \
 	  $(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(if $(BATCH),--batch $(BATCH))
-
-audit: $(SETUP) ## Show where events are: IDS=file, or FROM=time TO=time; on AWS with STACK=name
-	@$(if $(STACK),,. .local/env && )python -m ops.audit $(if $(IDS),--ids $(IDS)) $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) $(if $(STACK),--stack $(STACK))
 
 faults: $(SETUP) ## Test every call with every fault, one at a time (half an hour): ONLY=text selects some
 	@python -m proof.faults $(if $(ONLY),--only '$(ONLY)' --results .local/faults.json)

@@ -1,11 +1,10 @@
-"""``make audit``: where events are, and whether any is lost. It only reads, and never receives a message.
-
-    python -m ops.audit --stack holdfast --ids ids.txt         event ids, one per line (-: standard input)
-    python -m ops.audit --stack holdfast --from 2026-11-23T08:00 --to 2026-11-23T09:00
+"""``holdfast audit``: where events are, and whether any is lost. It only reads, and never receives a message.
 
 For each event id the audit reads the table, the archive and the snapshots. An event in none of them can only be in a
 queue, and SQS has no call that looks for a message, so the audit compares these events with the number of messages in
 the queues. Events are lost if two looks find them in no store while the queues hold fewer messages.
+
+A message id is accepted too. A body that cannot be read has no id of its own, so its letter is found by its message.
 
 A time range needs no ids. The audit compares the triage executions that started in it with the stores: a recovered
 event must be in the table, an archived one in the archive, and any other one must have a snapshot.
@@ -13,7 +12,6 @@ event must be in the table, an archived one in the archive, and any other one mu
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
@@ -22,28 +20,34 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from holdfast.domain.identity import to_event_id
 from holdfast.domain.letters import SNAPSHOT_PREFIX
 from holdfast.domain.replay import ARCHIVE_PREFIX
+from ops import options, screen
 from ops.deployed import AwsStack, DeployedStack, executions, keys
+from ops.errors import CommandError
 
 #: SQS's message counts may be a minute old.
 SECOND_LOOK_SECONDS = 60.0
-SHOWN = 20
 #: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
 _READS_PER_CALL = 100
 _READERS = 8
 _DIGEST_ID = re.compile(r"sha256-[0-9a-f]{64}")
 #: Execution names hold a part of the event id's digest: :mod:`holdfast.domain.identity`, :mod:`holdfast.domain.replay`.
-_EXECUTION = re.compile(r"(?:replay-[0-9a-f]{16}-([0-9a-f]{32})|.*-([0-9a-f]{16})-[0-9A-Za-z]{1,32})(?:-g\d+)?")
+_EXECUTION = re.compile(
+    r"(?:replay-[0-9a-f]{16}-([0-9a-f]{32})|.*-([0-9a-f]{16})-(?P<message>[0-9A-Za-z]{1,32}))(?:-g\d+)?"
+)
 _QUEUED = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
@@ -69,12 +73,14 @@ class Location:
         place: Its place.
         key: Its archive object or its snapshot.
         execution: The execution that is running for it, if it is in triage.
+        found_as: The event id of its letter, if the id that was asked for is that of a message.
     """
 
     event_id: str
     place: Place
     key: str | None = None
     execution: str | None = None
+    found_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +122,10 @@ class Auditor:
         The stores are read in the order in which an event passes through them: an event that moves meanwhile is seen
         twice rather than never.
         """
-        snapshots = {key.split("/")[1]: key for key in keys(self.stack, SNAPSHOT_PREFIX)}
-        archive = _by_digest(keys(self.stack, ARCHIVE_PREFIX))
+        snapshot_keys = keys(self.stack, SNAPSHOT_PREFIX)
+        snapshots = {_event_in(key): key for key in snapshot_keys}
+        archive_keys = keys(self.stack, ARCHIVE_PREFIX)
+        archive = _by_digest(archive_keys)
         stored = self._stored(event_ids)
         archived = self._in_archive(set(event_ids) - stored, archive)
         in_triage = snapshots.keys() & set(event_ids) - stored - archived.keys()
@@ -133,7 +141,21 @@ class Auditor:
                 return Location(event_id, Place.IN_TRIAGE, snapshots[event_id], names[0] if names else None)
             return Location(event_id, Place.IN_NO_STORE)
 
-        return {event_id: location(event_id) for event_id in event_ids}
+        found = {event_id: location(event_id) for event_id in event_ids}
+        unknown = {event_id for event_id, one in found.items() if one.place is Place.IN_NO_STORE}
+        return found | self._of_messages(unknown, [*archive_keys, *snapshot_keys])
+
+    def _of_messages(self, ids: Collection[str], held: Iterable[str]) -> dict[str, Location]:
+        """Where the letters of messages with these ids are: the objects' names contain the message."""
+        events = {wanted: self._event_of(key) for key in held for wanted in ids if _message_in(key) == _compact(wanted)}
+        located = self.locate(set(events.values())) if events else {}
+        return {
+            message: replace(located[event_id], event_id=message, found_as=event_id)
+            for message, event_id in events.items()
+        }
+
+    def _event_of(self, key: str) -> str:
+        return _event_in(key) if key.startswith(SNAPSHOT_PREFIX) else self._event_id_in(key)
 
     def queued(self) -> int:
         """Messages in the buffer and the dead-letter queue: visible, in flight and delayed."""
@@ -261,6 +283,23 @@ def _by_digest(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
+def _event_in(snapshot: str) -> str:
+    return snapshot.split("/")[1]
+
+
+def _message_in(key: str) -> str | None:
+    """The message id in the key of a snapshot or of an archive object, without dashes."""
+    name = key.rsplit("/", 1)[-1].removesuffix(".json")
+    if key.startswith(SNAPSHOT_PREFIX):
+        return _compact(name)
+    match = _EXECUTION.fullmatch(name)
+    return match["message"] if match else None
+
+
+def _compact(message_id: str) -> str:
+    return message_id.replace("-", "")
+
+
 def _chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     return (values[first : first + size] for first in range(0, len(values), size))
 
@@ -268,60 +307,87 @@ def _chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 # -- the command ---------------------------------------------------------------------------------------------------
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Audit and print the result. Returns 0 if it passed, 1 if not, 2 if the stack or the ids cannot be read."""
-    parser = argparse.ArgumentParser(prog="python -m ops.audit", description="Find out where events are.")
-    scope = parser.add_mutually_exclusive_group(required=True)
-    scope.add_argument("--ids", metavar="FILE", help="event ids, one per line; - is standard input")
-    scope.add_argument("--from", dest="begin", type=_time, metavar="TIME", help="ISO 8601, UTC by default")
-    parser.add_argument("--to", dest="end", type=_time, metavar="TIME", help="by default now")
-    parser.add_argument("--stack", default="holdfast", help="the stack's name")
-    parser.add_argument("--wait", type=float, default=SECOND_LOOK_SECONDS, help="seconds before the second look")
-    parser.add_argument("--json", action="store_true", help="print every event, as JSON")
-    options = parser.parse_args(arguments)
-    try:
-        auditor = Auditor(AwsStack.named(options.stack))
-        if options.begin:
-            audit = auditor.of_range(options.begin, options.end or datetime.now(UTC))
-        else:
-            audit = auditor.of_events(_event_ids(options.ids), options.wait)
-    except (BotoCoreError, ClientError, OSError) as err:
-        print(f"The audit cannot read the stack '{options.stack}' or the ids: {err}", file=sys.stderr)
-        print(
-            "Check the name, the region and the credentials. For the local stack: make up, . .local/env",
-            file=sys.stderr,
-        )
-        return 2
-    print(json.dumps(asdict(audit) | {"passed": audit.passed}, indent=2) if options.json else report(audit))
-    return 0 if audit.passed else 1
+def render(audit: Audit, *, each: bool = False) -> RenderableType:
+    """The numbers, and a line for each event that is not stored; with ``each`` for every event."""
+    counts = Table.grid(padding=(0, 2, 0, 0))
+    counts.add_column(justify="right")
+    counts.add_row(f"{len(audit.events):,}", "events")
+    for place in Place:
+        counts.add_row(f"{len(audit.at(place)):,}", place)
+    counts.add_row(f"{audit.queued:,}", "messages in the queues")
+    lines = [_line(one) for one in audit.events if each or one.place is not Place.STORED]
+    lines += [f"contradiction  {sentence}" for sentence in audit.contradictions]
+    return Group(counts, *([""] if lines else []), *map(Text, lines), "", _conclusion(audit))
 
 
-def report(audit: Audit) -> str:
-    """An audit as text."""
-    lines = [f"{len(audit.events)} events"]
-    lines += [f"  {len(audit.at(place)):>7} {place}" for place in Place]
-    lines += [f"  {audit.queued:>7} messages in the queues"]
-    in_no_store = audit.at(Place.IN_NO_STORE)
-    if in_no_store and not audit.lost:
-        lines.append("The events that are in no store can be in the queues.")
-    for one in audit.at(Place.IN_TRIAGE)[:SHOWN]:
-        lines.append(f"in triage: {one.event_id} ({one.execution or 'no execution: the sweep starts one'})")
-    lines += [f"in no store: {one.event_id}" for one in in_no_store[:SHOWN]]
-    lines += [f"contradiction: {sentence}" for sentence in audit.contradictions[:SHOWN]]
-    lines.append(f"LOST: at least {audit.lost}" if audit.lost else "Nothing is lost.")
-    return "\n".join(lines)
+def _line(one: Location) -> str:
+    where = {
+        Place.ARCHIVED: one.key,
+        Place.IN_TRIAGE: one.execution or "no execution: the sweep starts one",
+    }.get(one.place)
+    known_as = f"event {one.found_as}" if one.found_as else None
+    return "  ".join(filter(None, (one.event_id, one.place, where, known_as)))
+
+
+def _conclusion(audit: Audit) -> Text:
+    if audit.lost:
+        return Text(f"LOST: at least {audit.lost}", style="bold red")
+    if audit.contradictions:
+        return Text("The stores contradict the outcomes of executions.", style="bold red")
+    if audit.at(Place.IN_NO_STORE):
+        return Text("The events that are in no store can be in the queues. Nothing is lost.")
+    return Text("Nothing is lost.", style="green")
+
+
+def audit(
+    ids: Annotated[
+        str | None, typer.Option("--ids", metavar="FILE", help="Event ids, one per line; - reads them.")
+    ] = None,
+    begin: Annotated[str | None, typer.Option("--from", metavar="TIME", help="ISO 8601, UTC by default.")] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="By default now.")] = None,
+    each: Annotated[bool, typer.Option("--each", help="Print a line for every event.")] = False,
+    stack: options.Stack = options.DEFAULT_STACK,
+    profile: options.Profile = None,
+    region: options.Region = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show where each event of a list is, or check the triage of a time range. It only reads.
+
+    Exit status 1: events are lost, or the stores contradict an execution.
+
+    Example: holdfast audit --ids ids.txt
+    """
+    with screen.ended_by_errors():
+        wanted, span = _scope(ids, begin, end)
+        auditor = Auditor(AwsStack.named(stack, profile=profile, region=region))
+        with screen.errors().status("Reading the table, the archive and the snapshots ..."):
+            result = auditor.of_range(*span) if span else auditor.of_events(wanted, sleep=_second_look)
+    screen.printed(result, lambda found: render(found, each=each), as_json=as_json)
+    raise typer.Exit(0 if result.passed else 1)
+
+
+def _second_look(seconds: float) -> None:
+    screen.errors().print(f"Some events are in no store. The second look follows in {seconds:.0f} s.")
+    time.sleep(seconds)
+
+
+def _scope(ids: str | None, begin: str | None, end: str | None) -> tuple[set[str], tuple[datetime, datetime] | None]:
+    """The ids, or the range of time.
+
+    Raises:
+        CommandError: Neither or both were given, or one cannot be read.
+    """
+    if (ids is None) is (begin is None):
+        raise CommandError("Give the events with --ids FILE, or a range of time with --from and --to.")
+    if begin is None:
+        return _event_ids(str(ids)), None
+    return set(), (screen.moment(begin), screen.moment(end) if end else datetime.now(UTC))
 
 
 def _event_ids(name: str) -> set[str]:
-    lines = sys.stdin if name == "-" else Path(name).read_text().splitlines()
+    try:
+        lines = list(sys.stdin) if name == "-" else Path(name).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"The ids cannot be read from {name}: {error}") from None
     ids = {line.strip() for line in lines} - {""}
     return {text if _DIGEST_ID.fullmatch(text) else to_event_id(text) for text in ids}
-
-
-def _time(text: str) -> datetime:
-    time = datetime.fromisoformat(text)
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from ops import pause, status
+from ops import audit, pause, republish, status
 
 app = typer.Typer(
     name="holdfast",
@@ -19,6 +19,8 @@ app = typer.Typer(
 app.command()(status.status)
 app.command()(pause.pause)
 app.command()(pause.resume)
+app.command()(audit.audit)
+app.command()(republish.republish)
 
 
 def main() -> None:

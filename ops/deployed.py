@@ -16,6 +16,8 @@ from ops.errors import CommandError, code_of
 
 #: A command reads many things at once, within AWS's quotas: adaptive mode slows down when a service throttles.
 _CONFIG = Config(retries={"mode": "adaptive", "total_max_attempts": 8}, max_pool_connections=32, connect_timeout=5)
+#: An invocation lasts up to 15 minutes. boto3 must not send it again meanwhile.
+_INVOCATIONS = Config(read_timeout=910).merge(_CONFIG)
 
 
 class DeployedStack(Protocol):
@@ -85,7 +87,9 @@ class AwsStack:
         """A boto3 client. Clients are made once, by one thread at a time: a session is not thread-safe."""
         with self._lock:
             if service not in self._clients:
-                self._clients[service] = self.session.client(service, config=_CONFIG)
+                self._clients[service] = self.session.client(
+                    service, config=_INVOCATIONS if service == "lambda" else _CONFIG
+                )
             return self._clients[service]
 
 

@@ -18,7 +18,8 @@ from ops.deployed import AwsStack, DeployedStack
 from ops.errors import CommandError
 
 #: Lambda needs up to a minute to stop or start its pollers. The machine of the circuit breaker starts within seconds.
-_LOOKS, _LOOK_SECONDS = 120, 1.0
+_LOOKS = 120
+_LOOK_SECONDS = 1.0
 Sleep = Callable[[float], None]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -70,6 +71,33 @@ def local_time(moment: datetime, now: datetime) -> str:
     """A time in the local zone, with the date only if it is another day: ``14:03:09``, ``11-25 14:03:09``."""
     here, today = moment.astimezone(), now.astimezone()
     return f"{here:%H:%M:%S}" if here.date() == today.date() else f"{here:%m-%d %H:%M:%S}"
+
+
+def moment(text: str) -> datetime:
+    """Read an ISO 8601 time; UTC unless it names a zone.
+
+    Raises:
+        CommandError: It is not one.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise CommandError(
+            f"'{text}' is not a time. Write it as 2026-11-23T08:00, in UTC unless it names a zone."
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def since(text: str, now: datetime) -> datetime:
+    """Read the value of ``--since``: ``30m``, ``6h``, ``2d``, or a time.
+
+    Raises:
+        CommandError: It is neither.
+    """
+    if match := re.fullmatch(r"(\d+)([smhd])", text):
+        seconds = {"s": 1, "m": _MINUTE, "h": _HOUR, "d": _DAY}[match[2]]
+        return now - timedelta(seconds=int(match[1]) * seconds)
+    return moment(text)
 
 
 def to_json(value: Any) -> str:

@@ -47,11 +47,11 @@ class AnsweringStack:
     def client(self, service: str) -> Any:
         return _Client(self, service)
 
-    def call(self, operation: str, request: Mapping[str, Any]) -> Any:
+    def call(self, operation: str, positional: tuple[Any, ...], request: Mapping[str, Any]) -> Any:
         self.calls[operation] += 1
         assert operation in self.answers, f"{operation} has no answer"
         answer = self.answers[operation]
-        return answer(**request) if callable(answer) else answer
+        return answer(*positional, **request) if callable(answer) else answer
 
 
 @dataclass
@@ -60,7 +60,7 @@ class _Client:
     service: str
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
-        return lambda **request: self.stack.call(f"{self.service}.{operation}", request)
+        return lambda *positional, **request: self.stack.call(f"{self.service}.{operation}", positional, request)
 
 
 def screen_of(shown: RenderableType, width: int = 80) -> str:

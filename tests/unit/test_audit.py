@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from typer.testing import CliRunner, Result
 
-from holdfast.domain.identity import execution_name, to_event_id
+from holdfast.domain.identity import event_id_of_bytes, execution_name, to_event_id
 from holdfast.domain.replay import Plan
-from ops.audit import Audit, Auditor, Place, main, report
+from ops.audit import Audit, Auditor, Place, render
+from ops.cli import app
 from ops.deployed import AwsStack
+from tests.commands import screen_of
 
 MESSAGE = "0b7c9a3e-5a55-4c0e-9f5c-5f3a6b7c8d9e"
 DETAIL_TYPE = "v2.detail.events.conversation.{id}.acd.start"
@@ -169,7 +172,7 @@ def test_a_snapshot_without_an_execution_is_reported(world: World) -> None:
     world.run("a", "ABORTED")
     result = audit(world, "a")
     assert result.events[0].execution is None
-    assert "a (no execution: the sweep starts one)" in report(result)
+    assert "a  in triage  no execution: the sweep starts one" in screen_of(render(result))
 
 
 def test_an_archive_object_of_another_event_with_the_same_digits_is_ignored(world: World) -> None:
@@ -212,7 +215,7 @@ def test_only_events_beyond_the_queued_messages_that_two_looks_find_nowhere_are_
     waited: list[float] = []
     result = audit(world, "a", "b", waited=waited)
     assert (result.lost, result.passed, waited) == (lost, not lost, waits)
-    assert line in report(result)
+    assert line in screen_of(render(result))
 
 
 def test_an_event_that_the_second_look_finds_is_not_lost(world: World) -> None:
@@ -274,35 +277,57 @@ def test_an_outcome_that_the_stores_contradict_is_reported(
 
 
 @pytest.fixture
-def ids(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def ids(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command on a stack of this world, with these lines in its file."""
-    monkeypatch.setattr(AwsStack, "named", lambda _stack: world)
+    monkeypatch.setattr(AwsStack, "named", lambda _stack, **_: world)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
 
-    def run(*lines: str) -> int:
+    def run(*lines: str) -> Result:
         (tmp_path / "ids.txt").write_text("\n".join(lines) + "\n\n")
-        return main(["--ids", str(tmp_path / "ids.txt"), "--stack", "holdfast", "--wait", "0"])
+        return CliRunner().invoke(app, ["audit", "--ids", str(tmp_path / "ids.txt")])
 
     return run
 
 
 def test_the_command_reads_event_ids_and_producer_ids_and_its_exit_status_is_1_if_an_event_is_lost(
-    world: World, ids: Callable[..., int]
+    world: World, ids: Callable[..., Result]
 ) -> None:
     odd = to_event_id("an id / that is no key")
     world.stored = {odd}
-    assert ids("an id / that is no key") == 0
-    assert ids(odd) == 0
-    assert ids(odd, "b") == 1
+    assert ids("an id / that is no key").exit_code == 0
+    assert ids(odd).exit_code == 0
+    lost = ids(odd, "b")
+    assert lost.exit_code == 1
+    assert "b  in no store" in lost.stdout
+    assert odd not in lost.stdout  # it is stored
 
 
-def test_a_stack_that_cannot_be_read_is_an_error_with_advice(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_letter_without_an_id_of_its_own_is_found_by_the_id_of_its_message(
+    world: World, ids: Callable[..., Result]
 ) -> None:
-    def unknown(name: str) -> AwsStack:
-        raise ClientError({"Error": {"Message": f"Stack with id {name} does not exist"}}, "DescribeStacks")
+    digest = event_id_of_bytes("{broken")
+    key = world.archive(digest)
+    found = ids(MESSAGE)
+    assert found.exit_code == 0
+    assert f"{MESSAGE}  archived  {key}  event {digest}" in found.stdout
 
-    monkeypatch.setattr(AwsStack, "named", unknown)
-    assert main(["--from", "2026-11-23T08:00", "--stack", "nowhere"]) == 2
-    error = capsys.readouterr().err
-    assert "Stack with id nowhere does not exist" in error
-    assert "make up" in error
+
+def test_a_snapshot_is_found_by_the_id_of_its_message(world: World) -> None:
+    world.snapshot("c")
+    (one,) = audit(world, MESSAGE).events
+    assert (one.place, one.found_as) == (Place.IN_TRIAGE, "c")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--ids FILE"),
+        (["--ids", "x", "--from", "2026-11-23"], "--ids FILE"),
+        (["--from", "yesterday"], "is not a time"),
+        (["--ids", "/nowhere/ids.txt"], "No such file"),
+    ],
+)
+def test_bad_use_is_one_sentence_and_exit_status_2(arguments: list[str], message: str) -> None:
+    answer = CliRunner().invoke(app, ["audit", *arguments])
+    assert answer.exit_code == 2
+    assert message in " ".join(answer.stderr.split())
