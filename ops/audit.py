@@ -12,7 +12,6 @@ event must be in the table, an archived one in the archive, and any other one mu
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import sys
@@ -37,6 +36,7 @@ from holdfast.domain.replay import ARCHIVE_PREFIX
 from ops import options, screen
 from ops.deployed import AwsStack, DeployedStack, executions, keys
 from ops.errors import CommandError
+from ops.names import ExecutionName, compact, digests
 
 #: SQS's message counts may be a minute old.
 SECOND_LOOK_SECONDS = 60.0
@@ -44,10 +44,6 @@ SECOND_LOOK_SECONDS = 60.0
 _READS_PER_CALL = 100
 _READERS = 8
 _DIGEST_ID = re.compile(r"sha256-[0-9a-f]{64}")
-#: Execution names hold a part of the event id's digest: :mod:`holdfast.domain.identity`, :mod:`holdfast.domain.replay`.
-_EXECUTION = re.compile(
-    r"(?:replay-[0-9a-f]{16}-([0-9a-f]{32})|.*-([0-9a-f]{16})-(?P<message>[0-9A-Za-z]{1,32}))(?:-g\d+)?"
-)
 _QUEUED = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
@@ -137,7 +133,7 @@ class Auditor:
             if event_id in archived:
                 return Location(event_id, Place.ARCHIVED, archived[event_id])
             if event_id in in_triage:
-                names = [name for digest in _digests(event_id) for name in running.get(digest, ())]
+                names = [name for digest in digests(event_id) for name in running.get(digest, ())]
                 return Location(event_id, Place.IN_TRIAGE, snapshots[event_id], names[0] if names else None)
             return Location(event_id, Place.IN_NO_STORE)
 
@@ -147,7 +143,7 @@ class Auditor:
 
     def _of_messages(self, ids: Collection[str], held: Iterable[str]) -> dict[str, Location]:
         """Where the letters of messages with these ids are: the objects' names contain the message."""
-        events = {wanted: self._event_of(key) for key in held for wanted in ids if _message_in(key) == _compact(wanted)}
+        events = {wanted: self._event_of(key) for key in held for wanted in ids if _message_in(key) == compact(wanted)}
         located = self.locate(set(events.values())) if events else {}
         return {
             message: replace(located[event_id], event_id=message, found_as=event_id)
@@ -239,7 +235,7 @@ class Auditor:
         return {
             event_id: key
             for event_id in sorted(event_ids)
-            for digest in _digests(event_id)
+            for digest in digests(event_id)
             for key in archive.get(digest, ())
             if self._event_id_in(key) == event_id
         }
@@ -268,18 +264,12 @@ def _contradiction(execution: Mapping[str, Any], found: Location, objects: Colle
     return None
 
 
-def _digests(event_id: str) -> tuple[str, str]:
-    """The parts of an event's digest that execution names hold: the intake's, and a replay's."""
-    digest = hashlib.sha256(event_id.encode()).hexdigest()
-    return digest[:16], digest[:32]
-
-
 def _by_digest(names: Iterable[str]) -> dict[str, list[str]]:
     """Execution names, or archive keys that end with one, by the part of the digest in them."""
     found: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        if match := _EXECUTION.fullmatch(name.rsplit("/", 1)[-1].removesuffix(".json")):
-            found[match[1] or match[2]].append(name)
+        if read := ExecutionName.read(name.rsplit("/", 1)[-1].removesuffix(".json")):
+            found[read.digest].append(name)
     return found
 
 
@@ -291,13 +281,9 @@ def _message_in(key: str) -> str | None:
     """The message id in the key of a snapshot or of an archive object, without dashes."""
     name = key.rsplit("/", 1)[-1].removesuffix(".json")
     if key.startswith(SNAPSHOT_PREFIX):
-        return _compact(name)
-    match = _EXECUTION.fullmatch(name)
-    return match["message"] if match else None
-
-
-def _compact(message_id: str) -> str:
-    return message_id.replace("-", "")
+        return compact(name)
+    read = ExecutionName.read(name)
+    return read.message if read else None
 
 
 def _chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from ops import audit, pause, republish, status
+from ops import audit, letters, pause, republish, show, status
 
 app = typer.Typer(
     name="holdfast",
@@ -17,6 +17,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(status.status)
+app.command()(letters.letters)
+app.command()(show.show)
 app.command()(pause.pause)
 app.command()(pause.resume)
 app.command()(audit.audit)

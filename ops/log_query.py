@@ -46,7 +46,7 @@ class LogQuery:
         *,
         looks: int = 120,
         every: float = 0.5,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
     ) -> Rows | None:
         """Run the query and look for its answer ``looks`` times, after ``every`` seconds each.
 
@@ -61,7 +61,7 @@ class LogQuery:
             queryString=self.text,
         )
         for _ in range(looks):
-            sleep(every)
+            (sleep or time.sleep)(every)
             answer = logs.get_query_results(queryId=started["queryId"])
             if answer["status"] == "Complete":
                 return [{field["field"]: field["value"] for field in row} for row in answer["results"]]

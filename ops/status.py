@@ -34,8 +34,8 @@ _RUNS = {Processing.RUNNING, Processing.STARTING}
 _LOOKS, _LOOK_SECONDS = 3, 0.4
 _CAUSES = (
     "filter message = 'verdict' and action != 'settle' and action != 'wait' "
-    "| stats count_distinct(eventId) as letters, min(@timestamp) as first, max(@timestamp) as last "
-    "by category, rule, fingerprint "
+    "| stats count_distinct(eventId) as letters, min(@timestamp) as first, max(@timestamp) as last, "
+    "latest(errorMessage) as error by category, rule, fingerprint "
     f"| sort letters desc | limit {CAUSES_SHOWN}"
 )
 #: The categories whose letters recover by themselves when the upstream or the capacity is back.
@@ -85,6 +85,7 @@ class Cause:
         first: Their first verdict.
         last: Their last verdict.
         explanation: The sentence of the rule.
+        error: The error of the last attempt.
         runbook: The runbook section about it.
     """
 
@@ -95,6 +96,7 @@ class Cause:
     first: datetime
     last: datetime
     explanation: str
+    error: str
     runbook: str
 
 
@@ -300,6 +302,7 @@ def _read_causes(rows: Rows) -> Iterable[Cause]:
             first=moment(row["first"]),
             last=moment(row["last"]),
             explanation=explanation_of(rule),
+            error=row.get("error", ""),
             runbook=section_of(category),
         )
 
@@ -451,7 +454,7 @@ def _cause_table(status: Status) -> Table:
     made = screen.table("letters", "category", "first", "last", "what", right=["letters"])
     for cause in status.causes or ():
         first, last = (screen.local_time(at, status.at) for at in (cause.first, cause.last))
-        made.add_row(f"{cause.letters:,}", cause.category, first, last, cause.explanation or cause.rule)
+        made.add_row(f"{cause.letters:,}", cause.category, first, last, cause.error or cause.explanation or cause.rule)
     return made
 
 

@@ -59,6 +59,10 @@ class _Client:
     stack: AnsweringStack
     service: str
 
+    @property
+    def exceptions(self) -> Any:
+        return self.stack.answers[f"{self.service}.exceptions"]
+
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         return lambda *positional, **request: self.stack.call(f"{self.service}.{operation}", positional, request)
 

@@ -55,6 +55,10 @@ def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Classif
 def report(triage_input: TriageInput, verdict: Mapping[str, Any]) -> None:
     """Log and count a verdict."""
     shown = {name: verdict[name] for name in ("category", "rule", "action", "fingerprint")}
+    shown |= {
+        "execution": triage_input.execution.rpartition(":")[2],
+        "errorMessage": verdict["evidence"].get("lastMessage"),
+    }
     logger().info("verdict", extra={"eventId": triage_input.event_id, "redrives": triage_input.redrives, **shown})
     if verdict["action"] != "wait":  # it is no verdict on the letter yet
         emit({"Verdicts": 1}, dimensions={"Category": verdict["category"]})

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Without a deadline: a slow machine must not fail a test.
 settings.register_profile("unit", deadline=None, max_examples=100, derandomize=True)
@@ -39,3 +43,13 @@ def no_aws_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "none")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Local times are UTC."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()

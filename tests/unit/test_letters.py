@@ -1,196 +1,271 @@
-"""A snapshot keeps the exact message, and a redrive sends exactly that message."""
+"""``holdfast letters``: grouping by cause, without a call for each letter."""
 
 from __future__ import annotations
 
-import base64
+import io
 import json
-from typing import Any
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from holdfast.domain.errors import SnapshotMissing
-from holdfast.domain.letters import (
-    MAX_MESSAGE_BYTES,
-    RULE_ATTRIBUTES,
-    DeadLetter,
-    Message,
-    TriageStamp,
-    message_bytes,
-    parse_document,
-    redriven,
+from holdfast.domain.identity import execution_name
+from ops.cli import app
+from ops.deployed import AwsStack
+from ops.letters import (
+    MOST_ROWS,
+    NO_VERDICT,
+    Cause,
+    Filter,
+    Letter,
+    State,
+    archived_letters,
+    causes_of,
+    open_letters,
+    render_causes,
+    render_letters,
 )
-from tests.unit.samples import body, message, record, stamp, stamped
+from tests.commands import AnsweringStack, assert_screen
 
-BINARY = bytes(range(256))
-TYPED = {
-    "Text": {"dataType": "String", "stringValue": "Zoë 🎧"},
-    "Custom": {"dataType": "String.json", "stringValue": "{}"},
-    "Number": {"dataType": "Number", "stringValue": "007.50"},
-    "Bytes": {"dataType": "Binary", "binaryValue": base64.b64encode(BINARY).decode()},
-}
-RULE = {name: {"dataType": "String", "stringValue": f"{name} value"} for name in sorted(RULE_ATTRIBUTES)}
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
+TOPIC = "v2.detail.events.conversation.{id}.acd.start"
+EVERYTHING = Filter()
 
 
-def text_attributes(count: int) -> dict[str, dict[str, Any]]:
-    return {f"attribute-{n}": {"dataType": "String", "stringValue": str(n)} for n in range(count)}
+def name(event_id: str, topic: str = TOPIC) -> str:
+    return execution_name(topic, event_id, "0b7c9a3e-5a55-4c0e-9f5c-5f3a6b7c8d9e")
 
 
-# -- the snapshot --------------------------------------------------------------------------------------------------
+def key(event_id: str, category: str = "EXHAUSTED", day: str = "2026-11-26", fingerprint: str = "f1") -> str:
+    return f"archive/category={category}/dt={day}/{fingerprint}/{name(event_id)}.json"
 
 
-@given(st.text(st.characters(codec=None, exclude_categories=()), max_size=200))
-def test_a_snapshot_keeps_the_exact_message(text: str) -> None:
-    letter = DeadLetter.of(message(text, attributes=TYPED, system={"MessageGroupId": "group"}))
-    assert DeadLetter.of_document(parse_document(letter.as_json())) == letter
+def row(execution: str, **fields: str) -> list[dict[str, str]]:
+    known = {"category": "UNAVAILABLE", "rule": "unavailable", "fingerprint": "f2", "eventId": "e", "redrives": "2"}
+    return [{"field": name, "value": value} for name, value in {"execution": execution, **known, **fields}.items()]
 
 
-def test_attribute_fields_that_lambda_adds_are_not_kept() -> None:
-    from_lambda = {"Bytes": {**TYPED["Bytes"], "stringListValues": [], "binaryListValues": [], "stringValue": None}}
-    assert message("x", attributes=from_lambda).message_attributes == {"Bytes": TYPED["Bytes"]}
+class NoSuchKey(Exception):
+    pass
 
 
-def test_a_record_without_attributes_is_read() -> None:
-    bare = Message.of_record({"messageId": "m", "body": "x"})
-    assert (bare.receive_count, bare.sent_at_ms, bare.dead_lettered) == (1, 0, False)
-    assert (bare.triage, bare.rule_error) == (None, None)
+@dataclass
+class World:
+    """Executions, verdicts and archive keys; it records the calls and the prefixes that were listed."""
+
+    running: list[str] = field(default_factory=list)
+    rows: list[list[dict[str, str]]] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    listed: list[str] = field(default_factory=list)
+    calls: Counter[str] = field(default_factory=Counter)
+    read: list[str] = field(default_factory=list)
+    exceptions: Any = None
+
+    def stack(self) -> AnsweringStack:
+        self.exceptions = type("Exceptions", (), {"NoSuchKey": NoSuchKey})
+        answers = {
+            "stepfunctions.get_paginator": lambda _operation: Pages(self._executions),
+            "s3.get_paginator": lambda _operation: Pages(self._objects),
+            "s3.get_object": self._object,
+            "s3.exceptions": self.exceptions,
+            "logs.start_query": self._query,
+            "logs.get_query_results": lambda **_: {"status": "Complete", "results": self.rows},
+        }
+        return AnsweringStack(answers, calls=self.calls)
+
+    def _executions(self, **_: Any) -> Iterator[Any]:
+        for first in range(0, len(self.running), 1000):
+            self.calls["page of executions"] += 1
+            started = NOW - timedelta(hours=1)
+            yield {"executions": [{"name": one, "startDate": started} for one in self.running[first : first + 1000]]}
+
+    def _objects(self, **request: Any) -> Iterator[Any]:
+        prefix, delimiter = request["Prefix"], request.get("Delimiter")
+        self.listed.append(prefix)
+        found = [one for one in self.keys if one.startswith(prefix)]
+        if delimiter:
+            folders = {prefix + one.removeprefix(prefix).partition("/")[0] + "/" for one in found}
+            yield {"CommonPrefixes": [{"Prefix": folder} for folder in sorted(folders)]}
+            return
+        for first in range(0, len(found), 1000):
+            yield {"Contents": [{"Key": one, "LastModified": NOW} for one in found[first : first + 1000]]}
+
+    def _object(self, **request: Any) -> Any:
+        self.read.append(request["Key"])
+        if request["Key"] not in self.keys:
+            raise NoSuchKey
+        verdict = {"rule": "exhausted", "evidence": {"lastMessage": "the Genesys API answered 503"}}
+        return {"Body": io.BytesIO(json.dumps({"verdict": verdict, "message": {"body": "secret"}}).encode())}
+
+    def _query(self, **_: Any) -> Any:
+        self.calls["query"] += 1
+        return {"queryId": "q"}
 
 
-def test_messages_that_differ_only_in_system_attributes_have_the_same_content() -> None:
-    assert message("x").same_content(message("x", receives=9))
-    assert not message("x").same_content(message("y"))
-    assert not message("x").same_content(message("x", attributes=TYPED))
-    assert not message("x", "a").same_content(message("x", "b"))
+@dataclass
+class Pages:
+    pages: Any
+
+    def paginate(self, **request: Any) -> Iterable[Any]:
+        found: Iterable[Any] = self.pages(**request)
+        return found
 
 
-def test_counts_that_are_not_numbers_are_ignored() -> None:
-    found = message("x", system={"ApproximateReceiveCount": "many", "SentTimestamp": "-1"})
-    assert (found.receive_count, found.sent_at_ms) == (1, 0)
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ops.log_query.time.sleep", lambda _seconds: None)
+
+
+# -- in triage -----------------------------------------------------------------------------------------------------
+
+
+def test_running_executions_have_the_verdict_of_the_log() -> None:
+    world = World(running=[name("a"), name("b")], rows=[row(name("a"), error="503"), row("another that has ended")])
+    found = {letter.execution: letter for letter in open_letters(world.stack(), NOW)}
+    assert found.keys() == {name("a"), name("b")}
+    with_verdict, without = found[name("a")], found[name("b")]
+    assert (with_verdict.category, with_verdict.error, with_verdict.redrives) == ("UNAVAILABLE", "503", 2)
+    assert (without.category, without.topic) == (NO_VERDICT, "acd-start")
+
+
+def test_ten_thousand_letters_take_ten_listings_and_one_query() -> None:
+    names = [name(f"event-{number}") for number in range(10_000)]
+    world = World(running=names, rows=[row(one) for one in names[: MOST_ROWS - 1]])
+    assert len(list(open_letters(world.stack(), NOW))) == 10_000
+    assert world.calls["page of executions"] == 10
+    assert world.calls["query"] == 1
+
+
+def test_a_range_with_too_many_verdicts_is_halved_until_all_are_read() -> None:
+    world = World(running=[name("a")], rows=[row(name("a"))] * MOST_ROWS)
+    list(open_letters(world.stack(), NOW))
+    assert world.calls["query"] > 2
+    assert world.calls["query"] < 512  # not further than a minute
+
+
+def test_without_a_running_execution_there_is_no_query() -> None:
+    assert list(open_letters(World().stack(), NOW)) == []
+
+
+# -- archived ------------------------------------------------------------------------------------------------------
+
+
+def archived(world: World, wanted: Filter = EVERYTHING) -> list[Letter]:
+    found: list[Letter] = []
+    archived_letters(world.stack(), wanted, lambda letters, _keys: found.extend(letters))
+    return found
+
+
+def test_only_the_categories_and_days_that_a_filter_allows_are_listed() -> None:
+    world = World(keys=[key("a"), key("b", day="2026-11-20"), key("c", category="UNKNOWN")])
+    wanted = Filter(category="EXHAUSTED", since=datetime(2026, 11, 25, tzinfo=UTC))
+    assert [letter.execution for letter in archived(world, wanted)] == [name("a")]
+    assert "archive/category=UNKNOWN/" not in world.listed
+    assert not any("2026-11-20" in prefix for prefix in world.listed)
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("wanted", "found"),
     [
-        *("", "not JSON", "null", "[]", "{}", "[" * 5_000),
-        '{"eventId": "x"}',
-        '{"eventId": "x", "message": "y"}',
-        '{"eventId": "x", "message": {"messageId": "m", "body": [], "messageAttributes": {}, "attributes": {}}}',
+        (Filter(fingerprint="f1"), ["a"]),
+        (Filter(fingerprint="f"), []),
+        (Filter(topic="acd-start"), ["a"]),
+        (Filter(topic="acd-end"), []),
+        (Filter(since=NOW + timedelta(seconds=1)), []),
     ],
 )
-def test_an_object_that_is_not_a_snapshot_is_an_error(text: str) -> None:
-    with pytest.raises(SnapshotMissing):
-        DeadLetter.of_document(parse_document(text))
+def test_a_filter_selects_whole_values(wanted: Filter, found: list[str]) -> None:
+    assert [letter.execution for letter in archived(World(keys=[key("a")]), wanted)] == [name(one) for one in found]
 
 
-# -- the stamp -----------------------------------------------------------------------------------------------------
+def test_objects_with_another_name_are_left_out() -> None:
+    assert archived(World(keys=["archive/category=UNKNOWN/dt=2026-11-26/f/readme.txt"])) == []
 
 
-def test_a_stamp_is_written_and_read() -> None:
-    assert TriageStamp.read(stamp().write()) == stamp()
-    assert message(body(), attributes=stamped()).triage == stamp()
+def test_300_000_archived_letters_are_grouped_with_one_read_for_each_cause() -> None:
+    world = World(keys=[key(f"event-{number}", fingerprint=f"f{number % 3}") for number in range(300_000)])
+    causes = causes_of(world.stack(), EVERYTHING, NOW, in_triage=False)
+    assert sorted((cause.fingerprint, cause.archived) for cause in causes) == [
+        ("f0", 100_000),
+        ("f1", 100_000),
+        ("f2", 100_000),
+    ]
+    assert len(world.read) == 3
+    assert causes[0].error == "the Genesys API answered 503"
 
 
-VALID = {"eventId": "event-1", "execution": "e", "redrives": 1, "taskToken": "t"}
+def test_a_cause_in_triage_and_in_the_archive_is_shown_for_both() -> None:
+    world = World(running=[name("a")], rows=[row(name("a"), fingerprint="f1", category="EXHAUSTED")], keys=[key("b")])
+    causes = causes_of(world.stack(), EVERYTHING, NOW)
+    assert sum(cause.open for cause in causes) == 1
+    assert sum(cause.archived for cause in causes) == 1
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "oops", "null", "[]", '"x"', "5", "{}", "[" * 100_000),
-        *(json.dumps({key: value for key, value in VALID.items() if key != missing}) for missing in VALID),
-        *(json.dumps({**VALID, name: ""}) for name in ("eventId", "execution", "taskToken")),
-        *(json.dumps({**VALID, name: 5}) for name in ("eventId", "execution", "taskToken")),
-        *(json.dumps({**VALID, "redrives": wrong}) for wrong in (-1, "1", True, None, 1.5, [1], 1_001, 10**400)),
-    ],
-)
-def test_a_stamp_in_another_form_is_ignored(text: str) -> None:
-    assert TriageStamp.read(text) is None
+def test_an_object_that_expired_after_the_listing_leaves_the_sentence_out() -> None:
+    world = World(keys=[key("a")])
+    stack = world.stack()
+    listed, world.keys = world.keys, []
+    pages = Pages(lambda **request: World(keys=listed)._objects(**request))
+    stack.answers = {**stack.answers, "s3.get_paginator": lambda _operation: pages}
+    (cause,) = causes_of(stack, EVERYTHING, NOW, in_triage=False)
+    assert (cause.archived, cause.rule, cause.error) == (1, "", "")
 
 
-@given(st.text())
-def test_any_other_text_is_not_a_stamp(text: str) -> None:
-    assert TriageStamp.read(text) is None
+# -- the screen ----------------------------------------------------------------------------------------------------
 
 
-def test_a_stamp_of_another_data_type_is_ignored() -> None:
-    assert message(body(), attributes={"Triage": {"dataType": "Binary", "binaryValue": "e30="}}).triage is None
+def test_causes_are_shown_as_blocks() -> None:
+    causes = [
+        Cause(
+            category="EXHAUSTED",
+            rule="exhausted",
+            fingerprint="0123456789abcdef",
+            open=0,
+            archived=12_345,
+            first=NOW - timedelta(hours=30),
+            last=NOW - timedelta(minutes=3),
+            topics={"acd-start": 12_000, "acd-end": 300, "user-start": 40, "user-end": 5},
+            explanation="The letter has no retries left. Triage archives it.",
+            error="the Genesys API answered 503",
+        ),
+        Cause(
+            category=NO_VERDICT,
+            rule="",
+            fingerprint="",
+            open=2,
+            archived=0,
+            first=NOW - timedelta(seconds=9),
+            last=NOW - timedelta(seconds=4),
+            topics={"replayed": 2},
+            explanation="",
+            error="",
+        ),
+    ]
+    assert_screen(render_causes(causes, NOW), "letters-causes")
 
 
-# -- events that EventBridge could not deliver ----------------------------------------------------------------------
+@pytest.mark.usefixtures("utc")
+def test_letters_are_shown_a_line_each_with_whole_ids() -> None:
+    letters = [
+        Letter(State.ARCHIVED, name("b"), "EXHAUSTED", "f1", "acd-start", NOW - timedelta(days=1), key=key("b")),
+        Letter(State.OPEN, name("a"), "UNAVAILABLE", "f2", "acd-start", NOW, redrives=2, event_id="event-a"),
+    ]
+    assert_screen(render_letters(letters, NOW), "letters-each")
 
 
-def test_the_error_code_of_eventbridge_marks_an_undelivered_event_unless_it_was_redriven() -> None:
-    assert message(body(), attributes=RULE).rule_error == "ERROR_CODE value"
-    assert message(body(), attributes={**RULE, **stamped()}).rule_error is None
+def test_no_letters_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AwsStack, "named", lambda _name, **_: World().stack())
+    assert CliRunner().invoke(app, ["letters"]).stdout == "No letters.\n"
+    assert CliRunner().invoke(app, ["letters", "--json"]).stdout == "[]\n"
 
 
-def test_a_message_that_sqs_moved_is_not_undelivered_and_keeps_its_error_code_attribute() -> None:
-    moved = {"DeadLetterQueueSourceArn": "arn:aws:sqs:eu-central-1:123456789012:buffer"}
-    own = message(body(), attributes={"ERROR_CODE": {"dataType": "String", "stringValue": "theirs"}}, system=moved)
-    assert own.rule_error is None
-    assert "ERROR_CODE" in redriven(DeadLetter.of(own), stamp()).message_attributes
-
-
-# -- the redrive ---------------------------------------------------------------------------------------------------
-
-
-def test_a_redrive_sends_the_same_body_attributes_and_group() -> None:
-    text = ' {"id": "event-1",  "odd": "Zoë \\u00fc"}\n'
-    sent = redriven(DeadLetter.of(message(text, attributes=TYPED, system={"MessageGroupId": "group"})), stamp())
-    assert sent.body == text
-    assert sent.group_id == "group"
-    assert sent.stamped
-    assert sent.message_attributes == {
-        "Text": {"DataType": "String", "StringValue": "Zoë 🎧"},
-        "Custom": {"DataType": "String.json", "StringValue": "{}"},
-        "Number": {"DataType": "Number", "StringValue": "007.50"},
-        "Bytes": {"DataType": "Binary", "BinaryValue": BINARY},
-        "Triage": {"DataType": "String", "StringValue": stamp().write()},
-    }
-
-
-def test_a_redrive_replaces_an_older_stamp() -> None:
-    sent = redriven(DeadLetter.of(message(body(), attributes=stamped(redrives=1))), stamp(redrives=2))
-    assert sent.message_attributes == {"Triage": {"DataType": "String", "StringValue": stamp(redrives=2).write()}}
-
-
-def test_a_redrive_removes_only_the_attributes_of_eventbridge() -> None:
-    sent = redriven(DeadLetter.of(message(body(), attributes={**RULE, "Text": TYPED["Text"]})), stamp())
-    assert sent.message_attributes.keys() == {"Text", "Triage"}
-
-
-@pytest.mark.parametrize(("count", "fits"), [(8, True), (9, True), (10, False)])
-def test_a_message_with_ten_attributes_is_sent_without_a_stamp(count: int, fits: bool) -> None:
-    sent = redriven(DeadLetter.of(message(body(), attributes=text_attributes(count))), stamp())
-    assert sent.stamped is fits
-    assert ("Triage" in sent.message_attributes) is fits
-    assert len(sent.message_attributes) == count + fits
-
-
-def test_a_new_stamp_replaces_an_older_one_among_ten_attributes() -> None:
-    full = {**text_attributes(9), **stamped(redrives=1)}
-    assert redriven(DeadLetter.of(message(body(), attributes=full)), stamp(redrives=2)).stamped
-
-
-@pytest.mark.parametrize(("beyond", "fits"), [(-1, True), (0, True), (1, False)])
-def test_a_message_that_would_be_too_large_is_sent_without_a_stamp(beyond: int, fits: bool) -> None:
-    attributes = {"Bytes": TYPED["Bytes"], "Text": TYPED["Text"]}
-    without_body = redriven(DeadLetter.of(message("", attributes=attributes)), stamp())
-    text = "é" * 8 + "x" * (MAX_MESSAGE_BYTES - message_bytes("", without_body.message_attributes) - 16 + beyond)
-    sent = redriven(DeadLetter.of(message(text, attributes=attributes)), stamp())
-    assert sent.stamped is fits
-    assert sent.body == text
-    assert message_bytes(sent.body, sent.message_attributes) <= MAX_MESSAGE_BYTES
-
-
-def test_the_size_of_a_message_includes_names_types_and_values_in_bytes() -> None:
-    attributes = {"né": {"DataType": "String", "StringValue": "ü"}, "b": {"DataType": "Binary", "BinaryValue": b"123"}}
-    assert message_bytes("é", attributes) == 2 + (3 + 6 + 2) + (1 + 6 + 3)
-
-
-def test_every_character_that_sqs_accepts_is_redriven_unchanged() -> None:
-    # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
-    allowed = "\t\n\r" + "".join(map(chr, range(0x20, 0xD800, 97))) + "\ue000\ufffd\U00010000\U0010ffff"
-    kept = DeadLetter.of_document(parse_document(DeadLetter.of(Message.of_record(record(allowed))).as_json()))
-    assert redriven(kept, stamp()).body == allowed
+def test_an_unknown_category_names_those_that_exist() -> None:
+    result = CliRunner().invoke(app, ["letters", "--category", "EXHAUSTD"])
+    assert result.exit_code == 2
+    assert "EXHAUSTED" in result.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,6 +23,7 @@ CAUSE = Cause(
     first=NOW - timedelta(hours=3),
     last=NOW - timedelta(minutes=2),
     explanation="A setting is wrong. Triage waits and redrives the letter on the slow schedule.",
+    error="the Genesys login refuses the client's credentials",
     runbook="operations.md#misconfigured",
 )
 WELL = Status(
@@ -50,16 +50,6 @@ PAUSE = Pause(
     probes=5,
     execution="e1",
 )
-
-
-@pytest.fixture(autouse=True)
-def _zone(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Local times are UTC here."""
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 def row(**fields: str) -> list[dict[str, str]]:
@@ -199,6 +189,7 @@ def test_the_next_command_fits_the_state(changes: dict[str, Any], command: str) 
     assert advised(replace(WELL, **changes)).command == command
 
 
+@pytest.mark.usefixtures("utc")
 def test_the_screen_of_a_bad_day_fits_80_columns() -> None:
     bad = advised(
         replace(
@@ -217,6 +208,7 @@ def test_the_screen_of_a_bad_day_fits_80_columns() -> None:
     assert_screen(render(bad), "status-bad-day")
 
 
+@pytest.mark.usefixtures("utc")
 def test_the_screen_of_a_good_day_is_short() -> None:
     assert_screen(render(advised(WELL)), "status-good-day")
 

@@ -1,0 +1,236 @@
+"""``holdfast show``: one event, from its first receive to where it is now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from holdfast.domain.identity import to_event_id
+from ops import options, screen
+from ops.audit import Auditor, Location, Place
+from ops.deployed import AwsStack, DeployedStack, history
+from ops.errors import CommandError
+from ops.execution_report import steps
+from ops.log_query import LogQuery
+from ops.names import ExecutionName
+
+#: Step Functions keeps an execution that has ended for 90 days.
+_HISTORY = timedelta(days=90)
+_READERS = 8
+_EXECUTIONS = "filter eventId = '{event_id}' and message = 'verdict' | stats count(*) as verdicts by execution"
+_PLACES = (
+    "the events table, the attempts table, the snapshots, the archive, the running executions and the log of Classify"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One line of the timeline: when, what, and what came of it. Without anything of the event."""
+
+    at: datetime
+    what: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventReport:
+    """All that is known of one event.
+
+    Attributes:
+        event_id: The event.
+        place: Where it is now.
+        key: Its archive object or its newest snapshot.
+        executions: Its triage executions, the oldest first.
+        timeline: What happened, the oldest first.
+    """
+
+    event_id: str
+    place: Place
+    key: str | None
+    executions: Sequence[str]
+    timeline: Sequence[Moment]
+
+    @property
+    def settled(self) -> bool:
+        """Whether the event is stored or archived."""
+        return self.place in {Place.STORED, Place.ARCHIVED}
+
+
+@dataclass(frozen=True, slots=True)
+class _Execution:
+    name: str
+    status: str
+    started: datetime
+    steps: Sequence[Moment]
+
+
+def read(stack: DeployedStack, wanted: str, now: datetime) -> EventReport:
+    """Find an event by its id, the id of a message, or the name of a triage execution.
+
+    Raises:
+        CommandError: It is nowhere.
+    """
+    located = _located(stack, wanted)
+    event_id = located.found_as or located.event_id
+    with ThreadPoolExecutor(_READERS) as pool:
+        item = pool.submit(_stored, stack, event_id)
+        attempts = pool.submit(lambda: list(_attempts(stack, event_id)))
+        names = _execution_names(stack, event_id, located, now)
+        found = sorted(filter(None, pool.map(lambda name: _execution(stack, name), names)), key=lambda one: one.started)
+        timeline = [*item.result(), *attempts.result(), *(moment for one in found for moment in one.steps)]
+    if located.place is Place.IN_NO_STORE and not timeline:
+        raise CommandError(
+            f"'{wanted}' is in none of these: {_PLACES}. A message in a queue cannot be looked up by its id."
+        )
+    timeline.sort(key=lambda moment: moment.at)
+    return EventReport(event_id, located.place, located.key, [one.name for one in found], timeline)
+
+
+def _located(stack: DeployedStack, wanted: str) -> Location:
+    named = _event_of_execution(stack, wanted) if ExecutionName.read(wanted) else None
+    event_id = named or to_event_id(wanted)
+    return Auditor(stack).locate({event_id})[event_id]
+
+
+def _event_of_execution(stack: DeployedStack, name: str) -> str | None:
+    described = _described(stack, name)
+    return json.loads(described["input"]).get("eventId") if described else None
+
+
+def _described(stack: DeployedStack, name: str) -> Mapping[str, Any] | None:
+    client = stack.client("stepfunctions")
+    try:
+        found: Mapping[str, Any] = client.describe_execution(executionArn=_arn(stack, name))
+    except client.exceptions.ExecutionDoesNotExist:
+        return None
+    return found
+
+
+def _arn(stack: DeployedStack, name: str) -> str:
+    return stack.outputs["TriageStateMachineArn"].replace(":stateMachine:", ":execution:") + f":{name}"
+
+
+def _execution_names(stack: DeployedStack, event_id: str, located: Location, now: datetime) -> list[str]:
+    """The names of the event's executions: in the log of Classify, the running one, and the one that archived it."""
+    query = LogQuery("classify", _EXECUTIONS.format(event_id=event_id), now - _HISTORY, now + timedelta(minutes=5))
+    logged = [row["execution"] for row in query.rows(stack) or () if row.get("execution")]
+    archived = (
+        [located.key.rpartition("/")[2].removesuffix(".json")]
+        if located.place is Place.ARCHIVED and located.key
+        else []
+    )
+    running = [located.execution] if located.execution else []
+    return list(dict.fromkeys([*logged, *running, *archived]))
+
+
+def _execution(stack: DeployedStack, name: str) -> _Execution | None:
+    described = _described(stack, name)
+    if described is None:
+        return None
+    path = steps(history(stack, _arn(stack, name)))
+    started = described["startDate"].astimezone(UTC)
+    shown = [Moment(one.at.astimezone(UTC), one.state, Text.from_markup(one.explanation).plain) for one in path]
+    begin = Moment(started, "dead letter", f"triage started: {name}")
+    return _Execution(name, described["status"], started, [begin, *shown])
+
+
+def _stored(stack: DeployedStack, event_id: str) -> list[Moment]:
+    answer = stack.client("dynamodb").get_item(
+        TableName=stack.outputs["EventsTableName"],
+        Key={"eventId": {"S": event_id}},
+        ProjectionExpression="receivedAt, detailType",
+        ConsistentRead=True,
+    )
+    item = answer.get("Item")
+    if not item:
+        return []
+    return [Moment(screen.moment(item["receivedAt"]["S"]), "stored", f"in the events table: {item['detailType']['S']}")]
+
+
+def _attempts(stack: DeployedStack, event_id: str) -> Iterator[Moment]:
+    """The receives that have an attempt record."""
+    pages = stack.client("dynamodb").get_paginator("query")
+    found = pages.paginate(
+        TableName=stack.outputs["AttemptsTableName"],
+        KeyConditionExpression="eventId = :event",
+        ExpressionAttributeValues={":event": {"S": event_id}},
+    )
+    previous = ""
+    for item in (item for page in found for item in page["Items"]):
+        message_id, _, count = item["attempt"]["S"].rpartition("#")
+        if "at" not in item or not count.isdecimal():
+            continue
+        status, category = item["status"]["S"], item.get("category", {}).get("S", "")
+        error = item.get("errorMessage", {}).get("S", "")
+        result = ": ".join(filter(None, (f"{status} {category}".strip(), error)))
+        of_message = "" if message_id == previous else f" (message {message_id})"
+        previous = message_id
+        yield Moment(screen.moment(item["at"]["S"]), f"receive {count}", f"{result}{of_message}")
+
+
+def message_of(stack: DeployedStack, report: EventReport) -> str:
+    """The exact body of the event's newest snapshot or archive object.
+
+    Raises:
+        CommandError: There is none.
+    """
+    if not report.key:
+        raise CommandError("The event has no snapshot and no archive object, so its exact message is not kept.")
+    try:
+        answer = stack.client("s3").get_object(Bucket=stack.outputs["ArchiveBucketName"], Key=report.key)
+    except stack.client("s3").exceptions.NoSuchKey:
+        raise CommandError("The object of the message was deleted meanwhile. Run the command again.") from None
+    body: str = json.loads(answer["Body"].read())["message"]["body"]
+    return body
+
+
+def render(report: EventReport, now: datetime) -> RenderableType:
+    """Where the event is, and its timeline."""
+    colour = "green" if report.place is Place.STORED else "yellow"
+    hint = " now, so it is in a queue or was removed" if report.place is Place.IN_NO_STORE else ""
+    title = Text.assemble(("event ", "dim"), (report.event_id, "bold"), "  ", (f"{report.place}{hint}", colour))
+    lines: list[RenderableType] = [title]
+    lines += [Text.assemble(("object  ", "dim"), report.key)] if report.key else []
+    lines += [Text.assemble(("execution  ", "dim"), name) for name in report.executions]
+    made = screen.table("time", "", "what", "result")
+    for moment in report.timeline:
+        made.add_row(screen.local_time(moment.at, now), screen.ago(moment.at, now), moment.what, Text(moment.result))
+    return Group(*lines, "", made)
+
+
+def show(
+    wanted: Annotated[str, typer.Argument(metavar="ID", help="An event id, a message id, or an execution's name.")],
+    message: Annotated[
+        bool, typer.Option("--message", help="Print the exact message instead; it is personal data.")
+    ] = False,
+    stack: options.Stack = options.DEFAULT_STACK,
+    profile: options.Profile = None,
+    region: options.Region = None,
+    as_json: options.Json = False,
+    yes: options.Yes = False,
+) -> None:
+    """Show one event: its receives, verdicts, waits and redrives, and where it is now. Without its content.
+
+    Exit status 1: the event is neither stored nor archived.
+
+    Example: holdfast show 0b7c9a3e-5a55-4c0e-9f5c-5f3a6b7c8d9e
+    """
+    now = datetime.now(UTC)
+    with screen.ended_by_errors():
+        deployed = AwsStack.named(stack, profile=profile, region=region)
+        with screen.errors().status("Reading tables, objects, executions and logs ..."):
+            report = read(deployed, wanted, now)
+        if message:
+            screen.confirmed("The message is personal data. Print it?", yes=yes)
+            typer.echo(message_of(deployed, report))
+            return
+    screen.printed(report, lambda found: render(found, now), as_json=as_json)
+    raise typer.Exit(0 if report.settled else 1)
