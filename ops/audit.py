@@ -376,4 +376,9 @@ def _event_ids(name: str) -> set[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"The ids cannot be read from {name}: {error}") from None
     ids = {line.strip() for line in lines} - {""}
-    return {text if _DIGEST_ID.fullmatch(text) else to_event_id(text) for text in ids}
+    return set(map(as_event_id, ids))
+
+
+def as_event_id(text: str) -> str:
+    """The event id of what a person has: an event id, or the id that the producer gave the event."""
+    return text if _DIGEST_ID.fullmatch(text) else to_event_id(text)

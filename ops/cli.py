@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from ops import audit, letters, pause, republish, show, status
+from ops import audit, letters, pause, replay, republish, show, status
 
 app = typer.Typer(
     name="holdfast",
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command()(status.status)
 app.command()(letters.letters)
 app.command()(show.show)
+app.command()(replay.replay)
 app.command()(pause.pause)
 app.command()(pause.resume)
 app.command()(audit.audit)

@@ -22,12 +22,13 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from holdfast.domain.categories import VERDICT_CATEGORIES
+from holdfast.domain.identity import topic_end
 from holdfast.domain.replay import ARCHIVE_PREFIX
 from ops import options, screen
 from ops.deployed import AwsStack, DeployedStack, executions
 from ops.errors import CommandError
 from ops.log_query import MOST_ROWS, LogQuery, Rows
-from ops.names import ArchiveKey, ExecutionName, topic_end
+from ops.names import ArchiveKey, ExecutionName
 from ops.rules import explanation_of
 
 TOPICS_SHOWN = 3

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from holdfast.domain.identity import event_digest, execution_name
+from holdfast.domain.identity import event_digest
 
 _NAME = re.compile(
     r"(?:replay-[0-9a-f]{16}-(?P<replayed>[0-9a-f]{32})"
@@ -62,12 +62,6 @@ class ArchiveKey:
         """The end of the event's topic, or ``replayed``."""
         name = ExecutionName.read(self.execution)
         return (name.topic if name else None) or "replayed"
-
-
-def topic_end(topic: str) -> str:
-    """The part of a topic that names contain: ``acd-start`` for ``v2.detail.events.conversation.{id}.acd.start``."""
-    name = ExecutionName.read(execution_name(topic, "", "m"))
-    return (name.topic if name else None) or topic
 
 
 def digests(event_id: str) -> tuple[str, str]:

@@ -13,9 +13,8 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from holdfast.domain.identity import to_event_id
 from ops import options, screen
-from ops.audit import Auditor, Location, Place
+from ops.audit import Auditor, Location, Place, as_event_id
 from ops.deployed import AwsStack, DeployedStack, history
 from ops.errors import CommandError
 from ops.execution_report import steps
@@ -96,7 +95,7 @@ def read(stack: DeployedStack, wanted: str, now: datetime) -> EventReport:
 
 def _located(stack: DeployedStack, wanted: str) -> Location:
     named = _event_of_execution(stack, wanted) if ExecutionName.read(wanted) else None
-    event_id = named or to_event_id(wanted)
+    event_id = named or as_event_id(wanted)
     return Auditor(stack).locate({event_id})[event_id]
 
 

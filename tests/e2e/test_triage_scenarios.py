@@ -13,6 +13,7 @@ from holdfast.domain.envelope import format_time
 from holdfast.domain.intake import Carried, execution_input
 from holdfast.domain.letters import MAX_MESSAGE_BYTES, RULE_ATTRIBUTES, DeadLetter, Message, message_bytes
 from local.eventually import eventually
+from tests.e2e.letters import archived_as_unknown, with_topic
 from tests.e2e.messages import (
     TEN_ATTRIBUTES,
     TEXT,
@@ -45,18 +46,6 @@ def outcomes(ended: dict[str, list[Execution]]) -> Counter[str]:
     """How often each outcome occurs; every event has exactly one execution."""
     assert {len(found) for found in ended.values()} == {1}
     return Counter(found[0].result["outcome"] for found in ended.values())
-
-
-def archived_as_unknown(pipeline: Pipeline, controls: Controls, events: list[dict[str, Any]]) -> dict[str, str]:
-    """Send events that cannot be classified. Returns their archive keys by event id."""
-    with controls.changed(pipeline.stack.resources["ClassifyFunction"], MAX_RETRIES="not a number"):
-        ended = pipeline.all_settled([pipeline.bury(event) for event in events])
-    return {event_id: found[0].result["archive"]["key"] for event_id, found in ended.items()}
-
-
-def with_topic(event: dict[str, Any], name: str) -> dict[str, Any]:
-    """The event with a detail-type of one test: the names of archive objects begin with its last words."""
-    return event | {"detail-type": f"v2.detail.events.conversation.{{id}}.{name}"}
 
 
 def rejected_event() -> dict[str, Any]:

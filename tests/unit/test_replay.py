@@ -15,7 +15,7 @@ from holdfast.domain.ports import Execution
 from holdfast.domain.replay import Plan, Replayer, category_of
 from holdfast.domain.triage import REPLAYED_TAG, Archiver, TriageInput
 from tests.fakes import MACHINE, FakeDeadline
-from tests.unit.samples import PERSONAL, body, message
+from tests.unit.samples import ACD_START, PERSONAL, body, message
 from tests.world import World
 
 INPUT = {"prefix": "archive/category=UNKNOWN/", "run": "run-1", "startedAt": "2026-11-23T12:00:00.000Z"}
@@ -26,13 +26,19 @@ class ReplayWorld(World):
         super().__post_init__()
         self.replayer = Replayer(self.objects, self.executions, map)
 
-    def archive(self, event_id: str, category: str = "UNKNOWN", at: str = "2026-11-22T10:00:00.000Z") -> str:
+    def archive(
+        self,
+        event_id: str,
+        category: str = "UNKNOWN",
+        at: str = "2026-11-22T10:00:00.000Z",
+        verdict: dict[str, str] | None = None,
+    ) -> str:
         """Write an archive object. Returns its key."""
         letter = DeadLetter.of(message(body(event_id), "m"))
         self.objects.create(letter.key, letter.as_json())
         triage_input = TriageInput(event_id, (letter.key,))
         archiver = Archiver(self.objects, self.attempt_log, self.store, "archive-bucket")
-        place = archiver.archive(triage_input, {"category": category}, f"{MACHINE}{event_id}", at)
+        place = archiver.archive(triage_input, {"category": category, **(verdict or {})}, f"{MACHINE}{event_id}", at)
         self.objects.delete([letter.key])
         return place["key"]
 
@@ -50,7 +56,8 @@ def plan(**changes: Any) -> Plan:
 
 
 def test_a_plan_is_written_and_read() -> None:
-    full = plan(dryRun=True, force=True, reason="fixed in 1.4.2")
+    where = {"detailType": "t", "rule": "r", "fingerprint": "f", "from": "2026-11-23", "to": "2026-11-24T08:00:00Z"}
+    full = plan(dryRun=True, force=True, reason="fixed in 1.4.2", where=where)
     assert Plan.read(full.as_json()) == full
     assert Plan.read(plan().as_json()) == plan()
     assert (plan().dry_run, plan().force, plan().reason) == (False, False, "")
@@ -64,6 +71,11 @@ def test_a_plan_is_written_and_read() -> None:
         ({"dryRun": "false"}, "dryRun"),
         ({"force": 1}, "force"),
         ({"dryrun": True}, "unknown fields: dryrun"),
+        ({"where": []}, "where must be an object"),
+        ({"where": {"topic": "t"}}, "where has unknown fields: topic"),
+        ({"where": {"rule": 5}}, "where.rule must be text"),
+        ({"where": {"rule": ""}}, "where.rule must be text"),
+        ({"where": {"from": "yesterday"}}, "where.from must be a time"),
     ],
 )
 def test_a_wrong_input_is_refused_with_the_reason(change: dict[str, Any], reason: str) -> None:
@@ -71,12 +83,15 @@ def test_a_wrong_input_is_refused_with_the_reason(change: dict[str, Any], reason
         plan(**change)
 
 
+DIFFERENT: tuple[dict[str, Any], ...] = ({"reason": "again"}, {"force": True}, {"where": {"rule": "r"}})
+
+
 def test_the_same_input_gives_the_same_execution_names() -> None:
     name = plan().execution_name("event-1")
     assert re.fullmatch(r"[A-Za-z0-9_-]+", name)
     assert len(name) <= EXECUTION_NAME_LIMIT
     assert plan(run="run-2", startedAt="later").execution_name("event-1") == name
-    others = {plan(**change).execution_name("event-1") for change in ({"reason": "again"}, {"force": True})}
+    others = {plan(**change).execution_name("event-1") for change in DIFFERENT}
     assert name not in others | {plan().execution_name("event-2")}
 
 
@@ -97,6 +112,50 @@ def test_a_dry_run_counts_by_category_and_writes_nothing(world: ReplayWorld) -> 
     assert world.replayer.count(forced, FakeDeadline()) == {"CRASHED": 1, "UNKNOWN": 2}
     assert world.replayer.count(dry, FakeDeadline(0)) == {"CRASHED": 1, "NOT_CHECKED": 3, "UNKNOWN": 2}
     assert (world.objects.texts, world.executions.reports) == (before, {})
+
+
+@pytest.mark.parametrize(
+    ("where", "selected"),
+    [
+        ({}, True),
+        ({"detailType": ACD_START}, True),
+        ({"detailType": "acd-start"}, True),
+        ({"detailType": "another"}, False),
+        ({"rule": "crashed"}, True),
+        ({"rule": "another"}, False),
+        ({"fingerprint": "f1"}, True),
+        ({"fingerprint": "f"}, False),
+        ({"from": "2026-11-22T10:00:00Z", "to": "2026-11-22T10:00:00.001Z"}, True),
+        ({"from": "2026-11-22T12:00:00+02:00"}, True),
+        ({"from": "2026-11-22T10:00:00.001Z"}, False),
+        ({"to": "2026-11-22T10:00:00Z"}, False),
+        ({"from": "2026-11-23"}, False),
+        ({"to": "2026-11-21"}, False),
+        ({"detailType": ACD_START, "rule": "another"}, False),
+    ],
+)
+def test_where_selects_letters_for_the_dry_run_and_for_the_replay(
+    world: ReplayWorld, where: dict[str, str], selected: bool
+) -> None:
+    key = world.archive("event-1", verdict={"rule": "crashed", "fingerprint": "f1"})
+    counted = world.replayer.count(plan(where=where), FakeDeadline())
+    prepared = world.replayer.prepare(plan(where=where), key)
+    assert counted == ({"UNKNOWN": 1} if selected else {"NOT_SELECTED": 1})
+    assert prepared["action"] == ("start" if selected else "skip")
+    assert selected or prepared["result"]["outcome"] == "NOT_SELECTED"
+
+
+def test_a_letter_that_its_key_excludes_is_not_read(world: ReplayWorld) -> None:
+    key = world.archive("event-1", verdict={"fingerprint": "f1"})
+    world.objects.texts[key] = "unreadable"
+    assert world.replayer.prepare(plan(where={"fingerprint": "f2"}), key)["result"]["outcome"] == "NOT_SELECTED"
+
+
+def test_the_last_verdict_of_a_letter_that_died_again_counts(world: ReplayWorld) -> None:
+    key = world.archive("event-1", verdict={"rule": "unconfirmed"})
+    document = json.loads(world.objects.texts[key])
+    world.objects.texts[key] = json.dumps({**document, "later": [{"verdict": {"rule": "crashed"}}]})
+    assert world.replayer.prepare(plan(where={"rule": "crashed"}), key)["action"] == "start"
 
 
 # -- one letter ----------------------------------------------------------------------------------------------------

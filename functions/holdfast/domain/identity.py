@@ -43,7 +43,7 @@ def execution_name(detail_type: str, event_id: str, message_id: str, generation:
     It has at most 80 characters and contains no personal data.
     """
     suffix = f"-g{generation}" if generation else ""
-    return f"{_topic_tail(detail_type)}-{event_digest(event_id)}-{_compact(message_id)}{suffix}"
+    return f"{topic_end(detail_type)}-{event_digest(event_id)}-{_compact(message_id)}{suffix}"
 
 
 def event_digest(event_id: str, length: int = 16) -> str:
@@ -62,8 +62,11 @@ def names_execution_of(execution: str, event_id: str) -> bool:
     return event_digest(event_id) in execution.rpartition(":")[2]
 
 
-def _topic_tail(detail_type: str) -> str:
-    """Return the last words of a topic that fit: ``acd-start`` for ``v2.detail.events.conversation.{id}.acd.start``."""
+def topic_end(detail_type: str) -> str:
+    """Return the end of a topic that names contain.
+
+    It is ``acd-start`` for ``v2.detail.events.conversation.{id}.acd.start``.
+    """
     between_ids = (re.findall(r"[A-Za-z0-9]+", part) for part in reversed(detail_type.split("{id}")))
     words = next(filter(None, between_ids), ["letter"])
     while len("-".join(words)) > _TAIL_LIMIT and len(words) > 1:

@@ -11,13 +11,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from holdfast.domain.envelope import iso_time
 from holdfast.domain.errors import InvalidInput
-from holdfast.domain.identity import event_digest
+from holdfast.domain.identity import event_digest, topic_end
 from holdfast.domain.intake import MAX_GENERATIONS
 from holdfast.domain.letters import DeadLetter, parse_document
 from holdfast.domain.ports import ArchiveStore, Deadline, Execution, Executions, Parallel
@@ -27,9 +27,81 @@ ARCHIVE_PREFIX = "archive/"
 REPORT_PREFIX = "replays/"
 #: Suffix of the outcome if an earlier run of the same replay settled the letter, for example ``RECOVERED_BEFORE``.
 BEFORE = "_BEFORE"
+#: Outcome of a letter that ``where`` does not select.
+NOT_SELECTED = "NOT_SELECTED"
+_WHERE = ("detailType", "rule", "fingerprint", "from", "to")
 #: Letters that a dry run checks at once.
 CHUNK = 1_000
 _WORD = re.compile(r"[A-Z_]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which of the letters below the prefix to replay: ``where`` of the input. An empty field selects all.
+
+    Attributes:
+        detail_type: The event's topic, or the end of it that names contain.
+        rule: The rule of the last verdict.
+        fingerprint: The fingerprint of the verdict, as the key contains it.
+        begin: Letters that were archived then or later (ISO 8601, UTC).
+        end: Letters that were archived before.
+    """
+
+    detail_type: str = ""
+    rule: str = ""
+    fingerprint: str = ""
+    begin: str = ""
+    end: str = ""
+
+    @classmethod
+    def read(cls, data: Any) -> Selection:
+        """Read ``where``.
+
+        Raises:
+            InvalidInput: The message says what is wrong.
+        """
+        if not isinstance(data, dict):
+            raise InvalidInput("where must be an object")
+        if unknown := data.keys() - set(_WHERE):
+            raise InvalidInput(f"where has unknown fields: {', '.join(sorted(unknown))}")
+        for name, value in data.items():
+            if not isinstance(value, str) or not value:
+                raise InvalidInput(f"where.{name} must be text")
+            if name in {"from", "to"} and iso_time(value) is None:
+                raise InvalidInput(f"where.{name} must be a time in ISO 8601, for example 2026-11-23T08:00:00Z")
+        begin, end = (iso_time(data.get(name)) or "" for name in ("from", "to"))
+        return cls(data.get("detailType", ""), data.get("rule", ""), data.get("fingerprint", ""), begin, end)
+
+    def as_json(self) -> dict[str, str]:
+        """``where``, without empty fields."""
+        values = (self.detail_type, self.rule, self.fingerprint, self.begin, self.end)
+        return {name: value for name, value in zip(_WHERE, values, strict=True) if value}
+
+    def may_select(self, key: str) -> bool:
+        """Whether the key alone does not exclude the letter."""
+        day = _part(key, "dt=")
+        return (
+            self.fingerprint in ("", key.split("/")[-2])
+            and (not self.begin or not day or day >= self.begin[:10])
+            and (not self.end or not day or day <= self.end[:10])
+        )
+
+    @property
+    def needs_letter(self) -> bool:
+        """Whether the key is not enough to decide."""
+        return bool(self.detail_type or self.rule or self.begin or self.end)
+
+    def selects(self, key: str, document: Mapping[str, Any], letter: DeadLetter) -> bool:
+        """Whether an archived letter is selected. Times are compared as times."""
+        archived_at = iso_time(document.get("archivedAt")) or ""
+        verdict = [document, *(document.get("later") or [])][-1].get("verdict") or {}
+        return (
+            self.may_select(key)
+            and self.detail_type in ("", letter.detail_type, topic_end(letter.detail_type))
+            and self.rule in ("", verdict.get("rule"))
+            and (not self.begin or archived_at >= self.begin)
+            and (not self.end or archived_at < self.end)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +116,7 @@ class Plan:
         run: Name of the replay's execution.
         started_at: Letters that were archived later are skipped, so that a replay skips what it archives itself.
         empty: There is no letter below the prefix. The state machine then goes to the report at once.
+        where: Which of the letters below the prefix.
     """
 
     prefix: str
@@ -53,6 +126,7 @@ class Plan:
     run: str
     started_at: str
     empty: bool = False
+    where: Selection = field(default_factory=Selection)
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Plan:
@@ -69,7 +143,7 @@ class Plan:
         for name in ("dryRun", "force", "empty"):
             if not isinstance(data.get(name, False), bool):
                 raise InvalidInput(f"{name} must be true or false")
-        unknown = data.keys() - {"prefix", "reason", "dryRun", "force", "run", "startedAt", "empty"}
+        unknown = data.keys() - {"prefix", "reason", "dryRun", "force", "run", "startedAt", "empty", "where"}
         if unknown:
             raise InvalidInput(f"the input has unknown fields: {', '.join(sorted(unknown))}")
         return cls(
@@ -80,6 +154,7 @@ class Plan:
             run=data["run"],
             started_at=data["startedAt"],
             empty=data.get("empty", False),
+            where=Selection.read(data.get("where", {})),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -92,11 +167,12 @@ class Plan:
             "run": self.run,
             "startedAt": self.started_at,
             "empty": self.empty,
+            "where": self.where.as_json(),
         }
 
     def execution_name(self, event_id: str, generation: int = 0) -> str:
         """The name of an event's triage execution in this replay. The same input always gives the same name."""
-        identity = json.dumps([self.prefix, self.reason, self.force])
+        identity = json.dumps([self.prefix, self.reason, self.force, self.where.as_json()], sort_keys=True)
         suffix = f"-g{generation}" if generation else ""
         return f"replay-{_hex(identity, 16)}-{event_digest(event_id, 32)}{suffix}"
 
@@ -130,7 +206,15 @@ class Replayer:
         return dict(sorted(counts.items()))
 
     def _counted(self, plan: Plan, key: str) -> str:
+        if not self._selected(plan, key):
+            return NOT_SELECTED
         return "SKIPPED" if not plan.force and self._is_replayed(key) else category_of(key)
+
+    def _selected(self, plan: Plan, key: str) -> bool:
+        if not plan.where.may_select(key) or not plan.where.needs_letter:
+            return plan.where.may_select(key)
+        document = parse_document(self.archive_store.read(key))
+        return plan.where.selects(key, document, DeadLetter.of_document(document))
 
     def prepare(self, plan: Plan, key: str) -> dict[str, Any]:
         """Decide on one archived letter.
@@ -139,8 +223,12 @@ class Replayer:
             ``{"action": "start", "name", "input"}`` for its triage execution, or for the report
             ``{"action": "skip", "result"}``.
         """
+        if not plan.where.may_select(key):
+            return _not_selected()
         document = parse_document(self.archive_store.read(key))
         letter = DeadLetter.of_document(document)
+        if not plan.where.selects(key, document, letter):
+            return _not_selected()
         if (iso_time(document.get("archivedAt")) or "") > (iso_time(plan.started_at) or plan.started_at):
             return _skipped("archived after this replay began")
         name, earlier = self._unused_name(plan, letter.event_id)
@@ -214,8 +302,12 @@ class Replayer:
 
 def category_of(key: str) -> str:
     """The category in an archive key."""
-    found = [part.removeprefix("category=") for part in key.split("/") if part.startswith("category=")]
-    return found[0] if found else "UNKNOWN"
+    return _part(key, "category=") or "UNKNOWN"
+
+
+def _part(key: str, name: str) -> str:
+    """The value of a folder of a key that begins with ``name``; empty without one."""
+    return next((part.removeprefix(name) for part in key.split("/") if part.startswith(name)), "")
 
 
 def _notes(plan: Plan) -> str:
@@ -229,6 +321,10 @@ def _word(value: Any) -> str:
 
 def _skipped(why: str) -> dict[str, Any]:
     return {"action": "skip", "result": {"outcome": "SKIPPED", "why": why}}
+
+
+def _not_selected() -> dict[str, Any]:
+    return {"action": "skip", "result": {"outcome": NOT_SELECTED, "why": "where does not select it"}}
 
 
 def _hex(text: str, length: int) -> str:
