@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from ops import audit, letters, pause, replay, republish, show, status
+from ops import audit, letters, pause, replay, republish, retry, show, status
 
 app = typer.Typer(
     name="holdfast",
@@ -20,6 +20,7 @@ app.command()(status.status)
 app.command()(letters.letters)
 app.command()(show.show)
 app.command()(replay.replay)
+app.command("retry-now")(retry.retry_now)
 app.command()(pause.pause)
 app.command()(pause.resume)
 app.command()(audit.audit)

@@ -80,7 +80,8 @@ def _explain(state: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
     explanation: dict[str, Callable[[], str]] = {
         "Classify": lambda: _verdict(after.get("verdict") or {}),
         "Decide": lambda: _decision(before if "step" in before else after),
-        "BackOff": lambda: f"waits {_duration(before.get('delaySeconds', 0))}",
+        "BackOff": lambda: _wait(before, after),
+        "BackOffUnlisted": lambda: f"waits {_duration(before.get('delaySeconds', 0))}",
         "Redrive": lambda: _REDRIVE.get(after.get("redriveOutcome", ""), ""),
         "Archive": lambda: f"wrote [cyan]{escape((after.get('archive') or {}).get('key', ''))}[/]",
         "SettleRecovered": lambda: _settled(after),
@@ -132,6 +133,13 @@ def _decision(data: Mapping[str, Any]) -> str:
     return {"settle": "settle: the event is stored", "archive": "archive: a redrive cannot help"}.get(
         str(action), "archive"
     )
+
+
+def _wait(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    waits = f"waits {_duration(before.get('delaySeconds', 0))}"
+    reason = after.get("retriedNow")
+    hurried = reason and reason != before.get("retriedNow")
+    return f"{waits}\na person started the next redrive: {escape(str(reason))}" if hurried else waits
 
 
 def _settled(data: Mapping[str, Any]) -> str:

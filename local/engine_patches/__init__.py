@@ -44,6 +44,7 @@ PATCHES = (
     workflows.check_role_of_distributed_maps,
     workflows.change_mappings,
     workflows.publish_from_tasks,
+    workflows.write_items_from_tasks,
 )
 
 

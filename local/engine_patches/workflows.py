@@ -99,7 +99,8 @@ def wait_for_callbacks() -> None:
     """Gaps in how a task waits for its token.
 
     - ``SFN_WAIT_SCALE`` does not scale a callback's time-out. Here it does, but not below
-      ``LOCAL_CALLBACK_FLOOR_SECONDS``, because the work behind the callback is not scaled.
+      ``LOCAL_CALLBACK_FLOOR_SECONDS``, because the work behind the callback is not scaled. Behind a token in a table
+      there is none.
     - A retried task gets its first token again, so a late answer to one attempt ends the next. AWS makes a new one.
     - A task goes on after its execution was stopped, and runs its Retry and Catch.
     """
@@ -109,7 +110,8 @@ def wait_for_callbacks() -> None:
     def invoke(plain: Callable[..., Any], resource: str, data: Any, token: str, state: Any) -> Any:
         if "TimeoutSeconds" in state:
             seconds = float(state["TimeoutSeconds"])
-            state = {**state, "TimeoutSeconds": min(seconds, max(seconds * engine._SFN_WAIT_SCALE, floor))}
+            least = 0 if ":dynamodb:" in resource else floor
+            state = {**state, "TimeoutSeconds": min(seconds, max(seconds * engine._SFN_WAIT_SCALE, least))}
         execution = current_execution() or {}
         issuers[token] = execution.get("stateMachineArn", "")
         tokens = _waiting[execution.get("executionArn", "")]
@@ -256,6 +258,21 @@ def change_mappings() -> None:
         if status >= _FIRST_ERROR:
             raise engine._ExecutionError(f"Lambda.{answer['__type']}", answer.get("message", ""))
         return answer
+
+
+def write_items_from_tasks() -> None:
+    """Gap: any machine may call DynamoDB. AWS checks the machine's role.
+
+    https://docs.aws.amazon.com/step-functions/latest/dg/supported-services-awssdk.html
+    """
+
+    @around(engine, "_dispatch_aws_sdk_json", "(service_info, service_name, action, input_data)")
+    def dispatch(plain: Callable[..., Any], info: Any, service: str, action: str, data: dict[str, Any]) -> Any:
+        if service == "dynamodb":
+            arn = f"arn:aws:dynamodb:{get_region()}:{get_account_id()}:table/{data['TableName']}"
+            permission = f"dynamodb:{action[0].upper()}{action[1:]}"
+            _require(current_execution(), permission, arn, "DynamoDb.AccessDeniedException")
+        return plain(info, service, action, data)
 
 
 def publish_from_tasks() -> None:

@@ -1,7 +1,7 @@
 """The graph of a state machine definition, and a model that executes it.
 
 The model evaluates JSONata with the library of the local engine. It supports Task, Choice, Wait and Succeed, and never
-retries. The integration tests run the same definitions on the engine.
+retries. A task that waits for a person ends by its timeout. The integration tests run the same definitions on the engine.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 from jsonata import Jsonata
 
+#: The time of the model: 2026-11-23T12:00:00Z.
+NOW_MS = 1_795_435_200_000
 EXECUTION = "arn:aws:states:us-east-1:123456789012:execution:triage:acd-start-0123456789abcdef-0"
 
 
@@ -67,6 +69,7 @@ def evaluate(template: Any, states: Mapping[str, Any], rng: float = 0.5) -> Any:
         expression = Jsonata.jsonata(template.removeprefix("{%").removesuffix("%}").strip())
         expression.register_lambda("random", lambda: rng)
         expression.register_lambda("parse", json.loads)
+        expression.register_lambda("millis", lambda: NOW_MS)
         return expression.evaluate(None, {"states": dict(states)})
     return template
 
@@ -82,13 +85,18 @@ class TaskFailed(Exception):
 
 @dataclass
 class Walk:
-    """One execution: the states that it entered and their inputs."""
+    """One execution: the states that it entered, their inputs, and what it wrote where it waits for a person.
+
+    ``end_of_wait`` ends each of these waits: the name of an error, or the answer of a person.
+    """
 
     definition: Mapping[str, Any]
     answer: Callable[[str, Any], Any]
     day: str = "2026-11-23"
     entered: list[str] = field(default_factory=list)
     inputs: list[Any] = field(default_factory=list)
+    written: list[Any] = field(default_factory=list)
+    end_of_wait: Any = "States.Timeout"
 
     def run(self, data: Any) -> Any:
         """Execute the machine and return its output; ``answer(state, payload)`` stands in for the functions."""
@@ -103,7 +111,11 @@ class Walk:
         self.inputs.append(data)
         state = self.definition["States"][name]
         context = {
-            "Execution": {"Id": EXECUTION, "StartTime": f"{self.day}T09:29:00.000Z"},
+            "Execution": {
+                "Id": EXECUTION,
+                "Name": EXECUTION.rpartition(":")[2],
+                "StartTime": f"{self.day}T09:29:00.000Z",
+            },
             "State": {"EnteredTime": f"{self.day}T09:30:{len(self.entered) % 60:02}.000Z"},
             "Task": {"Token": "a-token"},
         }
@@ -113,10 +125,18 @@ class Walk:
         if state["Type"] == "Task":
             arguments = evaluate(state["Arguments"], states)
             try:
-                states["result"] = {"Payload": self.answer(name, arguments.get("Payload", arguments))}
+                states["result"] = self._task_result(name, state, arguments)
             except TaskFailed as failure:
                 return self._caught(state, states, failure)
         return state.get("Next"), _output(state, states)
+
+    def _task_result(self, name: str, state: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
+        if ":aws-sdk:dynamodb:" not in state["Resource"]:
+            return {"Payload": self.answer(name, arguments.get("Payload", arguments))}
+        self.written.append(arguments)
+        if isinstance(self.end_of_wait, str):
+            raise TaskFailed(self.end_of_wait)
+        return self.end_of_wait
 
     def _choose(self, state: Mapping[str, Any], states: Mapping[str, Any]) -> tuple[str, Any]:
         for choice in state["Choices"]:

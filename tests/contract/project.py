@@ -39,6 +39,7 @@ SAMPLES = {
     "ReplayFunctionArn": "arn:aws:lambda:us-east-1:123456789012:function:replay",
     "TriageStateMachineArn": "arn:aws:states:us-east-1:123456789012:stateMachine:triage",
     "ArchiveBucketName": "archive-bucket",
+    "AttemptsTableName": "attempts",
     "CircuitBreakerFunctionArn": "arn:aws:lambda:us-east-1:123456789012:function:circuitbreaker",
     "ProcessorMappingId": "11111111-1111-4111-8111-111111111111",
     "EnrichedBusName": "enriched",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from holdfast.domain.errors import HoldfastError, TransientError
 from holdfast.domain.letters import _MAX_REDRIVES
 from holdfast.domain.policy import ACTIONS, SCHEDULES
 from holdfast.domain.triage import TriageInput
-from tests.contract.asl import Level, TaskFailed, Walk, evaluate, levels
+from tests.contract.asl import EXECUTION, Level, TaskFailed, Walk, evaluate, levels
 from tests.contract.project import FUNCTIONS, MACHINES, functions, machine, machine_text, template, values
 
 SUBSTITUTION = re.compile(r"\$\{(\w+)\}")
@@ -156,6 +157,9 @@ def test_every_transient_error_is_retried_unless_it_needs_an_operator() -> None:
             waits = state["Resource"].endswith(".waitForTaskToken")
             more = NEEDS_AN_OPERATOR if name in ("triage/Classify", "triage/Archive") else set()
             assert retry_names(state) == expected | more | (set() if waits else {"States.Timeout"}), name
+        elif name == "triage/BackOff":
+            # Without its token the letter waits as long, so nothing is retried.
+            assert "States.ALL" in catch_names(state)
         else:
             assert retry_names(state) == STEP_FUNCTIONS_ERRORS, name
     assert leaf_names(TransientError) & NEEDS_AN_OPERATOR == {"Misconfigured"}
@@ -304,7 +308,9 @@ SETTLE = {"action": "settle", "category": "ALREADY_STORED", "rule": "already-sto
 ARCHIVE = {"action": "archive", "category": "MALFORMED", "rule": "malformed-body"}
 
 
-def walked(answers: Mapping[str, list[Any]], data: Mapping[str, Any] = LETTER) -> tuple[Walk, Any]:
+def walked(
+    answers: Mapping[str, list[Any]], data: Mapping[str, Any] = LETTER, end_of_wait: Any = "States.Timeout"
+) -> tuple[Walk, Any]:
     """Walk through triage. Each function returns its answers in order, and then repeats the last one."""
     left = {name: list(values_) for name, values_ in answers.items()}
 
@@ -316,7 +322,7 @@ def walked(answers: Mapping[str, list[Any]], data: Mapping[str, Any] = LETTER) -
             raise value
         return {"payload": payload} if state.startswith("Settle") else value
 
-    walk = Walk(machine("triage"), answer)
+    walk = Walk(machine("triage"), answer, end_of_wait=end_of_wait)
     return walk, walk.run(dict(data))
 
 
@@ -341,6 +347,38 @@ def test_a_letter_whose_event_is_stored_is_recovered_without_a_redrive() -> None
     walk, output = walked({"Classify": [SETTLE]})
     assert walk.entered == ["Classify", "Decide", "SettleRecovered", "Recovered"]
     assert output["payload"]["outcome"] == "RECOVERED"
+
+
+def test_a_waiting_letter_is_listed_with_its_token_and_without_anything_of_its_event() -> None:
+    walk, _ = walked({"Classify": [RETRY, SETTLE]})
+    ((item,),) = [[one["Item"] for one in walk.written]]
+    assert item["eventId"] == {"S": "waiting letters"}  # a space: no event has this id
+    assert item["attempt"] == {"S": EXECUTION.rpartition(":")[2]}
+    assert item["taskToken"] == {"S": "a-token"}
+    assert set(item) == {
+        *("eventId", "attempt", "taskToken", "letter", "category", "rule", "fingerprint", "nextTryAt", "expiresAt")
+    }
+    delay = walk.inputs[2]["delaySeconds"]
+    begin = datetime(2026, 11, 23, 12, tzinfo=UTC)  # the model's clock
+    assert datetime.fromisoformat(item["nextTryAt"]["S"]) == begin + timedelta(seconds=delay)
+    assert int(item["expiresAt"]["N"]) == begin.timestamp() + delay + 86_400
+
+
+@pytest.mark.parametrize(
+    ("end_of_wait", "states", "reason"),
+    [
+        ("States.Timeout", ["BackOff", "Redrive"], None),
+        ({"reason": "the secret is right again"}, ["BackOff", "Redrive"], "the secret is right again"),
+        ("DynamoDb.ThrottlingException", ["BackOff", "BackOffUnlisted", "Redrive"], None),
+    ],
+)
+def test_a_wait_ends_by_its_timeout_or_by_a_person_and_costs_no_redrive_more(
+    end_of_wait: Any, states: list[str], reason: str | None
+) -> None:
+    walk, _ = walked({"Classify": [RETRY, SETTLE]}, end_of_wait=end_of_wait)
+    assert walk.entered[2 : 2 + len(states)] == states
+    before, after = (walk.inputs[walk.entered.index(name)] for name in ("BackOff", "Redrive"))
+    assert after == before | ({"retriedNow": reason} if reason else {})
 
 
 @pytest.mark.parametrize("failure", ["SnapshotMissing", "States.Timeout", "Runtime.HandlerError"])

@@ -29,6 +29,7 @@ LETTER = {
     "redrives": 1,
     "history": ["UNAVAILABLE"],
     "verdict": {"category": "UNAVAILABLE", "rule": "upstream-unavailable", "action": "retry"},
+    "delaySeconds": 20,
 }
 REPLAYED = {"plan": {"run": "r"}, "key": "archive/category=UNKNOWN/dt=2026-11-20/x.json", "name": "n", "input": {}}
 INCIDENT = {"manual": False, "reason": "EverythingFailsAlarm", "step": "wait", "delaySeconds": 1}
@@ -121,6 +122,8 @@ CATCHES = [
         )
         for error in ("SnapshotMissing", "Runtime.HandlerError")
     ),
+    caught("triage", "BackOff", None, "Redrive", edge="States.Timeout"),
+    caught("triage", "BackOff", "DynamoDb.ThrottlingException", "Redrive", edge="States.ALL"),  # by BackOffUnlisted
     caught(
         "triage", "Redrive", "DeadLetteredAgain", "Classify", cause=dead_lettered("a"), note="this event",
         redriveOutcome="DEAD_LETTERED_AGAIN", snapshots=["dead-letters/a/m1.json", "dead-letters/a/m2.json"],

@@ -72,6 +72,7 @@ OUTPUTS = {
     "DeadLetterQueueUrl",
     "ProcessorFunctionName",
     "EventsTableName",
+    "FanOutFunctionName",
     "AttemptsTableName",
     "ArchiveBucketName",
     "TriageStateMachineArn",

@@ -73,7 +73,7 @@ class Clock(Walk):
         self._verdicts, self._faults, self._rng = list(verdicts), faults, Random(seed)  # noqa: S311 - no secret
 
     def advance(self, name: str, data: Any) -> tuple[str | None, Any]:
-        if self.definition["States"][name]["Type"] == "Wait":
+        if name == "BackOff" or self.definition["States"][name]["Type"] == "Wait":
             self.seconds += data["delaySeconds"]
         return super().advance(name, data)
 

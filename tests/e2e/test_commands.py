@@ -85,6 +85,40 @@ def test_letters_in_triage_are_grouped_by_their_last_verdict(pipeline: Pipeline,
     assert f"{event_id}  in triage" in report.stdout
 
 
+def test_a_letter_that_waits_for_hours_is_redriven_at_once(pipeline: Pipeline, controls: Controls, run: Run) -> None:
+    controls.scale_waits(1)
+    controls.set_receives(1)
+    pipeline.genesys.set_faults({"status": 503})
+    (event_id,) = pipeline.enqueue(with_user())
+    eventually(lambda: "BackOff" in pipeline.dead(event_id).path, "it waits", SECONDS)
+    pipeline.genesys.set_faults(None)
+    found = eventually(
+        lambda: (
+            result if (result := run("retry-now", "--reason", "it is back", "--yes", "--json")).exit_code != 2 else None
+        ),
+        "its token is listed",
+        SECONDS,
+    )
+    hurried = data_of(found)  # an item of an earlier test can be left: its wait was scaled
+    assert (hurried["started"], hurried["failed"]) == (1, 0)
+    execution = pipeline.settled(event_id)
+    assert execution.path == [
+        "Classify",
+        "Decide",
+        "BackOff",
+        "Redrive",
+        "Classify",
+        "Decide",
+        "SettleRecovered",
+        "Recovered",
+    ]
+    assert (execution.result["outcome"], execution.result["redrives"]) == ("RECOVERED", 1)
+    (attempts,) = [pipeline.attempts(event_id)]
+    assert all("#" in one["attempt"] for one in attempts)
+    assert "a person started the next redrive: it is back" in run("show", event_id).stdout
+    assert run("retry-now", "--reason", "again", "--yes").exit_code == 2
+
+
 def test_a_replay_stops_at_its_canary_until_the_cause_is_mended(
     pipeline: Pipeline, controls: Controls, run: Run
 ) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from holdfast.domain.identity import execution_name
+from holdfast.domain.identity import event_digest, execution_name
 from holdfast.domain.intake import Carried, execution_input
 from local.eventually import NotReachedError, eventually
 from tests.contract.project import EVENTS
@@ -93,8 +93,10 @@ def intake(world: World) -> None:
     promise(not world.objects(letter_of(settled).key), "the snapshot of a settled dead letter is deleted")
     world.snapshot(letter_of(settled))
     take_in(settled, "a dead letter with a snapshot is taken in")
+    # The token is used only if the name of the execution in the stamp is one of this event.
+    own = f"{NO_EXECUTION}-{event_digest(letter_of(settled).event_id)}"
     take_in(
-        stamped(settled, NO_EXECUTION, _token_of_a_stopped_execution(world)),
+        stamped(settled, own, _token_of_a_stopped_execution(world)),
         "a redriven dead letter whose execution does not wait is taken in",
     )
     take_in(aborted, "a dead letter whose execution was aborted is taken in")
@@ -216,6 +218,9 @@ def triage_machine(world: World) -> None:
     """A replayed dead letter goes through every task: classified, redriven, classified again, archived, settled."""
     execution, token = _waiting_execution(world)
     workflows = world.client("stepfunctions")
+    events = workflows.get_execution_history(executionArn=execution)["events"]
+    entered = {event["stateEnteredEventDetails"]["name"] for event in events if "stateEnteredEventDetails" in event}
+    promise("BackOffUnlisted" not in entered, "a person can end the wait of a letter")
     case = json.loads(workflows.describe_execution(executionArn=execution)["input"])
     cause = json.dumps({"eventId": case["eventId"], "snapshot": case["snapshots"][-1]})
     workflows.send_task_failure(taskToken=token, error="DeadLetteredAgain", cause=cause)

@@ -742,6 +742,21 @@ def event_of_a_task(cloud: Cloud) -> list[str]:
     return [*ends, *(json.dumps(json.loads(body)["detail"]) for body in bodies(cloud, url))]
 
 
+def item_of_a_task(cloud: Cloud) -> list[str]:
+    """How a task ends that writes an item without and with the permission, and the item's key."""
+    dynamodb, table = cloud.client("dynamodb"), cloud.name()
+    dynamodb.create_table(
+        TableName=table,
+        AttributeDefinitions=[{"AttributeName": "k", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "k", "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    put = task("arn:aws:states:::aws-sdk:dynamodb:putItem", TableName=table, Item={"k": {"S": "a"}})
+    refused = end_of(cloud, put, role=cloud.role(()))
+    written = end_of(cloud, put, role=cloud.role(("dynamodb:PutItem",)))
+    return [refused, written, dynamodb.scan(TableName=table)["Items"][0]["k"]["S"]]
+
+
 def query_of_json_lines(cloud: Cloud) -> list[list[str]]:
     """The rows of a query that counts JSON log lines by one of their fields."""
     logs, group = cloud.client("logs"), cloud.name()
@@ -856,6 +871,12 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
         event_of_a_task,
         ["SUCCEEDED", "SUCCEEDED", '{"a": 1}', '{"a": 1}'],
         ["Events.AccessDeniedException", "SUCCEEDED", '{"a": 1}'],
+    ),
+    (
+        "write_items_from_tasks",
+        item_of_a_task,
+        ["SUCCEEDED", "SUCCEEDED", "a"],
+        ["DynamoDb.AccessDeniedException", "SUCCEEDED", "a"],
     ),
     ("query_structured_logs", query_of_json_lines, [[""], [""]], [["a", "2"]]),
     ("check_role_of_distributed_maps", map_without_permission, ["SUCCEEDED"] * 3, ["FAILED", "FAILED", "SUCCEEDED"]),

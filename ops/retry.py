@@ -1,0 +1,182 @@
+"""``holdfast retry-now``: start the next redrive of letters that wait in triage, after their cause was mended.
+
+Each letter that waits in the state BackOff has an item in the attempts table, below one key. It names the letter, its
+last verdict and the end of the wait, and holds the task token that ends the wait. The execution goes on as after the
+wait: the same redrive, with the reason in its data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from botocore.exceptions import ClientError
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from ops import options, screen
+from ops.deployed import AwsStack, DeployedStack
+from ops.errors import CommandError, code_of
+from ops.letters import known_category
+
+#: The key of the items of waiting letters. It has a space, which no event id has.
+WAITING = "waiting letters"
+_CALLS = 16
+#: The wait is over, or another command ended it.
+_ENDED = {"TaskTimedOut", "TaskDoesNotExist", "InvalidToken"}
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A letter that waits for its next redrive.
+
+    Attributes:
+        event_id: The event.
+        execution: The name of its triage execution.
+        category: Of its last verdict.
+        rule: Of its last verdict.
+        fingerprint: Of its last verdict.
+        next_try_at: The end of the wait.
+    """
+
+    event_id: str
+    execution: str
+    category: str
+    rule: str
+    fingerprint: str
+    next_try_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Hurried:
+    """What became of the waiting letters: how many were started, how many waited no longer, and how many failed."""
+
+    started: int
+    no_longer_waiting: int
+    failed: int
+
+    @property
+    def well(self) -> bool:
+        """Whether no call failed."""
+        return not self.failed
+
+
+def waiting(stack: DeployedStack, now: datetime) -> Iterator[tuple[Waiting, str]]:
+    """The letters that wait, and their task tokens. Items of waits that are over are left out."""
+    pages = stack.client("dynamodb").get_paginator("query")
+    found = pages.paginate(
+        TableName=stack.outputs["AttemptsTableName"],
+        KeyConditionExpression="eventId = :waiting",
+        ExpressionAttributeValues={":waiting": {"S": WAITING}},
+    )
+    for item in (item for page in found for item in page["Items"]):
+        letter = _letter(item)
+        if letter.next_try_at > now:
+            yield letter, item["taskToken"]["S"]
+
+
+def _letter(item: Mapping[str, Any]) -> Waiting:
+    return Waiting(
+        event_id=item["letter"]["S"],
+        execution=item["attempt"]["S"],
+        category=item["category"]["S"],
+        rule=item["rule"]["S"],
+        fingerprint=item["fingerprint"]["S"],
+        next_try_at=screen.moment(item["nextTryAt"]["S"]),
+    )
+
+
+def hurry(stack: DeployedStack, letters: Sequence[tuple[Waiting, str]], reason: str) -> Hurried:
+    """End the waits of these letters by their tokens, and delete the items of those that wait no longer."""
+    client = stack.client("stepfunctions")
+    output = json.dumps({"reason": reason})
+
+    def end(letter: Waiting, token: str) -> str:
+        try:
+            client.send_task_success(taskToken=token, output=output)
+        except ClientError as error:
+            if code_of(error) not in _ENDED:
+                return "failed"
+            _delete(stack, letter, token)
+            return "ended"
+        _delete(stack, letter, token)
+        return "started"
+
+    with ThreadPoolExecutor(_CALLS) as pool, screen.progress() as shown:
+        task = shown.add_task("letters", total=len(letters))
+        counts: Counter[str] = Counter()
+        for outcome in pool.map(lambda one: end(*one), letters):
+            counts[outcome] += 1
+            shown.advance(task)
+    return Hurried(counts["started"], counts["ended"], counts["failed"])
+
+
+def _delete(stack: DeployedStack, letter: Waiting, token: str) -> None:
+    """Delete the item of a wait that is over, unless the letter waits again. An item that stays does no harm."""
+    with suppress(ClientError):
+        stack.client("dynamodb").delete_item(
+            TableName=stack.outputs["AttemptsTableName"],
+            Key={"eventId": {"S": WAITING}, "attempt": {"S": letter.execution}},
+            ConditionExpression="taskToken = :token",
+            ExpressionAttributeValues={":token": {"S": token}},
+        )
+
+
+def render_waiting(letters: Sequence[Waiting], now: datetime) -> RenderableType:
+    """The letters by cause, with the time of the next redrive that is due."""
+    made = screen.table("letters", "category", "next redrive", "fingerprint", right=["letters"])
+    groups: dict[tuple[str, str], list[Waiting]] = {}
+    for letter in letters:
+        groups.setdefault((letter.category, letter.fingerprint), []).append(letter)
+    for (category, fingerprint), found in sorted(groups.items(), key=lambda group: -len(group[1])):
+        first = min(one.next_try_at for one in found)
+        made.add_row(f"{len(found):,}", category, screen.ago(first, now), fingerprint)
+    return made
+
+
+def render(result: Hurried) -> RenderableType:
+    """The numbers."""
+    lines = [f"{result.started:,} letters are redriven now"]
+    lines += [f"{result.no_longer_waiting:,} waited no longer"] * (result.no_longer_waiting > 0)
+    lines += [f"{result.failed:,} calls failed: run the command again"] * (result.failed > 0)
+    return Group(*map(Text, lines))
+
+
+def retry_now(
+    reason: Annotated[str, typer.Option("--reason", help="What was mended; recorded with every execution.")],
+    category: Annotated[str, typer.Option("--category", help="For example MISCONFIGURED.")] = "",
+    fingerprint: Annotated[str, typer.Option("--fingerprint", help="Letters with the same error.")] = "",
+    rule: Annotated[str, typer.Option("--rule", help="The rule of the verdict.")] = "",
+    stack: options.Stack = options.DEFAULT_STACK,
+    profile: options.Profile = None,
+    region: options.Region = None,
+    as_json: options.Json = False,
+    yes: options.Yes = False,
+) -> None:
+    """Redrive letters that wait in triage now, instead of at the end of their wait.
+
+    Example: holdfast retry-now --category MISCONFIGURED --reason "the secret is right again"
+    """
+    now = datetime.now(UTC)
+    with screen.ended_by_errors():
+        known = known_category(category)
+        deployed = AwsStack.named(stack, profile=profile, region=region)
+        found = [
+            (letter, token)
+            for letter, token in waiting(deployed, now)
+            if known in ("", letter.category) and fingerprint in ("", letter.fingerprint) and rule in ("", letter.rule)
+        ]
+        if not found:
+            raise CommandError("No letter that matches waits for a redrive. What is in triage: holdfast letters --open")
+        screen.errors().print(render_waiting([letter for letter, _ in found], now))
+        screen.confirmed(f"Redrive {len(found):,} letters now?", yes=yes)
+        result = hurry(deployed, found, reason)
+    screen.printed(result, render, as_json=as_json)
+    raise typer.Exit(0 if result.well else 1)
