@@ -228,7 +228,7 @@ class Demo:
             ("archived", str(result.archived), "invalid bodies; a redrive cannot help"),
             ("in progress", str(result.in_progress), "in a queue or in triage"),
             ("lost", lost, "sent, but in no queue and in no store"),
-            ("audited", str(len(audit.events)), "the same result with AWS's APIs only (make audit)"),
+            ("audited", str(len(audit.events)), "the same result with AWS's APIs only (holdfast audit)"),
             ("published", str(len(published)), f"on the enriched bus, {again} of them more than once"),
         )
         for row in rows:

@@ -31,10 +31,11 @@ ENVIRONMENT_FILE = FOLDER / "env"
 
 NEXT_STEPS = """The application is up at {endpoint}. In a shell, from this folder:
 
-  . .local/env                                        first: sets endpoint, credentials and PATH
+  . .local/env                                        first: sets endpoint, credentials and paths
 
   Send an event            python -m local.send [file with an event]
-  See triage executions    python -m local.executions [name], or in a browser: make console
+  See the state            holdfast status
+  See dead letters         holdfast letters, holdfast show ID, or in a browser: make console
   Invoke a function        make invoke FUNCTION=ProcessorFunction EVENT=events/processor/mixed-batch.json
   Break Genesys            curl -X PUT {genesys}/_faults -d '{{"status": 503}}'      ('{{}}' ends it)
   Read the functions' log  less {log}
@@ -111,6 +112,7 @@ def _wait_for(holder: subprocess.Popen[bytes]) -> State:
 def _print_next_steps(state: State) -> None:
     lines = [f"export {name}={value}" for name, value in client_environment(state.endpoint).items()]
     lines.append(f'export PATH="{BIN}:$PATH"')
+    lines.append(f'export PYTHONPATH="{ROOT / "functions"}:{ROOT}"')
     ENVIRONMENT_FILE.write_text("\n".join(lines) + "\n")
     print(
         NEXT_STEPS.format(

@@ -162,7 +162,7 @@ def open_letters(stack: DeployedStack, now: datetime) -> Iterator[Letter]:
 
 def _verdicts(stack: DeployedStack, begin: datetime, end: datetime) -> Rows:
     """The last verdict of each execution in a range of time, the earlier ranges first."""
-    rows = LogQuery("classify", _VERDICTS, begin, end).rows(stack)
+    rows = LogQuery(["classify"], _VERDICTS, begin, end).rows(stack)
     if rows is None:
         raise CommandError("The log query for the verdicts has not ended within a minute. Run the command again.")
     if len(rows) < MOST_ROWS or end - begin < _SHORTEST:

@@ -26,16 +26,16 @@ def moment(text: str) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """A query over the log of one function.
+    """A query over the logs of functions.
 
     Attributes:
-        function: The function's name in its log group, for example ``classify``.
+        functions: The functions' names in their log groups, for example ``classify``.
         text: The query.
         begin: The first moment.
         end: The last moment.
     """
 
-    function: str
+    functions: Sequence[str]
     text: str
     begin: datetime
     end: datetime
@@ -55,7 +55,7 @@ class LogQuery:
         """
         logs = stack.client("logs")
         started = logs.start_query(
-            logGroupName=f"/aws/lambda/{stack.name}/{self.function}",
+            logGroupNames=[f"/aws/lambda/{stack.name}/{name}" for name in self.functions],
             startTime=int(self.begin.timestamp()),
             endTime=int(self.end.timestamp()) + 1,
             queryString=self.text,

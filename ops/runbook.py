@@ -21,6 +21,27 @@ _CATEGORIES = {
 }
 
 
+#: Sections about the failures of functions. The first one fits whose function and message are part of the log line's.
+_FUNCTIONS = (
+    ("processor", "users not looked up", "enrichment-errors"),
+    ("processor", "", "processor-errors"),
+    ("fan-out", "set aside", "items-set-aside"),
+    ("fan-out", "", "fan-out-failure"),
+    ("dead-letter-intake", "", "dead-letter-intake"),
+    ("evidence-sweep", "", "snapshot-age"),
+    ("replay", "", "replay-after-a-fix"),
+    ("", "", "triage-failed"),
+)
+
+
+def section_about(function: str, message: str, category: str) -> str:
+    """The section about a line that a function logged."""
+    if category:
+        return section_of(category)
+    found = next(name for one, text, name in _FUNCTIONS if one in ("", function) and text in message)
+    return f"{_PAGE}#{found}"
+
+
 def section_of(name: str) -> str:
     """The section about an alarm (its logical id) or a category, for example ``operations.md#buffer-age``."""
     if name in Category.__members__:

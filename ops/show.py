@@ -119,7 +119,7 @@ def _arn(stack: DeployedStack, name: str) -> str:
 
 def _execution_names(stack: DeployedStack, event_id: str, located: Location, now: datetime) -> list[str]:
     """The names of the event's executions: in the log of Classify, the running one, and the one that archived it."""
-    query = LogQuery("classify", _EXECUTIONS.format(event_id=event_id), now - _HISTORY, now + timedelta(minutes=5))
+    query = LogQuery(["classify"], _EXECUTIONS.format(event_id=event_id), now - _HISTORY, now + timedelta(minutes=5))
     logged = [row["execution"] for row in query.rows(stack) or () if row.get("execution")]
     archived = (
         [located.key.rpartition("/")[2].removesuffix(".json")]

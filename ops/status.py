@@ -18,13 +18,13 @@ from rich.text import Text
 from holdfast.domain.categories import VERDICT_CATEGORIES, Category
 from ops import options, screen
 from ops.deployed import AwsStack, DeployedStack
-from ops.log_query import LogQuery, Rows, moment
+from ops.log_query import LogQuery, moment
 from ops.pause import Processing, mapping_of
 from ops.rules import explanation_of
-from ops.runbook import section_of
+from ops.runbook import section_about, section_of
 
 WINDOW = timedelta(hours=24)
-CAUSES_SHOWN = 8
+SHOWN = 8
 #: A page of ListExecutions. More letters in triage are shown as "1000 or more".
 PAGE = 1_000
 _QUEUES = {"buffer": "BufferQueueUrl", "dead_letters": "DeadLetterQueueUrl"}
@@ -32,12 +32,20 @@ _DEPTH = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
 _RUNS = {Processing.RUNNING, Processing.STARTING}
 #: Logs Insights usually answers within a second. A status without causes is better than a slow one.
 _LOOKS, _LOOK_SECONDS = 3, 0.4
-_CAUSES = (
-    "filter message = 'verdict' and action != 'settle' and action != 'wait' "
-    "| stats count_distinct(eventId) as letters, min(@timestamp) as first, max(@timestamp) as last, "
-    "latest(errorMessage) as error by category, rule, fingerprint "
-    f"| sort letters desc | limit {CAUSES_SHOWN}"
+_FUNCTIONS = (
+    *("processor", "fan-out", "dead-letter-intake", "classify", "redrive", "archive", "settle"),
+    *("evidence-sweep", "replay"),
 )
+_FAILURES = (
+    "filter message in ['verdict', 'record failed', 'users not looked up', 'event not published'] "
+    "or level in ['ERROR', 'CRITICAL'] or @message like /Task timed out|Runtime\\.[A-Z]/ "
+    "| stats count(*) as lines, count_distinct(eventId) as events, min(@timestamp) as first, max(@timestamp) as last, "
+    "latest(errorMessage) as error, latest(error) as reason by @log, message, category, rule, action, fingerprint "
+    "| sort last desc | limit 100"
+)
+CRASHED = "crashed or timed out"
+#: Verdicts after which nothing has to be done.
+_SETTLED = {"settle", "wait"}
 #: The categories whose letters recover by themselves when the upstream or the capacity is back.
 _TRANSIENT = frozenset({Category.UNAVAILABLE, Category.THROTTLED_UPSTREAM, Category.NEVER_RAN})
 
@@ -74,30 +82,35 @@ class Depth:
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
-    """Letters with the same error in the last 24 hours.
+class Failure:
+    """What failed in the last 24 hours, from the logs: equal lines are counted.
 
     Attributes:
-        category: Kind of failure.
-        rule: The rule of the verdict.
-        fingerprint: Hash of the normalised error.
-        letters: How many letters.
-        first: Their first verdict.
-        last: Their last verdict.
-        explanation: The sentence of the rule.
-        error: The error of the last attempt.
+        function: The function that logged it; ``classify`` logs the verdicts on dead letters.
+        message: What it logged; empty if the function crashed or timed out.
+        category: Kind of failure, if it has one.
+        fingerprint: Hash of the normalised error of dead letters.
+        count: How many events, or how many lines if they name none.
+        first: The first line.
+        last: The last line.
+        what: The last error, or the sentence of the rule.
         runbook: The runbook section about it.
     """
 
+    function: str
+    message: str
     category: str
-    rule: str
     fingerprint: str
-    letters: int
+    count: int
     first: datetime
     last: datetime
-    explanation: str
-    error: str
+    what: str
     runbook: str
+
+    @property
+    def about_letters(self) -> bool:
+        """Whether dead letters have this cause."""
+        return self.message == "verdict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +140,7 @@ class Status:
         archived: Letters that were archived in 24 hours, by category.
         fan_out_lag: Age of the last published batch in seconds; ``None`` if none was published in 15 minutes.
         alarms: The alarms that notify and are active.
-        causes: The most frequent causes of 24 hours; ``None`` if the log query has not ended in time.
+        failures: What failed in 24 hours, the most recent first; ``None`` if the log query has not ended in time.
         next: What to do now.
         command: The command for it, or an empty text.
     """
@@ -145,7 +158,7 @@ class Status:
     archived: Mapping[str, int]
     fan_out_lag: float | None
     alarms: Sequence[Alarm]
-    causes: Sequence[Cause] | None
+    failures: Sequence[Failure] | None
     next: str = ""
     command: str = ""
 
@@ -161,7 +174,7 @@ class Status:
 def collect(stack: AwsStack, now: datetime, sleep: Callable[[float], None] = time.sleep) -> Status:
     """Read the state with at most twelve calls, in parallel; the stack itself was the first one."""
     with ThreadPoolExecutor(12) as pool:
-        causes = pool.submit(_causes, stack, now, sleep)
+        failures = pool.submit(_failures, stack, now, sleep)
         mapping = pool.submit(mapping_of, stack)
         pause = pool.submit(_pause, stack)
         metrics = pool.submit(_metrics, stack, now)
@@ -187,7 +200,7 @@ def collect(stack: AwsStack, now: datetime, sleep: Callable[[float], None] = tim
             },
             fan_out_lag=_seconds(measured.get("fan_out")),
             alarms=alarms.result(),
-            causes=causes.result(),
+            failures=failures.result(),
         )
     return advised(found)
 
@@ -285,26 +298,29 @@ def _alarms(stack: AwsStack) -> list[Alarm]:
     return sorted(found, key=lambda one: one.since)
 
 
-def _causes(stack: AwsStack, now: datetime, sleep: Callable[[float], None]) -> list[Cause] | None:
-    asked = LogQuery("classify", _CAUSES, now - WINDOW, now)
+def _failures(stack: AwsStack, now: datetime, sleep: Callable[[float], None]) -> list[Failure] | None:
+    asked = LogQuery(_FUNCTIONS, _FAILURES, now - WINDOW, now)
     rows = asked.rows(stack, looks=_LOOKS, every=_LOOK_SECONDS, sleep=sleep)
-    return None if rows is None else list(_read_causes(rows))
+    return None if rows is None else [_failure(row) for row in rows if row.get("action") not in _SETTLED][:SHOWN]
 
 
-def _read_causes(rows: Rows) -> Iterable[Cause]:
-    for row in rows:
-        category, rule = row.get("category", ""), row.get("rule", "")
-        yield Cause(
-            category=category,
-            rule=rule,
-            fingerprint=row.get("fingerprint", ""),
-            letters=int(float(row["letters"])),
-            first=moment(row["first"]),
-            last=moment(row["last"]),
-            explanation=explanation_of(rule),
-            error=row.get("error", ""),
-            runbook=section_of(category),
-        )
+def _failure(row: dict[str, str]) -> Failure:
+    function, message, category = row["@log"].rpartition("/")[2], row.get("message", ""), row.get("category", "")
+    return Failure(
+        function=function,
+        message=message,
+        category=category,
+        fingerprint=row.get("fingerprint", ""),
+        count=int(float(row["events"])) or int(float(row["lines"])),
+        first=moment(row["first"]),
+        last=moment(row["last"]),
+        what=row.get("error")
+        or row.get("reason")
+        or explanation_of(row.get("rule", ""))
+        or message
+        or "crashed or timed out",
+        runbook=section_about(function, message, category),
+    )
 
 
 def _seconds(milliseconds: float | None) -> float | None:
@@ -340,33 +356,31 @@ def _paused(status: Status) -> Advice:
         return None
     if status.pause.by_hand:
         return f"A person paused processing: {status.pause.reason or 'no reason was given'}.", "holdfast resume"
-    if status.causes:
-        first = status.causes[0]
-        return f"Correct the cause ({first.runbook}). A probe then resumes processing.", _letters(first)
-    return "Correct what the processor reports. A probe then resumes processing.", "holdfast letters"
+    cause = next((one for one in status.failures or () if one.function == "processor"), None)
+    if cause:
+        return f"Correct the cause: {cause.what} ({cause.runbook}). A probe then resumes processing.", ""
+    return "Correct what the log of the processor shows. A probe then resumes processing.", ""
 
 
 def _alarm(status: Status) -> Advice:
-    """The alarm that began first, unless it is about letters whose cause is known."""
+    """The alarm that began first, with what failed in the same section of the runbook."""
     if not status.alarms:
         return None
     first = status.alarms[0]
-    if status.causes and first.name in _ABOUT_LETTERS:
-        return _cause(status)
-    return f"{first.name} is active: see {first.runbook}.", ""
+    if first.name in _ABOUT_LETTERS and (found := _letters(status)):
+        return found
+    same = next((one for one in status.failures or () if one.runbook == first.runbook), None)
+    return f"{first.name} is active{f': {same.what}' if same else ''}. See {first.runbook}.", ""
 
 
-def _cause(status: Status) -> Advice:
-    if not status.causes or not (status.in_triage or status.archived):
+def _letters(status: Status) -> Advice:
+    cause = next((one for one in status.failures or () if one.about_letters), None)
+    if not cause or not (status.in_triage or status.archived):
         return None
-    first = status.causes[0]
-    if first.category in _TRANSIENT:
-        return f"Triage retries these letters by itself ({first.runbook}).", _letters(first)
-    return f"See {first.runbook}.", _letters(first)
-
-
-def _letters(cause: Cause) -> str:
-    return f"holdfast letters --fingerprint {cause.fingerprint}"
+    command = f"holdfast letters --fingerprint {cause.fingerprint}"
+    if cause.category in _TRANSIENT:
+        return f"Triage retries these letters by itself ({cause.runbook}).", command
+    return f"See {cause.runbook}.", command
 
 
 def _well(status: Status) -> Advice:
@@ -381,7 +395,7 @@ _ADVICE: tuple[Callable[[Status], Advice], ...] = (
     _paused_by_nothing,
     _paused,
     _alarm,
-    _cause,
+    _letters,
     _well,
 )
 
@@ -398,10 +412,10 @@ def render(status: Status) -> RenderableType:
         facts.add_row(name, value)
     title = Text.assemble((status.stack, "bold"), f"  {status.region}  {screen.local_time(status.at, status.at)}")
     parts: list[RenderableType] = [title, "", facts]
-    if status.causes:
-        parts += ["", Text("Causes of dead letters in 24 hours", style="bold"), _cause_table(status)]
-    elif status.causes is None:
-        parts += ["", Text("The log query has not ended in time. Causes: holdfast letters", style="dim")]
+    if status.failures:
+        parts += ["", Text("Failures in 24 hours", style="bold"), _failure_table(status)]
+    elif status.failures is None:
+        parts += ["", Text("The log query has not ended in time: what failed is not shown.", style="dim")]
     parts += ["", Text.assemble(("Next  ", "bold"), status.next)]
     if status.command:
         parts.append(Text.assemble("      ", (status.command, "bold cyan")))
@@ -450,11 +464,11 @@ def _alarm_text(status: Status) -> Text:
     return Text("\n").join(lines)
 
 
-def _cause_table(status: Status) -> Table:
-    made = screen.table("letters", "category", "first", "last", "what", right=["letters"])
-    for cause in status.causes or ():
-        first, last = (screen.local_time(at, status.at) for at in (cause.first, cause.last))
-        made.add_row(f"{cause.letters:,}", cause.category, first, last, cause.error or cause.explanation or cause.rule)
+def _failure_table(status: Status) -> Table:
+    made = screen.table("count", "function", "category", "last", "what", right=["count"])
+    for one in status.failures or ():
+        function = "triage" if one.about_letters else one.function
+        made.add_row(f"{one.count:,}", function, one.category, screen.local_time(one.last, status.at), one.what)
     return made
 
 

@@ -55,7 +55,7 @@ def test_an_archived_letter_is_counted_grouped_shown_and_audited(pipeline: Pipel
         "the archived letter is counted",
         SECONDS,
     )
-    assert fingerprint in {one["fingerprint"] for one in status["causes"]}
+    assert fingerprint in {one["fingerprint"] for one in status["failures"]}
     assert status["processing"] == "running"
 
     shown = data_of(run("show", message_id, "--json"))

@@ -11,20 +11,30 @@ import pytest
 
 from ops.pause import Processing
 from ops.screen import to_json
-from ops.status import Alarm, Cause, Depth, Pause, Status, advised, collect, render
+from ops.status import Alarm, Depth, Failure, Pause, Status, advised, collect, render
 from tests.commands import AnsweringStack, assert_screen, screen_of
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
-CAUSE = Cause(
+CAUSE = Failure(
+    function="classify",
+    message="verdict",
     category="MISCONFIGURED",
-    rule="misconfigured",
     fingerprint="0123456789abcdef",
-    letters=412,
+    count=412,
     first=NOW - timedelta(hours=3),
     last=NOW - timedelta(minutes=2),
-    explanation="A setting is wrong. Triage waits and redrives the letter on the slow schedule.",
-    error="the Genesys login refuses the client's credentials",
+    what="the Genesys login refuses the client's credentials",
     runbook="operations.md#misconfigured",
+)
+RECEIVES = replace(CAUSE, function="processor", message="record failed", fingerprint="", count=48_600)
+PUBLICATION = replace(
+    CAUSE,
+    function="fan-out",
+    message="event not published",
+    category="",
+    fingerprint="",
+    what="NotAuthorizedForSourceException",
+    runbook="operations.md#fan-out-failure",
 )
 WELL = Status(
     stack="holdfast",
@@ -40,7 +50,7 @@ WELL = Status(
     archived={},
     fan_out_lag=0.8,
     alarms=(),
-    causes=(),
+    failures=(),
 )
 PAUSE = Pause(
     by_hand=False,
@@ -95,13 +105,33 @@ def answers(**changes: Any) -> dict[str, Any]:
             "status": "Complete",
             "results": [
                 row(
+                    **{"@log": "123456789012:/aws/lambda/holdfast/classify"},
+                    message="verdict",
                     category="MISCONFIGURED",
                     rule="misconfigured",
+                    action="retry",
                     fingerprint="0123",
-                    letters="2",
+                    lines="3",
+                    events="2",
                     first="1795680000000",
                     last="2026-11-26 11:58:00.000",
-                )
+                ),
+                row(
+                    **{"@log": "123456789012:/aws/lambda/holdfast/processor"},
+                    lines="4",
+                    events="0",
+                    first="1795680000000",
+                    last="1795680000000",
+                ),
+                row(
+                    **{"@log": "123456789012:/aws/lambda/holdfast/classify"},
+                    message="verdict",
+                    action="settle",
+                    lines="9",
+                    events="9",
+                    first="1795680000000",
+                    last="1795680000000",
+                ),
             ],
         },
         **changes,
@@ -148,15 +178,18 @@ def test_a_status_has_what_the_services_report() -> None:
     assert status.archived == {"INVALID": 3}
     assert status.fan_out_lag is None  # the last batch is older than 15 minutes
     assert [alarm.name for alarm in status.alarms] == ["DeadLetterAlarm"]
-    assert status.causes
-    assert (status.causes[0].letters, status.causes[0].first) == (2, datetime(2026, 11, 26, 8, 0, tzinfo=UTC))
+    assert status.failures
+    letters, crashes = status.failures  # verdicts after which nothing has to be done are left out
+    assert (letters.about_letters, letters.count, letters.first) == (True, 2, datetime(2026, 11, 26, 8, 0, tzinfo=UTC))
+    assert (crashes.function, crashes.count, crashes.what) == ("processor", 4, "crashed or timed out")
+    assert crashes.runbook == "operations.md#processor-errors"
     assert not status.well
 
 
-def test_a_log_query_that_takes_long_leaves_the_causes_out() -> None:
+def test_a_log_query_that_takes_long_leaves_the_failures_out() -> None:
     status, _ = collected(**{"logs.get_query_results": {"status": "Running", "results": []}})
-    assert status.causes is None
-    assert "Causes: holdfast letters" in screen_of(render(status))
+    assert status.failures is None
+    assert "The log query has not ended in time" in screen_of(render(status))
 
 
 def test_a_missing_mapping_is_the_first_thing_to_mend() -> None:
@@ -171,22 +204,38 @@ def test_a_missing_mapping_is_the_first_thing_to_mend() -> None:
         ({}, ""),
         ({"processing": Processing.PAUSED}, "holdfast resume"),
         ({"processing": Processing.PAUSED, "pause": replace(PAUSE, by_hand=True, reason="r")}, "holdfast resume"),
-        ({"processing": Processing.PAUSED, "pause": PAUSE}, "holdfast letters"),
+        ({"processing": Processing.PAUSED, "pause": PAUSE}, ""),
+        ({"alarms": (Alarm("BufferAgeAlarm", NOW, "operations.md#buffer-age"),), "failures": (CAUSE,)}, ""),
         (
-            {"processing": Processing.PAUSED, "pause": PAUSE, "causes": (CAUSE,)},
+            {"alarms": (Alarm("DeadLetterAlarm", NOW, "x"),), "failures": (CAUSE,), "in_triage": 1},
             "holdfast letters --fingerprint 0123456789abcdef",
         ),
-        ({"alarms": (Alarm("BufferAgeAlarm", NOW, "operations.md#buffer-age"),), "causes": (CAUSE,)}, ""),
-        (
-            {"alarms": (Alarm("DeadLetterAlarm", NOW, "x"),), "causes": (CAUSE,), "in_triage": 1},
-            "holdfast letters --fingerprint 0123456789abcdef",
-        ),
-        ({"causes": (CAUSE,), "in_triage": 1}, "holdfast letters --fingerprint 0123456789abcdef"),
+        ({"failures": (CAUSE,), "in_triage": 1}, "holdfast letters --fingerprint 0123456789abcdef"),
         ({"processing": Processing.STARTING}, "holdfast status"),
     ],
 )
 def test_the_next_command_fits_the_state(changes: dict[str, Any], command: str) -> None:
     assert advised(replace(WELL, **changes)).command == command
+
+
+@pytest.mark.parametrize(
+    ("changes", "step"),
+    [
+        (
+            {"processing": Processing.PAUSED, "pause": PAUSE, "failures": (CAUSE, RECEIVES)},
+            f"Correct the cause: {CAUSE.what} (operations.md#misconfigured). A probe then resumes processing.",
+        ),
+        (
+            {
+                "alarms": (Alarm("FanOutFailureAlarm", NOW, "operations.md#fan-out-failure"),),
+                "failures": (PUBLICATION,),
+            },
+            "FanOutFailureAlarm is active: NotAuthorizedForSourceException. See operations.md#fan-out-failure.",
+        ),
+    ],
+)
+def test_the_next_step_names_what_failed(changes: dict[str, Any], step: str) -> None:
+    assert advised(replace(WELL, **changes)).next == step
 
 
 @pytest.mark.usefixtures("utc")
@@ -202,7 +251,7 @@ def test_the_screen_of_a_bad_day_fits_80_columns() -> None:
             archived={"EXHAUSTED": 3, "INVALID": 12},
             fan_out_lag=None,
             alarms=(Alarm("ProcessingPausedAlarm", NOW - timedelta(minutes=29), "operations.md#processing-paused"),),
-            causes=(CAUSE,),
+            failures=(RECEIVES, CAUSE),
         )
     )
     assert_screen(render(bad), "status-bad-day")
@@ -214,7 +263,7 @@ def test_the_screen_of_a_good_day_is_short() -> None:
 
 
 def test_json_has_every_field_with_times_in_utc() -> None:
-    found = json.loads(to_json(replace(WELL, pause=PAUSE, causes=(CAUSE,))))
+    found = json.loads(to_json(replace(WELL, pause=PAUSE, failures=(CAUSE,))))
     assert found["pause"]["nextProbeAt"] == "2026-11-26T12:04:00.000Z"
-    assert found["causes"][0]["letters"] == 412
+    assert found["failures"][0]["count"] == 412
     assert found["inTriage"] == 0
