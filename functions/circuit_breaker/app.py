@@ -85,7 +85,6 @@ def production() -> CircuitBreaker:
         mapping=EventSourceMapping(client("lambda"), settings.processor_mapping_id),
         executions=CircuitBreakerExecutions(client("stepfunctions")),
         prober=ProcessorProbe(
-            client("sqs"),
             BufferConsumer(client("sqs"), settings.buffer_queue_url),
             settings.buffer_queue_arn,
             invoking_client(PROCESSOR_SECONDS),

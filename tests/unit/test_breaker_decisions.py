@@ -444,7 +444,7 @@ def prober(
     queue = FakeClient(receive_message={"Messages": list(messages)}, **sqs)
     functions = FakeClient(invoke=answer)
     consumer = BufferConsumer(queue, "https://sqs/buffer")
-    return ProcessorProbe(queue, consumer, QUEUE, functions, "processor"), queue, functions
+    return ProcessorProbe(consumer, QUEUE, functions, "processor"), queue, functions
 
 
 def answered(failed: Sequence[str] = (), **counts: int) -> dict[str, Any]:

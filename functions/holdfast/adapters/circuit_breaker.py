@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from holdfast.adapters.aws import code_of, translated
-from holdfast.adapters.sqs import DEPTHS, BufferConsumer
+from holdfast.adapters.sqs import BufferConsumer, is_empty
 from holdfast.domain.circuit_breaker import BreakerExecution, LastIncident, Outcome, ProbeResult
 from holdfast.domain.errors import HoldfastError
 from holdfast.domain.letters import parse_document
@@ -74,14 +74,12 @@ class ProcessorProbe:
     """Hands messages of the buffer to the processor as its event source mapping does.
 
     Attributes:
-        sqs: The client of SQS.
         consumer: The buffer queue.
         queue_arn: Its ARN.
         functions: A client of Lambda that waits for the answer of the processor.
         function_name: The processor.
     """
 
-    sqs: Any
     consumer: BufferConsumer
     queue_arn: str
     functions: Any
@@ -97,7 +95,7 @@ class ProcessorProbe:
         """
         records = self._received(messages)
         if not records:
-            return ProbeResult(buffer_empty=self._empty())
+            return ProbeResult(buffer_empty=is_empty(self.consumer.client, self.consumer.url))
         try:
             answer = self._invoked(records)
         except HoldfastError:
@@ -117,7 +115,7 @@ class ProcessorProbe:
     def _received(self, messages: int) -> list[dict[str, Any]]:
         """The messages that fit into one invocation. The others are visible again at once."""
         with translated("receive from the buffer"):
-            answer = self.sqs.receive_message(
+            answer = self.consumer.client.receive_message(
                 QueueUrl=self.consumer.url,
                 MaxNumberOfMessages=messages,
                 WaitTimeSeconds=_POLL_SECONDS,
@@ -147,12 +145,6 @@ class ProcessorProbe:
             return None
         found: Mapping[str, Any] = json.loads(answer["Payload"].read())
         return found
-
-    def _empty(self) -> bool:
-        """Whether the buffer holds no message. Messages that wait for their next receive are not visible."""
-        with translated("count the messages of the buffer"):
-            answer = self.sqs.get_queue_attributes(QueueUrl=self.consumer.url, AttributeNames=list(DEPTHS))
-        return not any(int(answer["Attributes"].get(name, 0)) for name in DEPTHS)
 
 
 def as_record(message: Mapping[str, Any], queue_arn: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from holdfast.domain.ports import Clock
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibilityBatch.html
 ENTRIES_PER_CALL = 10
 #: How many messages a queue holds: visible, in flight or waiting for their next receive, delayed.
-DEPTHS = (
+_DEPTHS = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
     "ApproximateNumberOfMessagesDelayed",
@@ -27,6 +27,13 @@ DEPTHS = (
 RETENTION = timedelta(days=14)
 #: With MaxReceiveCount 5, a message has two waits after its third receive, each of 12 hours at most.
 AGE_MARGIN = timedelta(hours=24)
+
+
+def is_empty(sqs: Any, url: str) -> bool:
+    """Whether the buffer holds no message. Messages that wait for their next receive are not visible, but count."""
+    with translated("count the messages of the buffer"):
+        answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(_DEPTHS))
+    return not any(int(answer["Attributes"].get(name, 0)) for name in _DEPTHS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +93,10 @@ class Buffer:
         the oldest message leaves out messages that were received three times, so it counts with a margin.
         """
         age = self.clock() - sent_at
-        if age >= RETENTION or self.empty():
+        if age >= RETENTION or is_empty(self.sqs, self.url):
             return False
         oldest = self._age_of_oldest()
         return oldest is None or age < oldest + AGE_MARGIN
-
-    def empty(self) -> bool:
-        """Whether the queue holds no message, visible or not."""
-        with translated("count the messages of the buffer"):
-            answer = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=list(DEPTHS))
-        return not any(int(answer["Attributes"].get(name, 0)) for name in DEPTHS)
 
     def _age_of_oldest(self) -> timedelta | None:
         """The largest age of the last quarter of an hour; ``None`` without data."""
