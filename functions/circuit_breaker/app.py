@@ -41,7 +41,7 @@ def lambda_handler(
 
     Args:
         event: ``action`` (``inspect``, ``check`` or ``confirm``), ``execution`` (its ARN), ``startedAt``, ``manual``,
-            ``reason``, ``openedAt``, ``waitSeconds``, ``probes``.
+            ``openedAt``, ``waitSeconds``, ``probes``. ``reason`` is not used.
         _context: The Lambda context (unused).
         services: Replaces the production services in tests.
 

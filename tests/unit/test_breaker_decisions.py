@@ -101,7 +101,7 @@ def run(name: str = "one", *, minutes: int = 0, manual: bool = False) -> Breaker
     return BreakerExecution(ARN + name, NOW + timedelta(minutes=minutes), manual)
 
 
-OPEN = BreakerInput(run(), "EverythingFailsAlarm", opened_at=NOW)
+OPEN = BreakerInput(run(), opened_at=NOW)
 
 
 # -- opening -------------------------------------------------------------------------------------------------------
@@ -393,7 +393,7 @@ def listed(name: str, **more: Any) -> dict[str, Any]:
 def test_the_running_executions_are_those_of_the_same_state_machine() -> None:
     client = FakeClient(
         list_executions={"executions": [listed("one"), listed("two")]},
-        describe_execution=lambda executionArn: {"input": json.dumps({"manual": executionArn.endswith("two")})},  # noqa: N803
+        describe_execution=lambda executionArn: {"input": json.dumps({"manual": executionArn.endswith("two")})},  # noqa: N803 - boto3's name
     )
     assert CircuitBreakerExecutions(client).running(ARN + "one") == [
         BreakerExecution(ARN + "one", NOW),
@@ -413,7 +413,7 @@ def test_the_last_incident_is_the_newest_one_that_a_probe_ended() -> None:
     }
     client = FakeClient(
         list_executions={"executions": [listed(name, stopDate=NOW) for name in outputs]},
-        describe_execution=lambda executionArn: {"output": json.dumps(outputs[executionArn.rsplit(":", 1)[-1]])},  # noqa: N803
+        describe_execution=lambda executionArn: {"output": json.dumps(outputs[executionArn.rsplit(":", 1)[-1]])},  # noqa: N803 - boto3's name
     )
     assert CircuitBreakerExecutions(client).last_incident(ARN + "one") == LastIncident(NOW, 480)
 

@@ -177,14 +177,12 @@ class BreakerInput:
 
     Attributes:
         execution: The execution.
-        reason: Why it was started.
         opened_at: When it opened the circuit; ``None`` before that.
         wait_seconds: The wait before the next probe, without jitter.
         probes: How many probes there were.
     """
 
     execution: BreakerExecution
-    reason: str = ""
     opened_at: datetime | None = None
     wait_seconds: int = FIRST_WAIT_SECONDS
     probes: int = 0
@@ -203,7 +201,6 @@ class BreakerInput:
             opened_at = data.get("openedAt")
             return cls(
                 execution=execution,
-                reason=str(data.get("reason", "")),
                 opened_at=datetime.fromisoformat(opened_at) if opened_at else None,
                 wait_seconds=int(data.get("waitSeconds", FIRST_WAIT_SECONDS)),
                 probes=int(data.get("probes", 0)),
@@ -255,11 +252,13 @@ class CircuitBreaker:
             return {"step": Step.ANNOUNCE, "outcome": Outcome.RESUMED_BY_HAND}
         if self._owner(breaker).arn != breaker.execution.arn:
             return self._end(Outcome.SUPERSEDED)
-        if processing is Processing.PAUSED or self.hours_open(breaker) >= self.max_hours:
-            return self._next_step(breaker)
+        if self.hours_open(breaker) >= self.max_hours:
+            return {"step": Step.CLOSE, "outcome": Outcome.MAX_HOURS_REACHED}
         # One answer that the mapping does not exist can be wrong, and processing would stay paused. Close ends the
         # execution if the mapping is still missing then.
-        return {"step": Step.WAIT, **self._next_probe(LONGEST_WAIT_SECONDS, breaker)}
+        if processing is Processing.MISSING or breaker.execution.manual:
+            return {"step": Step.WAIT, **self._next_probe(LONGEST_WAIT_SECONDS, breaker)}
+        return self._probed(breaker)
 
     def confirm(self, breaker: BreakerInput) -> dict[str, Any]:
         """Decide after the mapping was enabled whether processing runs. Another execution may have paused it again."""
@@ -274,12 +273,8 @@ class CircuitBreaker:
         """How long the circuit has been open."""
         return (self.clock() - (breaker.opened_at or self.clock())) / timedelta(hours=1)
 
-    def _next_step(self, breaker: BreakerInput) -> dict[str, Any]:
-        """What the owner of the circuit does after a wait."""
-        if self.hours_open(breaker) >= self.max_hours:
-            return {"step": Step.CLOSE, "outcome": Outcome.MAX_HOURS_REACHED}
-        if breaker.execution.manual:
-            return {"step": Step.WAIT, **self._next_probe(LONGEST_WAIT_SECONDS, breaker)}
+    def _probed(self, breaker: BreakerInput) -> dict[str, Any]:
+        """Probe the processor. A healthy probe closes the circuit, any other one doubles the wait."""
         probe = self._probe()
         probed = replace(breaker, probes=breaker.probes + 1)
         shown = {"probes": probed.probes, "probe": probe.as_json(self.failure_percent)}
