@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from holdfast.domain.errors import InvalidEvent, MalformedBody
-from holdfast.domain.identity import event_id_of_bytes, producer_id_of, to_event_id
+from holdfast.domain.identity import UUID, event_id_of_bytes, producer_id_of, to_event_id
 from holdfast.domain.strict_json import encodable, members, parse, parse_any_number, serialise
 from holdfast.domain.users import USERS_ONLY, Found, Kind, Reference, references
 
@@ -22,10 +22,9 @@ _KEY_LIMIT = 256
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Smaller numbers are no epoch milliseconds but, for example, seconds. As milliseconds they would be days in 1970.
 _LEAST_MILLISECONDS = 946_684_800_000  # 2000-01-01
-_ID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-_CONVERSATION_IN_TOPIC = re.compile(rf"v2\.(?:conversations|detail\.events\.conversation)\.({_ID})\.")
+_CONVERSATION_IN_TOPIC = re.compile(rf"v2\.(?:conversations|detail\.events\.conversation)\.({UUID})\.")
 #: Topics whose ``eventBody`` is a conversation, for example ``v2.users.{id}.conversations.calls``.
-_TOPIC_OF_CONVERSATIONS = re.compile(rf"v2\.[a-z.]+\.{_ID}\.conversations(?:\.[a-z]+)*$")
+_TOPIC_OF_CONVERSATIONS = re.compile(rf"v2\.[a-z.]+\.{UUID}\.conversations(?:\.[a-z]+)*$")
 
 
 @dataclass(slots=True, repr=False)  # it contains personal data

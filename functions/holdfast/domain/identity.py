@@ -10,6 +10,8 @@ import hashlib
 import re
 from typing import Any
 
+#: The form of an id of Genesys Cloud: a pattern without groups.
+UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TAIL_LIMIT = 20
 _EXECUTION_NAME = re.compile(r"-([0-9a-f]{16})-[A-Za-z0-9]{1,32}(?:-g\d+)?$")

@@ -17,6 +17,7 @@ from typing import Any
 
 from holdfast.domain.attempts import Status
 from holdfast.domain.categories import VERDICT_CATEGORIES, Category
+from holdfast.domain.identity import UUID
 from holdfast.domain.naming import camel
 
 ACTIONS = frozenset({"settle", "archive", "retry", "wait"})
@@ -219,7 +220,7 @@ def fingerprint(evidence: Evidence) -> str:
 
 
 _VARIABLE = re.compile(
-    r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"  # an id
+    rf"{UUID}"  # an id
     r"|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"  # an address
     r"|\b(?:https?|arn):\S+"  # a link or a resource
     r"|\d+(?:[.:T-]\d+)*Z?"  # a number, a time, an IP address

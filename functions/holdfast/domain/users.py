@@ -9,6 +9,8 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
+from holdfast.domain.identity import UUID
+
 
 class Kind(StrEnum):
     """What can be looked up, by the names that ``EnrichWith`` takes."""
@@ -51,11 +53,10 @@ _FREE = frozenset(
         "variables",
     }
 )
-_UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-_ID = re.compile(_UUID)
-_USER_TOPIC = re.compile(rf"v2\.users\.({_UUID})\.")
+_ID = re.compile(UUID)
+_USER_TOPIC = re.compile(rf"v2\.users\.({UUID})\.")
 #: Topics whose ``eventBody.id`` is a user.
-_MEMBER_TOPIC = re.compile(rf"v2\.routing\.queues\.{_UUID}\.users$")
+_MEMBER_TOPIC = re.compile(rf"v2\.routing\.queues\.{UUID}\.users$")
 
 
 @dataclass(frozen=True, slots=True)
