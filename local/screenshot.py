@@ -72,10 +72,10 @@ def _entered(stack: Stack, state: str) -> int:
 def take(url: str, execution: str) -> None:
     """Picture the execution's path and its timeline."""
     from selenium import webdriver  # type: ignore[import-not-found]  # noqa: PLC0415 - only this tool needs it
-    from selenium.webdriver.common.actions.action_builder import (  # type: ignore[import-not-found]  # noqa: PLC0415
+    from selenium.webdriver.common.actions.action_builder import (  # type: ignore[import-not-found]  # noqa: PLC0415 - as above
         ActionBuilder,
     )
-    from selenium.webdriver.common.by import By  # type: ignore[import-not-found]  # noqa: PLC0415
+    from selenium.webdriver.common.by import By  # type: ignore[import-not-found]  # noqa: PLC0415 - as above
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")

@@ -104,9 +104,9 @@ def production() -> Processing:
 def _enrichment(settings: ProcessorSettings) -> Enrichment | None:
     if settings.enrichment_policy == "off" or not settings.genesys_credentials_secret_arn:
         return None
-    # Imported here, so that a cold start without enrichment does not load requests.
+    # A cold start without enrichment does not load requests.
     with without_collection():
-        from holdfast.adapters.genesys import GenesysUserDirectory, Urls  # noqa: PLC0415
+        from holdfast.adapters.genesys import GenesysUserDirectory, Urls  # noqa: PLC0415 - only with enrichment
 
     directory = GenesysUserDirectory(
         Urls.of(settings.genesys_domain, settings.genesys_api_url, settings.genesys_login_url),

@@ -40,7 +40,7 @@ time.sleep(60)
 @pytest.fixture
 def parent() -> Iterator[subprocess.Popen[str]]:
     """A process with an engine and a warm function. Its first line names both processes and the directory."""
-    process = subprocess.Popen([sys.executable, "-c", PARENT], cwd=ROOT, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    process = subprocess.Popen([sys.executable, "-c", PARENT], cwd=ROOT, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own command
     with process:
         yield process
         process.kill()
@@ -152,5 +152,5 @@ def _runs(pid: int) -> bool:
     if not exists(pid):
         return False
     command = ["ps", "-o", "stat=", "-p", str(pid)]
-    state = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+    state = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - our own command
     return bool(state.stdout.strip()) and not state.stdout.startswith("Z")

@@ -90,7 +90,7 @@ class Processor:
 @pytest.fixture
 def processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Processor]:
     from holdfast.adapters.aws import client  # noqa: PLC0415 - settings are read at the first use, after the environment
-    from processor import app  # noqa: PLC0415
+    from processor import app  # noqa: PLC0415 - as above
 
     with GenesysStandIn() as genesys:
         aws = CountingAws(genesys.credentials)

@@ -187,7 +187,7 @@ def test_json_that_parsers_read_differently_is_malformed(text: str, reason: str)
         ('{"\\udfff": 1}', "UTF-8"),
     ],
 )
-def test_values_that_json_cannot_carry_are_malformed(eventBody: str, reason: str) -> None:  # noqa: N803
+def test_values_that_json_cannot_carry_are_malformed(eventBody: str, reason: str) -> None:  # noqa: N803 - the field's name
     text = body(detail={"eventBody": {}}).replace('"eventBody": {}', f'"eventBody": {eventBody}')
     with pytest.raises(MalformedBody, match=reason):
         event_of(text)
