@@ -5,6 +5,8 @@ them in batches. A failed event waits its backoff and is received again. After `
 letter, and triage redrives it after a wait that grows by a factor of four. The model moves amounts of events between
 states, so its run time does not depend on the rate. Random waits are spread evenly over their range.
 
+The circuit breaker of the pipeline pauses processing for a given time; when, follows from the outage.
+
 Not modelled: order (SQS has none), single slow batches, and cold starts other than Lambda's gradual scaling.
 """
 
@@ -19,7 +21,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from benchmarks.cost import INDEX_UNITS, MEMORY_GB, PRICES
+from benchmarks.cost import INDEX_UNITS, MEMORY_GB, PRICES, incident, transitions
+from holdfast.domain.circuit_breaker import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS
 
 #: Events per second, as a function of the seconds since the start.
 Arrivals = Callable[[float], float]
@@ -47,6 +50,11 @@ REPLAY_CONCURRENCY, REPLAY_SECONDS = 20, 10.0
 #: The circuit breaker of the Genesys client stays open for up to 30 s (adapters/genesys/breaker.py). An event that
 #: fails meanwhile becomes visible when it closes, at the earliest.
 BREAKER_SECONDS = 30.0
+#: From the first failure to the pause of processing by the circuit breaker of the pipeline, as measured: 2.5 periods of
+#: its alarm, which are a minute each (results/outage.json).
+OPENS_AFTER_SECONDS = 150.0
+#: The mean of the circuit breaker's jitter: up to half of each wait is random.
+MEAN_JITTER = 0.75
 #: A random wait is modelled as this many equal parts of its range.
 SPREAD = 8
 #: A campaign launch.
@@ -109,6 +117,35 @@ class Outage:
         return self.affected if first_receive or not self.affected else 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A time in which the circuit breaker of the pipeline keeps processing paused, and its number of probes."""
+
+    begins: float
+    ends: float
+    probes: int
+
+    @classmethod
+    def in_outage(cls, outage: Outage, failure_percent: float = 90) -> Pause | None:
+        """The pause in an outage: until the first probe after its end. A wait counts with the mean of its jitter.
+
+        Returns:
+            ``None`` if the circuit does not open: too few events fail, or the outage is over before that.
+        """
+        begins = outage.begins + OPENS_AFTER_SECONDS
+        if 100 * outage.affected < failure_percent or outage.ends <= begins:
+            return None
+        probes, now, wait = 0, begins, FIRST_WAIT_SECONDS
+        while now < outage.ends:
+            probes, now, wait = probes + 1, now + MEAN_JITTER * wait, min(2 * wait, LONGEST_WAIT_SECONDS)
+        return cls(begins, now, probes)
+
+    @property
+    def transitions(self) -> int:
+        """State transitions of the circuit breaker's execution."""
+        return transitions(incident(self.probes), "circuit_breaker")
+
+
 @dataclass(slots=True)
 class Forecast:
     """The result: lists hold one value for each step, numbers are totals. ``age`` is in seconds, the rest in events."""
@@ -129,6 +166,7 @@ class Forecast:
     invocations: float = 0.0
     executions: float = 0.0
     transitions: float = 0.0
+    breaker_transitions: float = 0.0
 
     @property
     def in_progress(self) -> list[float]:
@@ -145,10 +183,17 @@ class Forecast:
 
 
 def simulate(
-    arrivals: Arrivals, system: System, outage: Outage | None = None, *, seconds: float, step: float = 1.0
+    arrivals: Arrivals,
+    system: System,
+    outage: Outage | None = None,
+    pause: Pause | None = None,
+    *,
+    seconds: float,
+    step: float = 1.0,
 ) -> Forecast:
-    """Run the model for this many seconds."""
-    run = _Simulation(system, outage or Outage(0, 0, 0), Forecast(step))
+    """Run the model for this many seconds. The few events of probes are not counted in a pause."""
+    forecast = Forecast(step, breaker_transitions=pause.transitions if pause else 0.0)
+    run = _Simulation(system, outage or Outage(0, 0, 0), pause or Pause(0, 0, 0), forecast)
     for number in range(round(seconds / step)):
         run.advance(number, arrivals(number * step) * step)
     return run.forecast
@@ -162,10 +207,11 @@ _NEW: _Group = (0, 1)
 class _Simulation:
     """The state between two steps."""
 
-    def __init__(self, system: System, outage: Outage, forecast: Forecast) -> None:
+    def __init__(self, system: System, outage: Outage, pause: Pause, forecast: Forecast) -> None:
         self.forecast = forecast
         self._system = system
         self._outage = outage
+        self._pause = pause
         self._ready: defaultdict[_Group, float] = defaultdict(float)
         #: Step number → what becomes ready then.
         self._due: defaultdict[int, defaultdict[_Group, float]] = defaultdict(lambda: defaultdict(float))
@@ -192,6 +238,9 @@ class _Simulation:
     def _process(self, now: float, new: float) -> float:
         """Process batches for one step. Returns the number of events received."""
         system, forecast = self._system, self.forecast
+        if self._pause.begins <= now < self._pause.ends:
+            self._concurrency = system.initial_concurrency
+            return 0.0
         ready = sum(self._ready.values())
         concurrency = min(self._concurrency, system.concurrency)
         capacity = concurrency * system.batch_size / system.seconds_per_batch * forecast.step
@@ -282,7 +331,7 @@ class _Simulation:
 
 
 def dollars(forecast: Forecast, system: System, event_bytes: int = 2_048) -> dict[str, float]:
-    """The cost at list prices (``prices.toml``), without storage and logs."""
+    """The cost at list prices (``prices.toml``), without storage and logs. Triage includes the circuit breaker."""
     stored = forecast.stored[-1]
     sends = forecast.arrived[-1] + forecast.transitions / 4
     units = math.ceil(event_bytes / 1024) + INDEX_UNITS
@@ -294,7 +343,7 @@ def dollars(forecast: Forecast, system: System, event_bytes: int = 2_048) -> dic
         "Lambda": forecast.invocations * PRICES["lambda"]["request"]
         + seconds * MEMORY_GB * PRICES["lambda"]["gigabyte_second"],
         "tables": (stored * units + 2 * forecast.failures) * PRICES["dynamodb"]["write_unit"],
-        "triage": forecast.transitions * PRICES["stepfunctions"]["transition"]
+        "triage": (forecast.transitions + forecast.breaker_transitions) * PRICES["stepfunctions"]["transition"]
         + forecast.executions * PRICES["s3"]["write"],
     }
 

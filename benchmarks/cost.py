@@ -32,6 +32,10 @@ ROUTES: dict[str, Sequence[str]] = {
         *("Classify", "Decide", "Archive", "SettleArchived", "Archived"),
     ),
 }
+#: The states of the circuit breaker (statemachine/circuit_breaker.asl.json) before, for and after its probes.
+OPENING = ("Inspect", "Decide", "Open", "AnnounceOpened", "Decide")
+PROBING = ("Wait", "Probe", "Decide")
+CLOSING = ("Close", "Resuming", "ConfirmClosed", "Decide", "AnnounceClosed", "Closed")
 #: Requests to AWS of the function behind each state, for one dead letter (counted in the adapters).
 REQUESTS: dict[str, Counter[str]] = {
     "intake": Counter({"s3.write": 1, "stepfunctions": 1}),
@@ -89,13 +93,18 @@ def thousand_letters(route: Sequence[str]) -> Bill:
     }
 
 
-def transitions(route: Sequence[str]) -> int:
-    """State transitions of a dead letter that takes this path.
+def incident(probes: int) -> Sequence[str]:
+    """The path of a circuit breaker's execution whose last probe, of so many, is healthy."""
+    return (*OPENING, *PROBING * probes, *CLOSING)
+
+
+def transitions(route: Sequence[str], machine: str = "triage") -> int:
+    """State transitions of an execution that takes this path.
 
     Raises:
         ValueError: The state machine has no such path.
     """
-    states = json.loads((ROOT / "statemachine" / "triage.asl.json").read_text())["States"]
+    states = json.loads((ROOT / "statemachine" / f"{machine}.asl.json").read_text())["States"]
     for here, there in pairwise(route):
         if f'"{there}"' not in json.dumps(states[here]):
             raise ValueError(f"The state machine has no transition from {here} to {there}.")

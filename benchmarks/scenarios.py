@@ -11,6 +11,7 @@ from benchmarks.capacity import (
     LAUNCH_SECONDS,
     Forecast,
     Outage,
+    Pause,
     System,
     dollars,
     error_against_the_engine,
@@ -27,6 +28,7 @@ OVERHEAD_SECONDS, STORE_SECONDS, STORE_EVENTS, CPU_SECONDS = 0.05, 0.01, 25, 0.0
 #: is assumed.
 OUTAGE_BEGINS, OUTAGE_ENDS, HORIZON = HOUR, 5 * HOUR, 48 * HOUR
 RESEND_FACTOR = 10
+MILLION = 1_000_000
 #: The share of events that name a user.
 NAMING = 0.6
 #: The pictures show every 120th step.
@@ -98,6 +100,26 @@ def outage(scale: Scale, affected: float, more: Mapping[str, int]) -> Forecast:
     return simulate(arrivals, scale.system(**more), down, seconds=HORIZON, step=10)
 
 
+def everything_fails(scale: Scale, *, breaker: bool) -> Forecast:
+    """Every event fails for four hours, and events keep coming."""
+
+    def arrivals(now: float) -> float:
+        return scale.per_second if now < OUTAGE_ENDS + HOUR else 0.0
+
+    down = Outage(OUTAGE_BEGINS, OUTAGE_ENDS, affected=1)
+    pause = Pause.in_outage(down) if breaker else None
+    return simulate(arrivals, scale.system(), down, pause, seconds=HORIZON, step=10)
+
+
+def million_drained(scale: Scale) -> float:
+    """Seconds until a backlog of a million events is processed, while new ones arrive."""
+
+    def arrivals(now: float) -> float:
+        return scale.per_second + (MILLION if now == 0 else 0)
+
+    return simulate(arrivals, scale.system(), seconds=HOUR).drained_after(0)
+
+
 def wave(scale: Scale) -> Forecast:
     """Genesys sends no events for four hours, then all held events in addition to new ones."""
     wave_ends = OUTAGE_ENDS + (OUTAGE_ENDS - OUTAGE_BEGINS) / RESEND_FACTOR
@@ -134,7 +156,6 @@ def launch_row(scale: Scale) -> dict[str, str]:
 def outage_row(scale: Scale, policy: str, affected: float, more: Mapping[str, int]) -> dict[str, str]:
     """A row of the table of outages."""
     forecast = outage(scale, affected, more)
-    drained = forecast.drained_after(OUTAGE_ENDS)
     return {
         "events a minute": f"{scale.rate:,}",
         "policy": policy,
@@ -143,9 +164,28 @@ def outage_row(scale: Scale, policy: str, affected: float, more: Mapping[str, in
         "dead letters waiting": short(max(forecast.dead)),
         "executions": short(forecast.executions),
         "archived": short(forecast.archived),
-        "drained after": "not in 43 h" if math.isinf(drained) else f"{drained / HOUR:.1f} h",
+        "drained after": in_hours(forecast.drained_after(OUTAGE_ENDS)),
         "cost of triage": f"${dollars(forecast, scale.system(**more))['triage']:,.0f}",
     }
+
+
+def breaker_row(scale: Scale, *, breaker: bool) -> dict[str, str]:
+    """A row of the table of the circuit breaker."""
+    forecast = everything_fails(scale, breaker=breaker)
+    return {
+        "events a minute": f"{scale.rate:,}",
+        "circuit breaker": "on" if breaker else "off",
+        "largest backlog": short(max(forecast.backlog)),
+        "executions": short(forecast.executions),
+        "archived": short(forecast.archived),
+        "drained after": in_hours(forecast.drained_after(OUTAGE_ENDS)),
+        "cost of triage": f"${dollars(forecast, scale.system())['triage']:,.3g}",
+    }
+
+
+def million_row(scale: Scale) -> dict[str, str]:
+    """A row of the table of backlogs."""
+    return {"events a minute": f"{scale.rate:,}", "a million drain in": f"{million_drained(scale) / MINUTE:.0f} min"}
 
 
 def wave_row(scale: Scale) -> dict[str, str]:
@@ -158,6 +198,11 @@ def wave_row(scale: Scale) -> dict[str, str]:
         "longest delay": f"{max(forecast.age) / MINUTE:.0f} min",
         "concurrency used": f"{max(forecast.busy):.0f}",
     }
+
+
+def in_hours(drained: float) -> str:
+    """How long it took to drain."""
+    return "not in 43 h" if math.isinf(drained) else f"{drained / HOUR:.1f} h"
 
 
 def short(value: float) -> str:
@@ -220,6 +265,8 @@ def main() -> None:
     tables = {
         "launch": [launch_row(scale) for scale in SCALES],
         "outage": [outage_row(scale, *policy) for scale in SCALES for policy in POLICIES],
+        "circuit breaker": [breaker_row(scale, breaker=breaker) for scale in SCALES for breaker in (False, True)],
+        "backlog after a pause": [million_row(scale) for scale in SCALES],
         "wave": [wave_row(scale) for scale in SCALES],
     }
     for title, rows in tables.items():

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from benchmarks import scenarios
 from benchmarks.capacity import (
     IN_FLIGHT,
     Arrivals,
     Outage,
+    Pause,
     System,
     dollars,
     error_against_the_engine,
@@ -48,12 +50,15 @@ def test_a_minute_at_twice_the_capacity_takes_another_minute_to_drain() -> None:
     concurrency=some.integers(2, 50),
     max_receives=some.integers(5, 9),
     length=some.integers(10, 900),
+    breaker=some.booleans(),
 )
 def test_events_are_neither_created_nor_lost(
-    rate: float, affected: float, concurrency: int, max_receives: int, length: int
+    rate: float, affected: float, concurrency: int, max_receives: int, length: int, breaker: bool
 ) -> None:
     system = replace(SYSTEM, concurrency=concurrency, max_receives=max_receives, retry_base=60, max_retries=2)
-    forecast = simulate(during(600, rate), system, Outage(60, 60 + length, affected), seconds=1_200, step=5)
+    outage = Outage(60, 60 + length, affected)
+    pause = Pause.in_outage(outage) if breaker else None
+    forecast = simulate(during(600, rate), system, outage, pause, seconds=1_200, step=5)
     total = forecast.stored[-1] + forecast.in_progress[-1] + forecast.archived
     assert total == pytest.approx(forecast.arrived[-1])
     amounts = (forecast.backlog, forecast.in_flight, forecast.dead, forecast.triage, forecast.stored)
@@ -113,6 +118,51 @@ def test_a_dead_letter_that_its_first_redrive_recovers_takes_nine_transitions() 
     assert forecast.executions == pytest.approx(100)
     assert forecast.transitions == pytest.approx(900)
     assert forecast.stored[-1] == pytest.approx(100)
+
+
+def test_the_circuit_breaker_pauses_until_the_first_probe_after_the_outage() -> None:
+    pause = Pause.in_outage(Outage(HOURS, 5 * HOURS, affected=0.95))
+    assert pause
+    assert pause.begins == HOURS + 150
+    assert 5 * HOURS <= pause.ends < 5 * HOURS + 900
+    # The page on the circuit breaker names these two figures.
+    assert (pause.probes, pause.transitions) == (25, 87)
+
+
+@pytest.mark.parametrize(
+    "outage", [Outage(0, HOURS, affected=0.6), Outage(0, 140, affected=1), Outage(0, 0, affected=0)]
+)
+def test_the_circuit_stays_closed_if_too_few_events_fail_or_the_outage_is_short(outage: Outage) -> None:
+    assert Pause.in_outage(outage) is None
+
+
+def test_in_a_pause_nothing_is_received_and_afterwards_everything_is_stored() -> None:
+    outage = Outage(0, HOURS, affected=1)
+    pause = Pause.in_outage(outage)
+    assert pause
+    forecast = simulate(during(HOURS, 20), SYSTEM, outage, pause, seconds=4 * HOURS, step=10)
+    receives = simulate(during(HOURS, 20), SYSTEM, outage, pause, seconds=150, step=10).receives
+    assert simulate(during(HOURS, 20), SYSTEM, outage, pause, seconds=pause.ends, step=10).receives == receives
+    assert (forecast.executions, forecast.archived) == (0, 0)
+    assert forecast.stored[-1] == pytest.approx(20 * HOURS)
+    # A hundred events a second drain what came in an hour at twenty.
+    assert forecast.drained_after(pause.ends) == pytest.approx(20 * HOURS / 100, abs=20)
+
+
+def test_with_the_circuit_breaker_an_outage_of_four_hours_costs_less_than_two_percent_of_triage() -> None:
+    scale = scenarios.SCALES[0]
+    without, with_breaker = (scenarios.everything_fails(scale, breaker=breaker) for breaker in (False, True))
+    assert without.executions > 1_000_000
+    assert with_breaker.executions < 1
+    spent, saved = (dollars(one, scale.system())["triage"] for one in (with_breaker, without))
+    assert 0 < spent < 0.02 * saved
+    assert with_breaker.drained_after(scenarios.OUTAGE_ENDS) < without.drained_after(scenarios.OUTAGE_ENDS)
+
+
+def test_a_backlog_of_a_million_drains_with_the_capacity_that_new_events_leave() -> None:
+    scale = scenarios.SCALES[0]
+    left = scale.system().events_per_second - scale.per_second
+    assert scenarios.million_drained(scale) == pytest.approx(1_000_000 / left, rel=0.01)
 
 
 def test_larger_batches_and_fewer_environments_send_fewer_requests_to_genesys() -> None:
