@@ -37,8 +37,8 @@ _SENTENCES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ),
     ((aws.NoRegionError,), "No AWS region is set. Choose one with --region or AWS_REGION."),
     (
-        (aws.HTTPClientError,),
-        "{error} Check the network and the region. For the local stack: make up, . .local/env",
+        (aws.HTTPClientError, aws.ConnectionError),
+        "{error}. Check the network and the region. For the local stack: make up, . .local/env",
     ),
 )
 
