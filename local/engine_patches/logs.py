@@ -91,10 +91,15 @@ def _stats(records: Iterable[Record], text: str) -> tuple[list[Record], list[str
         groups[tuple(record.get(name) for name in by)].append(record)
     rows = [
         dict(zip(by, key, strict=True))
-        | {one["name"]: _AGGREGATES[one["function"]](_values(members, one["field"])) for one in wanted}
+        | {one["name"]: _aggregate(one["function"], _values(members, one["field"])) for one in wanted}
         for key, members in groups.items()
     ]
     return rows, [*by, *(one["name"] for one in wanted)]
+
+
+def _aggregate(function: str, values: list[Any]) -> Any:
+    """A field that no line has is counted as 0 and is otherwise missing."""
+    return _AGGREGATES[function](values) if values or function.startswith("count") else None
 
 
 def _values(records: Iterable[Record], field: str) -> list[Any]:

@@ -766,7 +766,7 @@ def query_of_json_lines(cloud: Cloud) -> list[list[str]]:
     at = int(time.time() * 1000)
     events = [{"timestamp": at, "message": json.dumps(line)} for line in lines]
     logs.put_log_events(logGroupName=group, logStreamName="s", logEvents=events)
-    text = "fields kind | filter message = 'verdict' and kind != 'b' | stats count(*) as lines by kind | limit 2"
+    text = "fields kind | filter message = 'verdict' and kind != 'b' | stats count(*) as lines, latest(none) as last by kind | limit 2"
     started = logs.start_query(logGroupName=group, startTime=0, endTime=at // 1000 + 1, queryString=text)
     found = logs.get_query_results(queryId=started["queryId"])["results"]
     return [[field["value"] for field in row if field["field"] != "@ptr"] for row in found]
