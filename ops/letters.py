@@ -30,6 +30,7 @@ from ops.errors import CommandError
 from ops.log_query import MOST_ROWS, LogQuery, Rows
 from ops.names import ArchiveKey, ExecutionName
 from ops.rules import explanation_of
+from ops.waiting import waiting
 
 TOPICS_SHOWN = 3
 #: Listings and reads at the same time.
@@ -70,6 +71,7 @@ class Letter:
         error: The error of the last attempt, if its letter is in triage.
         event_id: The event, if its letter is in triage: an archive key does not contain it.
         redrives: How often it was redriven, if its letter is in triage.
+        next_try_at: When it is redriven, if it waits for that.
         key: Its archive object.
     """
 
@@ -83,6 +85,7 @@ class Letter:
     error: str = ""
     event_id: str = ""
     redrives: int = 0
+    next_try_at: datetime | None = None
     key: str = ""
 
 
@@ -101,6 +104,7 @@ class Cause:
         topics: How many letters of each topic.
         explanation: The sentence of the verdict.
         error: The error of the last attempt.
+        next_try_at: When the first of its waiting letters is redriven, if one waits.
     """
 
     category: str
@@ -113,6 +117,7 @@ class Cause:
     topics: Mapping[str, int]
     explanation: str
     error: str
+    next_try_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +143,12 @@ class Filter:
 
 
 def open_letters(stack: DeployedStack, now: datetime) -> Iterator[Letter]:
-    """The letters in triage: one call for each 1,000 executions, and the log query."""
+    """The letters in triage: one call for each 1,000 executions, the log query, and one query for those that wait."""
     running = {one["name"]: one["startDate"] for one in executions(stack, statusFilter="RUNNING")}
     if not running:
         return
     rows = {row["execution"]: row for row in _verdicts(stack, min(running.values()) - _LEEWAY, now + _LEEWAY)}
+    waits = {letter.execution: letter.next_try_at for letter, _ in waiting(stack, now)}
     for name, started in running.items():
         row = rows.get(name, {})
         parts = ExecutionName.read(name)
@@ -157,6 +163,7 @@ def open_letters(stack: DeployedStack, now: datetime) -> Iterator[Letter]:
             error=row.get("error", ""),
             event_id=row.get("eventId", ""),
             redrives=int(float(row.get("redrives", 0))),
+            next_try_at=waits.get(name),
         )
 
 
@@ -228,6 +235,7 @@ class _Group:
     topics: Counter[str] = field(default_factory=Counter)
     first: Letter | None = None
     last: Letter | None = None
+    next_try_at: datetime | None = None
 
     def add(self, letter: Letter) -> None:
         self.counts[letter.state] += 1
@@ -236,6 +244,8 @@ class _Group:
             self.first = letter
         if self.last is None or letter.at > self.last.at:
             self.last = letter
+        if letter.next_try_at and (self.next_try_at is None or letter.next_try_at < self.next_try_at):
+            self.next_try_at = letter.next_try_at
 
 
 @dataclass
@@ -274,6 +284,7 @@ def _cause(stack: DeployedStack, group: _Group) -> Cause:
         topics=dict(group.topics.most_common()),
         explanation=explanation_of(rule),
         error=error,
+        next_try_at=group.next_try_at,
     )
 
 
@@ -302,8 +313,9 @@ def render_causes(causes: Sequence[Cause], now: datetime) -> RenderableType:
         counts = [f"{cause.open:,} in triage"] * (cause.open > 0) + [f"{cause.archived:,} archived"] * (
             cause.archived > 0
         )
+        due = f"  next redrive {screen.ago(cause.next_try_at, now)}" if cause.next_try_at else ""
         blocks += [
-            Text.assemble((cause.category, "bold"), f"  {', '.join(counts)}  ", (times, "dim")),
+            Text.assemble((cause.category, "bold"), f"  {', '.join(counts)}  ", (times, "dim"), due),
             *(Text(f"  {line}") for line in (cause.error, cause.explanation) if line),
             Text(f"  topics {_topics(cause.topics)}", style="dim"),
             Text(f"  fingerprint {cause.fingerprint or 'none'}  rule {cause.rule or 'unknown'}", style="dim"),
@@ -320,13 +332,14 @@ def _topics(topics: Mapping[str, int]) -> str:
 
 def render_letters(letters: Sequence[Letter], now: datetime) -> RenderableType:
     """A line for each letter. ``holdfast show`` takes what the last column has."""
-    made = screen.table("since", "state", "category", "redrives", "topic", "letter", right=["redrives"])
+    made = screen.table("since", "state", "category", "redrives", "next", "topic", "letter", right=["redrives"])
     for one in letters:
         made.add_row(
             screen.local_time(one.at, now),
             one.state,
             one.category,
             str(one.redrives) if one.state is State.OPEN else "",
+            screen.ago(one.next_try_at, now) if one.next_try_at else "",
             one.topic,
             one.event_id or one.execution,
         )

@@ -1,20 +1,19 @@
 """``holdfast retry-now``: start the next redrive of letters that wait in triage, after their cause was mended.
 
-Each letter that waits in the state BackOff has an item in the attempts table, below one key. It names the letter, its
-last verdict and the end of the wait, and holds the task token that ends the wait. The execution goes on as after the
-wait: the same redrive, with the reason in its data.
+The task token of its wait is completed (:mod:`ops.waiting`). The execution goes on as after the wait: the same redrive,
+with the reason in its data.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from botocore.exceptions import ClientError
@@ -23,35 +22,13 @@ from rich.text import Text
 
 from ops import options, screen
 from ops.deployed import AwsStack, DeployedStack
-from ops.errors import CommandError, code_of
+from ops.errors import CommandError, code_of, is_denied
 from ops.letters import known_category
+from ops.waiting import WAITING, Waiting, waiting
 
-#: The key of the items of waiting letters. It has a space, which no event id has.
-WAITING = "waiting letters"
 _CALLS = 16
 #: The wait is over, or another command ended it.
 _ENDED = {"TaskTimedOut", "TaskDoesNotExist", "InvalidToken"}
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A letter that waits for its next redrive.
-
-    Attributes:
-        event_id: The event.
-        execution: The name of its triage execution.
-        category: Of its last verdict.
-        rule: Of its last verdict.
-        fingerprint: Of its last verdict.
-        next_try_at: The end of the wait.
-    """
-
-    event_id: str
-    execution: str
-    category: str
-    rule: str
-    fingerprint: str
-    next_try_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,31 +45,6 @@ class Hurried:
         return not self.failed
 
 
-def waiting(stack: DeployedStack, now: datetime) -> Iterator[tuple[Waiting, str]]:
-    """The letters that wait, and their task tokens. Items of waits that are over are left out."""
-    pages = stack.client("dynamodb").get_paginator("query")
-    found = pages.paginate(
-        TableName=stack.outputs["AttemptsTableName"],
-        KeyConditionExpression="eventId = :waiting",
-        ExpressionAttributeValues={":waiting": {"S": WAITING}},
-    )
-    for item in (item for page in found for item in page["Items"]):
-        letter = _letter(item)
-        if letter.next_try_at > now:
-            yield letter, item["taskToken"]["S"]
-
-
-def _letter(item: Mapping[str, Any]) -> Waiting:
-    return Waiting(
-        event_id=item["letter"]["S"],
-        execution=item["attempt"]["S"],
-        category=item["category"]["S"],
-        rule=item["rule"]["S"],
-        fingerprint=item["fingerprint"]["S"],
-        next_try_at=screen.moment(item["nextTryAt"]["S"]),
-    )
-
-
 def hurry(stack: DeployedStack, letters: Sequence[tuple[Waiting, str]], reason: str) -> Hurried:
     """End the waits of these letters by their tokens, and delete the items of those that wait no longer."""
     client = stack.client("stepfunctions")
@@ -102,6 +54,8 @@ def hurry(stack: DeployedStack, letters: Sequence[tuple[Waiting, str]], reason: 
         try:
             client.send_task_success(taskToken=token, output=output)
         except ClientError as error:
+            if is_denied(error):  # the other letters would fail as well
+                raise
             if code_of(error) not in _ENDED:
                 return "failed"
             _delete(stack, letter, token)

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
+from botocore.exceptions import ClientError
+
 from local.eventually import eventually
 from proof.fault_injector import kill_workers
 from tests.e2e.pipeline import WAIT_SCALE
@@ -47,7 +49,8 @@ class Controls:
         for output in ("BufferQueueUrl", "DeadLetterQueueUrl"):
             self._sqs.purge_queue(QueueUrl=self.pipeline.outputs[output])
         for arn in self._running():
-            self.pipeline.client("stepfunctions").stop_execution(executionArn=arn)
+            with contextlib.suppress(ClientError):  # it has ended since it was listed
+                self.pipeline.client("stepfunctions").stop_execution(executionArn=arn)
         for key in self.pipeline.objects("dead-letters/"):
             self.pipeline.client("s3").delete_object(Bucket=self.pipeline.outputs["ArchiveBucketName"], Key=key)
 

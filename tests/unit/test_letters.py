@@ -65,6 +65,7 @@ class World:
     listed: list[str] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
     read: list[str] = field(default_factory=list)
+    waiting: list[dict[str, Any]] = field(default_factory=list)
     exceptions: Any = None
 
     def stack(self) -> AnsweringStack:
@@ -74,6 +75,7 @@ class World:
             "s3.get_paginator": lambda _operation: Pages(self._objects),
             "s3.get_object": self._object,
             "s3.exceptions": self.exceptions,
+            "dynamodb.get_paginator": lambda _operation: Pages(lambda **_: [{"Items": self.waiting}]),
             "logs.start_query": self._query,
             "logs.get_query_results": lambda **_: {"status": "Complete", "results": self.rows},
         }
@@ -132,6 +134,15 @@ def test_running_executions_have_the_verdict_of_the_log() -> None:
     with_verdict, without = found[name("a")], found[name("b")]
     assert (with_verdict.category, with_verdict.error, with_verdict.redrives) == ("UNAVAILABLE", "503", 2)
     assert (without.category, without.topic) == (NO_VERDICT, "acd-start")
+
+
+def test_a_waiting_letter_has_the_time_of_its_next_redrive() -> None:
+    at = {"eventId": "waiting letters", "attempt": name("a"), "taskToken": "t", "letter": "a", "rule": "r"}
+    fields = {**at, "category": "UNAVAILABLE", "fingerprint": "f2", "nextTryAt": "2026-11-26T13:00:00.000Z"}
+    item = {name: {"S": value} for name, value in fields.items()}
+    world = World(running=[name("a"), name("b")], rows=[row(name("a"))], waiting=[item])
+    found = {letter.execution: letter.next_try_at for letter in open_letters(world.stack(), NOW)}
+    assert found == {name("a"): NOW + timedelta(hours=1), name("b"): None}
 
 
 def test_ten_thousand_letters_take_ten_listings_and_one_query() -> None:
@@ -233,6 +244,7 @@ def test_causes_are_shown_as_blocks() -> None:
             topics={"acd-start": 12_000, "acd-end": 300, "user-start": 40, "user-end": 5},
             explanation="The letter has no retries left. Triage archives it.",
             error="the Genesys API answered 503",
+            next_try_at=NOW + timedelta(minutes=7),
         ),
         Cause(
             category=NO_VERDICT,

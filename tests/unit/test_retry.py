@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 
 from ops.cli import app
 from ops.deployed import AwsStack
-from ops.retry import Waiting, render_waiting
+from ops.retry import render_waiting
+from ops.waiting import Waiting
 from tests.commands import AnsweringStack, assert_screen
 
 if TYPE_CHECKING:
