@@ -29,6 +29,9 @@ def name_permissions_as_aws() -> None:
       https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html
     - ``SendTaskSuccess`` and its siblings need their permission on every resource. AWS checks it on the state machine
       that issued the token, and refuses a token that no state machine issued before it checks permissions.
+    - A query of Logs Insights needs its permission on every resource. AWS checks it on the log
+      groups; here on the first.
+      https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatchlogs.html
     - Reading one event source mapping needs the permission to list them, and changing it needs none. AWS has
       ``lambda:GetEventSourceMapping`` and ``lambda:UpdateEventSourceMapping``.
       https://docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html
@@ -52,7 +55,9 @@ def name_permissions_as_aws() -> None:
     )
     def resource(plain: Callable[..., Any], service: str, *request: Any) -> Any:
         found = plain(service, *request)
-        return (_machine_of_token(request[3]) or found) if service == "states" else found
+        if service == "states":
+            return _machine_of_token(request[3]) or found
+        return _queried_group(*request[3:]) or found if service == "logs" else found
 
 
 def check_partiql_permissions() -> None:
@@ -110,6 +115,15 @@ def _machine_of_token(body: bytes) -> str | None:
     except (ValueError, AttributeError):
         return None
     return issuers.get(token) if isinstance(token, str) else None
+
+
+def _queried_group(body: bytes, _query: Any, region: str, account: str) -> str | None:
+    """The ARN of the first log group of a query; ``None`` for another request."""
+    try:
+        groups = json.loads(body or b"{}").get("logGroupNames")
+    except (ValueError, AttributeError):
+        return None
+    return f"arn:aws:logs:{region}:{account}:log-group:{groups[0]}" if groups else None
 
 
 def _statement_target(statement: dict[str, Any]) -> tuple[str, str]:

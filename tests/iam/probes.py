@@ -35,7 +35,7 @@ NO_EXECUTION = "arn:aws:states:us-east-1:000000000000:execution:none:none"
 def processor(world: World) -> None:
     """One batch with an event of every kind: new, large, redriven, malformed, and a suspect."""
     _start_anew(world, "ProcessorFunction")
-    token = _token_of_a_stopped_execution(world)
+    token = token_of_a_stopped_execution(world)
     world.drain("BufferQueue")
     new, large = dead_letter(with_user()), dead_letter(genesys_event(text=_incompressible()))
     redriven = stamped(dead_letter(genesys_event()), NO_EXECUTION, token)
@@ -96,7 +96,7 @@ def intake(world: World) -> None:
     # The token is used only if the name of the execution in the stamp is one of this event.
     own = f"{NO_EXECUTION}-{event_digest(letter_of(settled).event_id)}"
     take_in(
-        stamped(settled, own, _token_of_a_stopped_execution(world)),
+        stamped(settled, own, token_of_a_stopped_execution(world)),
         "a redriven dead letter whose execution does not wait is taken in",
     )
     take_in(aborted, "a dead letter whose execution was aborted is taken in")
@@ -402,7 +402,7 @@ def _waiting_execution(world: World) -> tuple[str, str]:
     return execution, json.loads(message["MessageAttributes"]["Triage"]["StringValue"])["taskToken"]
 
 
-def _token_of_a_stopped_execution(world: World) -> str:
+def token_of_a_stopped_execution(world: World) -> str:
     """A task token for which no execution waits. The state machine that issued it still decides who may send it."""
     execution, token = _waiting_execution(world)
     world.client("stepfunctions").stop_execution(executionArn=execution)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from local.engine import ACCOUNT, REGION, ROOT, client_environment
 from ops.cli import app
 from tests.e2e.pipeline import genesys_event
+from tests.iam.probes import token_of_a_stopped_execution
 from tests.iam.world import dead_letter, letter_of
 
 if TYPE_CHECKING:
@@ -157,11 +158,11 @@ def test_a_changing_command_needs_its_own_policy_in_addition(
 
 
 def wait_for_a_redrive(world: World) -> None:
-    """Put the item of a letter that waits. Its token is unknown, so the wait counts as ended."""
+    """Put the item of a letter whose wait has ended meanwhile: the token is one of the triage machine."""
     fields = {
         "eventId": "waiting letters",
         "attempt": "execution",
-        "taskToken": "unknown",
+        "taskToken": token_of_a_stopped_execution(world),
         "letter": genesys_event()["id"],
         "category": "UNAVAILABLE",
         "rule": "upstream-unavailable",

@@ -524,6 +524,15 @@ def answer_with_an_unknown_token(cloud: Cloud) -> str:
     return code_in_function(cloud, SEND_TASK_SUCCESS, answer, ["states:SendTaskSuccess"], machine)
 
 
+def query_of_a_permitted_log(cloud: Cloud) -> str:
+    """The error of a query over a log group. The role may query this one only."""
+    group = cloud.name()
+    cloud.client("logs").create_log_group(logGroupName=group)
+    query = {"logGroupNames": [group], "startTime": 0, "endTime": 1, "queryString": "limit 1"}
+    permitted = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}"
+    return code_in_function(cloud, "logs.start_query", query, ["logs:StartQuery"], permitted)
+
+
 def stopped_execution(cloud: Cloud) -> list[Any]:
     """Whether a stopped execution's token is accepted, and the execution's end after its task's time-out."""
     stepfunctions = cloud.client("stepfunctions")
@@ -803,6 +812,7 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
         ["OK", "AccessDeniedException"],
     ),
     ("name_permissions_as_aws", answer_with_an_unknown_token, "AccessDeniedException", "TaskDoesNotExist"),
+    ("name_permissions_as_aws", query_of_a_permitted_log, "AccessDeniedException", "OK"),
     (
         "name_permissions_as_aws",
         mapping_permissions,
