@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 import typer
 
 from ops import audit, letters, pause, replay, republish, retry, show, status
@@ -26,15 +23,5 @@ app.command()(pause.resume)
 app.command()(audit.audit)
 app.command()(republish.republish)
 
-
-def main() -> None:
-    """Run the command. A reader that closes the pipe early ends it without an error."""
-    try:
-        app()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    app()

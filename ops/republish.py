@@ -137,7 +137,10 @@ def republish(
             result = of_failures(deployed, found)
         else:
             span = screen.moment(str(begin)), screen.moment(end) if end else datetime.now(UTC)
-            screen.confirmed(f"Publish what was received from {span[0]:%F %T} to {span[1]:%F %T} (UTC) again?", yes=yes)
+            screen.confirmed(
+                f"Publish what was received from {span[0]:%Y-%m-%d %H:%M} to {span[1]:%Y-%m-%d %H:%M} (UTC) again?",
+                yes=yes,
+            )
             result = of_range(deployed, *span)
     screen.printed(result, render, as_json=as_json)
     raise typer.Exit(0 if result.complete else 1)
