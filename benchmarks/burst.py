@@ -14,7 +14,6 @@ show when each invocation ran.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -24,7 +23,7 @@ import sys
 import time
 import uuid
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +35,7 @@ from local.environment import LocalStack
 from local.errors import exit_code
 from local.eventually import eventually
 from local.genesys import GenesysStandIn
+from local.mappings import changed_mapping
 from local.reconciliation import look
 from local.send import example
 from local.sending import ENTRIES_PER_CALL, send_messages
@@ -142,7 +142,9 @@ def drain(stack: Stack, consumer: Consumer, bodies: Sequence[str], engine: int =
 
     ``engine`` is the process id of the engine, for its CPU time.
     """
-    with _mapping_disabled(stack, consumer.function):
+    functions = stack.client("lambda")
+    (mapping,) = functions.list_event_source_mappings(FunctionName=consumer.function)["EventSourceMappings"]
+    with changed_mapping(functions, mapping["UUID"], enabled=False):
         for first in range(0, len(bodies), ENTRIES_PER_CALL):
             send_messages(stack.client("sqs"), consumer.queue_url, bodies[first : first + ENTRIES_PER_CALL])
         concurrency(stack.endpoint, reset=True)
@@ -164,25 +166,6 @@ def _cpu_seconds(pid: int) -> float:
         return 0.0
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@contextlib.contextmanager
-def _mapping_disabled(stack: Stack, function: str) -> Iterator[None]:
-    """Disable the function's event source mapping for the time of the block."""
-    mappings = stack.client("lambda")
-    (mapping,) = mappings.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
-
-    def changed(*, enabled: bool) -> bool:
-        with contextlib.suppress(mappings.exceptions.ResourceInUseException):  # an earlier change goes on
-            mappings.update_event_source_mapping(UUID=mapping["UUID"], Enabled=enabled)
-        state = mappings.get_event_source_mapping(UUID=mapping["UUID"])["State"]
-        return bool(state == ("Enabled" if enabled else "Disabled"))
-
-    eventually(lambda: changed(enabled=False), "the mapping is disabled", every=0.05)
-    try:
-        yield
-    finally:
-        eventually(lambda: changed(enabled=True), "the mapping is enabled", every=0.05)
 
 
 def await_idle(stack: Stack) -> None:

@@ -32,8 +32,10 @@ from local.environment import LocalStack
 from local.errors import exit_code
 from local.eventually import eventually
 from local.genesys import GenesysStandIn
+from local.mappings import processing_of
 from ops.audit import Auditor, Place
 from ops.deployed import executions, history, keys
+from ops.pause import Processing
 
 RESULTS = Path(__file__).parent / "results" / "outage.json"
 #: Real seconds for each second here. The engine's alarms look at five seconds at least, which are two minutes then.
@@ -241,9 +243,7 @@ class Incident:
         return float(sum(point["Sum"] for point in answer["Datapoints"]))
 
     def _paused(self) -> bool:
-        mapping = self._stack.resources["ProcessorFunctionBuffer"]
-        state = self._stack.client("lambda").get_event_source_mapping(UUID=mapping)["State"]
-        return state in {"Disabled", "Disabling"}
+        return processing_of(self._stack) in {Processing.PAUSED, Processing.PAUSING}
 
     def _breakers(self, **filters: str) -> list[dict[str, Any]]:
         if "CircuitBreakerStateMachineArn" not in self._stack.outputs:

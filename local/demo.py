@@ -26,6 +26,7 @@ from local.environment import SHORT_WAITS, LocalStack
 from local.errors import LocalError, exit_code
 from local.eventually import NotReachedError, eventually
 from local.genesys import GenesysStandIn
+from local.mappings import processing_of
 from local.publications import subscribe
 from local.reconciliation import look, messages
 from local.sending import Sender
@@ -34,6 +35,7 @@ from local.watch import Counts, Watch, count, queue_length
 from ops.audit import Audit, Auditor, Place
 from ops.deployed import executions, history, keys
 from ops.execution_report import execution_report, steps
+from ops.pause import Processing
 from ops.reconciliation import Holdings, Reconciliation, reconcile, shortened
 
 EVENTS = 600
@@ -184,9 +186,7 @@ class Demo:
         return self._count().stored >= WARM * len(self._sender.sent)
 
     def _paused(self) -> bool:
-        mapping = self._stack.resources["ProcessorFunctionBuffer"]
-        found = self._stack.client("lambda").get_event_source_mapping(UUID=mapping)
-        return bool(found["State"] == "Disabled")
+        return processing_of(self._stack) is Processing.PAUSED
 
     def _incident(self) -> str:
         """The first execution of the circuit breaker: another alarm could start a second one, which changes nothing."""

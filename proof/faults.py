@@ -25,11 +25,13 @@ from holdfast.domain.letters import MAX_MESSAGE_BYTES, SNAPSHOT_PREFIX, message_
 from local.environment import SHORT_WAITS, LocalStack
 from local.eventually import NotReachedError, eventually
 from local.genesys import TOKEN_PATH, USERS_PATH, GenesysStandIn
+from local.mappings import processing_of
 from local.reconciliation import messages
 from local.sending import send_messages
 from local.traffic import envelope
 from ops.audit import Auditor, Location, Place
 from ops.deployed import executions, keys
+from ops.pause import Processing
 from proof.effects import Effects
 from proof.fault_injector import Crash, FaultInjector
 from proof.network import Fault
@@ -451,12 +453,8 @@ class Scenarios:
 
     def _circuit_closed(self) -> bool:
         """Whether no execution of the circuit breaker runs and the processor receives."""
-        mapping = self._local.client("lambda").get_event_source_mapping(
-            UUID=self._local.stack.resources["ProcessorFunctionBuffer"]
-        )
-        machine = self._local.outputs["CircuitBreakerStateMachineArn"]
-        running = self._local.client("stepfunctions").list_executions(stateMachineArn=machine, statusFilter="RUNNING")
-        return mapping["State"] == "Enabled" and not running["executions"]
+        running = any(executions(self._local.stack, "CircuitBreaker", statusFilter="RUNNING"))
+        return processing_of(self._local.stack) is Processing.RUNNING and not running
 
     def _queued(self) -> int:
         outputs = [self._local.outputs[name] for name in ("BufferQueueUrl", "DeadLetterQueueUrl")]

@@ -14,12 +14,13 @@ from urllib.parse import urlencode, urlsplit
 
 from botocore.exceptions import ClientError
 
-from local.eventually import eventually
+from local.mappings import changed_mapping
 from proof.fault_injector import kill_workers
 from tests.e2e.pipeline import WAIT_SCALE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from tests.e2e.pipeline import Pipeline
 
@@ -116,25 +117,9 @@ class Controls:
     def purge_at_the_end(self) -> None:
         self._undo.callback(self._sqs.purge_queue, QueueUrl=self.pipeline.outputs["BufferQueueUrl"])
 
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> AbstractContextManager[None]:
         """Pause processing. Up to ten messages that are sent inside are received as one batch."""
-        self._change_mapping(enabled=False)
-        try:
-            yield
-        finally:
-            self._change_mapping(enabled=True)
-
-    def _change_mapping(self, *, enabled: bool) -> None:
-        """Enable or disable the mapping of the buffer, and wait until it is."""
-        mapping, wanted = self._mapping()["UUID"], "Enabled" if enabled else "Disabled"
-
-        def changed() -> bool:
-            with contextlib.suppress(self._lambda.exceptions.ResourceInUseException):  # an earlier change goes on
-                self._lambda.update_event_source_mapping(UUID=mapping, Enabled=enabled)
-            return bool(self._lambda.get_event_source_mapping(UUID=mapping)["State"] == wanted)
-
-        eventually(changed, f"the mapping is {wanted.lower()}")
+        return changed_mapping(self._lambda, self._mapping()["UUID"], enabled=False)
 
     def take_from_buffer(self) -> dict[str, Any]:
         """Receive one message from the buffer and delete it; empty if there is none."""

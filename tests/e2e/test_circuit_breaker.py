@@ -12,6 +12,8 @@ import pytest
 from local.environment import LocalStack
 from local.eventually import eventually
 from local.genesys import GenesysStandIn
+from local.mappings import change_mapping, processing_of
+from ops.pause import Processing
 from tests.e2e.pipeline import PARAMETERS, SECONDS, WAIT_SCALE, Pipeline, with_user
 from tests.e2e.subscribers import AlarmSubscriber, Consumer
 
@@ -40,31 +42,16 @@ def closed(pipeline: Pipeline) -> Iterator[None]:
     """The circuit is closed before and after each test."""
     yield
     pipeline.genesys.set_faults(None)
-    change_mapping(pipeline, enabled=True)
+    resume(pipeline)
     eventually(lambda: not runs(pipeline, "RUNNING"), "no execution of the circuit breaker runs", SECONDS)
 
 
-def mapping_id(pipeline: Pipeline) -> str:
-    return pipeline.stack.resources["ProcessorFunctionBuffer"]
-
-
 def paused(pipeline: Pipeline) -> bool:
-    found = pipeline.client("lambda").get_event_source_mapping(UUID=mapping_id(pipeline))
-    return bool(found["State"] == "Disabled")
+    return processing_of(pipeline.stack) is Processing.PAUSED
 
 
-def change_mapping(pipeline: Pipeline, *, enabled: bool) -> None:
-    """Lambda refuses a change while an earlier one is in progress."""
-    functions = pipeline.client("lambda")
-
-    def changed() -> bool:
-        try:
-            functions.update_event_source_mapping(UUID=mapping_id(pipeline), Enabled=enabled)
-        except functions.exceptions.ResourceInUseException:
-            return False
-        return True
-
-    eventually(changed, "the mapping is changed", SECONDS)
+def resume(pipeline: Pipeline) -> None:
+    change_mapping(pipeline.client("lambda"), pipeline.stack.resources["ProcessorFunctionBuffer"], enabled=True)
 
 
 def runs(pipeline: Pipeline, status: str) -> list[str]:
@@ -153,7 +140,7 @@ def test_a_second_execution_beside_one_that_runs_changes_nothing(pipeline: Pipel
     second = pipeline.start("CircuitBreaker", {"manual": False, "reason": "an alarm"})
     assert output_of(pipeline, second)["outcome"] == "ALREADY_OPEN"
     assert paused(pipeline)
-    change_mapping(pipeline, enabled=True)
+    resume(pipeline)
     assert output_of(pipeline, first)["outcome"] == "RESUMED_BY_HAND"
 
 
@@ -162,7 +149,7 @@ def test_a_pause_by_hand_keeps_messages_in_the_buffer_until_processing_is_resume
     eventually(lambda: paused(pipeline), "processing is paused", SECONDS)
     (waiting,) = pipeline.enqueue(with_user())
     with closing(AlarmSubscriber(pipeline)) as alarms:
-        change_mapping(pipeline, enabled=True)
+        resume(pipeline)
         pipeline.stored([waiting])
         assert output_of(pipeline, execution)["outcome"] == "RESUMED_BY_HAND"
         assert "ProcessingPausedAlarm" not in alarms.received()

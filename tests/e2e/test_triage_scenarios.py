@@ -124,17 +124,14 @@ def test_a_pause_during_a_redrive_archives_nothing(pipeline: Pipeline, controls:
     controls.scale_waits()
     with controls.paused():
         event_id = pipeline.bury(genesys_event(), UNDELIVERED)
-        execution = pipeline.dead(event_id)
-        eventually(lambda: "AwaitProcessing" in fresh(pipeline, execution).path, "triage waits for processing", SECONDS)
+        pipeline.dead(event_id)
+        eventually(
+            lambda: "AwaitProcessing" in pipeline.executions(event_id)[0].path, "triage waits for processing", SECONDS
+        )
     settled = pipeline.settled(event_id)
     assert (settled.result["outcome"], settled.result["redrives"]) == ("RECOVERED", 1)
     assert "processing-paused" in {verdict["rule"] for verdict in settled.verdicts}
     assert settled.path.count("Redrive") == 1
-
-
-def fresh(pipeline: Pipeline, execution: Execution) -> Execution:
-    """The execution as it is now."""
-    return next(one for one in pipeline.executions() if one.arn == execution.arn)
 
 
 def test_a_letter_in_triage_for_max_age_is_archived_as_expired_without_a_retry(pipeline: Pipeline) -> None:

@@ -21,6 +21,7 @@ from tests.contract.project import EVENTS
 from tests.e2e.pipeline import genesys_event, with_user
 from tests.e2e.subscribers import AlarmSubscriber, Consumer
 from tests.iam.world import BrokenPromise, accepted, dead_letter, letter_of, promise, stamped, without_room
+from tests.integration.cloud import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -368,14 +369,6 @@ def broken(world: World, grantee: str) -> str | None:
     except (BrokenPromise, NotReachedError) as error:
         return str(error)
     return None
-
-
-def within(seconds: float, probe: Callable[[], object]) -> bool:
-    """Whether the probe returns something truthy in time."""
-    try:
-        return bool(eventually(probe, "", seconds))
-    except NotReachedError:
-        return False
 
 
 # -- helpers ---------------------------------------------------------------------------------------------------------

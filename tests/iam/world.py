@@ -14,12 +14,13 @@ from botocore.exceptions import ClientError
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.domain.letters import MAX_ATTRIBUTES, DeadLetter, Message, TriageStamp
 from holdfast.domain.redrive_records import note_sending
-from local.eventually import eventually
+from local.mappings import changed_mapping
 from tests.e2e.pipeline import Pipeline
 from tests.iam.grants import as_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from local.environment import LocalStack
     from tests.iam.grants import Grant
@@ -115,25 +116,9 @@ class World(Pipeline):
             made = client.create_event_source_mapping(FunctionName=mapping["FunctionArn"], **asked, Enabled=False)
         client.delete_event_source_mapping(UUID=made["UUID"])
 
-    @contextlib.contextmanager
-    def processing(self) -> Iterator[None]:
+    def processing(self) -> AbstractContextManager[None]:
         """Let the processor receive from the buffer for the time of a ``with`` block."""
-        self._change_mapping(enabled=True)
-        try:
-            yield
-        finally:
-            self._change_mapping(enabled=False)
-
-    def _change_mapping(self, *, enabled: bool) -> None:
-        client, mapping = self.client("lambda"), self.name("ProcessorFunctionBuffer")
-        wanted = "Enabled" if enabled else "Disabled"
-
-        def changed() -> bool:
-            with contextlib.suppress(client.exceptions.ResourceInUseException):  # an earlier change goes on
-                client.update_event_source_mapping(UUID=mapping, Enabled=enabled)
-            return bool(client.get_event_source_mapping(UUID=mapping)["State"] == wanted)
-
-        eventually(changed, f"the mapping is {wanted.lower()}")
+        return changed_mapping(self.client("lambda"), self.name("ProcessorFunctionBuffer"), enabled=True)
 
     # -- the bucket and the tables -------------------------------------------------------------------------------
 
