@@ -165,6 +165,8 @@ def messages(batch: list[Any]) -> str:
         json.loads(event.text, parse_constant=_no_constant)
     rest = [dead(raw) for raw in batch if raw["messageId"] in failed]
     assert world.take_in(*rest) == []
+    for raw in batch:
+        assert re.fullmatch("[A-Za-z0-9._-]{1,64}", Message.of_record(raw).rule_error or "none")
     for raw in rest:
         _archived(world, DeadLetter.of(Message.of_record(raw)))
     return f"{len(stored)} stored, {len(rest)} archived"

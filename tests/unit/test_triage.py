@@ -187,6 +187,19 @@ def test_a_verdict_contains_no_personal_data(world: TriageWorld) -> None:
     assert "Zoë" not in json.dumps(world.classifier.classify(triage_input, NOW).as_json(), ensure_ascii=False)
 
 
+@pytest.mark.parametrize("code", ["x" * 2_600, "a\u2028b", f"{PERSONAL}", ""])
+def test_an_error_code_of_eventbridge_that_is_no_plain_word_reaches_no_verdict(world: TriageWorld, code: str) -> None:
+    attributes = {"ERROR_CODE": {"dataType": "String", "stringValue": code}}
+    verdict = world.classifier.classify(world.add_snapshot(body(), attributes=attributes), NOW).as_json()
+    assert (verdict["category"], verdict["evidence"]["errorCode"]) == ("UNDELIVERED", "unreadable-code")
+
+
+def test_an_error_code_of_eventbridge_is_evidence(world: TriageWorld) -> None:
+    attributes = {"ERROR_CODE": {"dataType": "String", "stringValue": "NO_PERMISSIONS"}}
+    verdict = world.classifier.classify(world.add_snapshot(body(), attributes=attributes), NOW)
+    assert verdict.evidence.error_code == "NO_PERMISSIONS"
+
+
 # -- redrive -------------------------------------------------------------------------------------------------------
 
 

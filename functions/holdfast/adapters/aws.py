@@ -11,7 +11,15 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from holdfast.adapters.startup import without_collection
-from holdfast.domain.errors import HoldfastError, Misconfigured, Rejected, Throttled, Unavailable, UnknownError
+from holdfast.domain.errors import (
+    HoldfastError,
+    Misconfigured,
+    Rejected,
+    Throttled,
+    Unavailable,
+    UnknownError,
+    readable,
+)
 
 with without_collection():
     import boto3
@@ -179,8 +187,6 @@ _SQS_PREFIX = "AWS.SimpleQueueService."
 #: ``KMS.DisabledException`` (SQS, S3), ``KMS.KMSInvalidStateException`` (S3), ``KMSDisabledException`` (Lambda,
 #: DynamoDB), ``KmsDisabled`` (SQS), ``KmsInvalidStateException`` (Step Functions).
 _KMS_PREFIX = re.compile(r"(?:KMS\.?|Kms)+(?=[A-Z])")
-_CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_UNREADABLE = "unreadable-code"
 _SERVER_ERROR = 500
 _TOO_MANY = 429
 #: boto3 must not create two clients at once: https://boto3.amazonaws.com/v1/documentation/api/latest/guide/clients.html
@@ -216,14 +222,6 @@ def client(service: str) -> Any:
 def invoking_client(read_timeout: int) -> Any:
     """Return a client of Lambda that waits for the answer of a function, and never invokes it a second time."""
     return _Client("lambda", _CONFIG.merge(Config(read_timeout=read_timeout, retries={"total_max_attempts": 1})))
-
-
-def readable(code: Any) -> str:
-    """An error code of a service as it may stand in logs and messages: at most 64 plain characters.
-
-    A proxy, an emulator or a producer can put any text there.
-    """
-    return code if isinstance(code, str) and _CODE.fullmatch(code) else _UNREADABLE
 
 
 def code_of(error: ClientError) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.adapters.aws import mapped, readable, translated
+from holdfast.adapters.aws import mapped, translated
 from holdfast.adapters.batches import retry_rest
-from holdfast.domain.errors import HoldfastError, Throttled, Unavailable
+from holdfast.domain.errors import HoldfastError, Throttled, Unavailable, readable
 from holdfast.domain.fan_out import SOURCE, Answers, Publication, in_batches, in_order
 from holdfast.domain.ports import Deadline, Parallel
 

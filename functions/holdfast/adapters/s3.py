@@ -8,9 +8,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from holdfast.adapters.aws import code_of, readable, translated
+from holdfast.adapters.aws import code_of, translated
 from holdfast.adapters.batches import send_all
-from holdfast.domain.errors import Unavailable
+from holdfast.domain.errors import Unavailable, readable
 from holdfast.domain.ports import StoredObject
 
 #: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html

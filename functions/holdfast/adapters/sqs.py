@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from holdfast.adapters.aws import readable, translated
+from holdfast.adapters.aws import translated
 from holdfast.adapters.batches import send_all
 from holdfast.adapters.mapping import EventSourceMapping
 from holdfast.domain.circuit_breaker import Processing
-from holdfast.domain.errors import Unavailable
+from holdfast.domain.errors import Unavailable, readable
 from holdfast.domain.letters import Outgoing
 from holdfast.domain.ports import Clock
 

@@ -24,16 +24,18 @@ logs, to the execution history and to the attempt log.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from holdfast.domain.categories import Category
 
 T = TypeVar("T")
 
 MESSAGE_LIMIT = 500
+_CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class HoldfastError(Exception):
@@ -162,6 +164,14 @@ class Failure:
 
 
 DEFERRED = Failure(Category.DEFERRED, "Deferred", "no time was left in this invocation")
+
+
+def readable(code: Any) -> str:
+    """An error code of a service as it may stand in logs, messages and verdicts: at most 64 plain characters.
+
+    A proxy, an emulator or a producer can put any text there.
+    """
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else "unreadable-code"
 
 
 def place_of(error: BaseException) -> str:

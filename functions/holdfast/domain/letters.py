@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.domain.envelope import ExaminedBody, examine
-from holdfast.domain.errors import SnapshotMissing
+from holdfast.domain.errors import SnapshotMissing, readable
 
 TRIAGE_ATTRIBUTE = "Triage"
 MAX_ATTRIBUTES = 10
@@ -153,7 +153,8 @@ class Message:
         """
         if TRIAGE_ATTRIBUTE in self.message_attributes or self.dead_lettered:
             return None
-        return self.message_attributes.get("ERROR_CODE", {}).get("stringValue")
+        code = self.message_attributes.get("ERROR_CODE", {}).get("stringValue")
+        return None if code is None else readable(code)
 
 
 @dataclass(frozen=True, slots=True)
