@@ -285,6 +285,15 @@ def _called_manually(call: Callable[[], Any]) -> str:
     return "done"
 
 
+REPLAYS = [json.loads(one.read_text()) for one in fixtures("executions") if one.stem.startswith("replay")]
+WHERE = {
+    "detailType": "v2.detail.events.conversation.{id}.acd.start",
+    "rule": "unknown-retry-once",
+    "from": "2026-11-23",
+}
+REPLAY = st.sampled_from([*REPLAYS, {**REPLAYS[-1], "where": WHERE}])
+
+
 def replays(data: Any) -> str:
     """A replay is planned or refused with a reason."""
     services = Replayer(FakeObjects(), FakeExecutions(), map)
@@ -556,7 +565,7 @@ SURFACES = (
     Surface("the policy file", texts_of(st.just(POLICY_FILE)), policies),
     Surface("inputs of states", altered(st.just(STATE)), states),
     Surface("snapshot objects", texts_of(st.just(SNAPSHOT)), snapshots),
-    Surface("replay inputs", junk | altered(st.just(json.loads(fixtures("executions")[0].read_text()))), replays),
+    Surface("replay inputs", st.one_of(junk, REPLAY, altered(REPLAY)), replays),
     Surface("manual sweeps", _some("olderThanHours", junk), sweeps, 0.5),
     Surface(
         "manual republications",
