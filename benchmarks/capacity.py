@@ -129,8 +129,11 @@ class Pause:
     def in_outage(cls, outage: Outage, failure_percent: float = 90) -> Pause | None:
         """The pause in an outage: until the first probe after its end. A wait counts with the mean of its jitter.
 
+        The alarm counts receives. Retries and redrives raise the share of receives that fail above that of events, so
+        the circuit can open although fewer events fail. Such pauses are short and not modelled.
+
         Returns:
-            ``None`` if the circuit does not open: too few events fail, or the outage is over before that.
+            ``None`` if too few events fail for a pause as long as the outage, or the outage is over before it begins.
         """
         begins = outage.begins + OPENS_AFTER_SECONDS
         if 100 * outage.affected < failure_percent or outage.ends <= begins:

@@ -136,6 +136,27 @@ def test_the_circuit_stays_closed_if_too_few_events_fail_or_the_outage_is_short(
     assert Pause.in_outage(outage) is None
 
 
+def failing_receives(system: System, rate: float, minutes: tuple[int, int]) -> float:
+    """The share of receives that fail between two minutes of an outage in which 60 % of the events fail."""
+    outage = Outage(0, HOURS, scenarios.NAMING)
+    begin, end = (simulate(during(HOURS, rate), system, outage, seconds=60 * minute, step=10) for minute in minutes)
+    return (end.failures - begin.failures) / (end.receives - begin.receives)
+
+
+def test_retries_raise_the_share_of_receives_that_fail_above_that_of_events() -> None:
+    without_redrives = replace(scenarios.SCALES[0].system(), retry_base=10 * HOURS, retry_cap=10 * HOURS)
+    # Of ten events, six fail at each of five receives and four are stored at the first one.
+    share = failing_receives(without_redrives, scenarios.SCALES[0].per_second, (20, 30))
+    assert share == pytest.approx(6 * 5 / (6 * 5 + 4), abs=0.01)
+
+
+@pytest.mark.parametrize(("number", "percent"), [(0, 94), (1, 84), (2, 66)])
+def test_the_page_says_at_which_rate_retries_and_redrives_open_the_circuit(number: int, percent: int) -> None:
+    scale = scenarios.SCALES[number]
+    shares = [failing_receives(scale.system(), scale.per_second, (begin, begin + 2)) for begin in (10, 20, 40)]
+    assert shares == pytest.approx([percent / 100] * 3, abs=0.01)
+
+
 def test_in_a_pause_nothing_is_received_and_afterwards_everything_is_stored() -> None:
     outage = Outage(0, HOURS, affected=1)
     pause = Pause.in_outage(outage)
