@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ops import audit, letters, pause, replay, republish, retry, show, status
+from ops import audit, letters, pause, replay, republish, retry, show, status, verify
 
 app = typer.Typer(
     name="holdfast",
@@ -22,6 +22,7 @@ app.command()(pause.pause)
 app.command()(pause.resume)
 app.command()(audit.audit)
 app.command()(republish.republish)
+app.command()(verify.verify)
 
 if __name__ == "__main__":
     app()

@@ -6,7 +6,19 @@ the plain engine and its closing on the patched one; it fails when a newer engin
 
 from __future__ import annotations
 
-from local.engine_patches import alarms, functions, limits, logs, permissions, roles, rules, stacks, streams, workflows
+from local.engine_patches import (
+    alarms,
+    functions,
+    limits,
+    logs,
+    permissions,
+    roles,
+    rules,
+    stacks,
+    stores,
+    streams,
+    workflows,
+)
 
 PATCHES = (
     alarms.publish_execution_metrics,
@@ -28,9 +40,12 @@ PATCHES = (
     permissions.treat_loopback_as_tls,
     roles.check_role_of_function_logs,
     rules.send_undeliverable_events_to_the_dead_letter_queue,
+    stacks.resolve_pseudo_parameters_in_conditions,
     stacks.create_mappings,
     stacks.pause_mappings,
-    stacks.apply_reserved_concurrency,
+    stacks.apply_function_settings,
+    stores.apply_table_settings,
+    stores.apply_lifecycle,
     streams.record_partiql_writes,
     streams.poll_streams_beside_queues,
     streams.retry_from_the_first_failure,

@@ -37,6 +37,7 @@ _MATH = {
     "MAX": max,
 }
 _ACTIONS = ("AlarmActions", "OKActions", "InsufficientDataActions")
+_SUPPRESSOR_PERIODS = ("ActionsSuppressorWaitPeriod", "ActionsSuppressorExtensionPeriod")
 
 
 def publish_execution_metrics() -> None:
@@ -156,6 +157,7 @@ def run_alarm_actions() -> None:
         response = plain(params, request, *rest, **options)
         if alarm := cloudwatch._composite_alarms.get((request or {}).get("AlarmName")):
             alarm["ActionsSuppressor"] = request.get("ActionsSuppressor", "")
+            alarm |= {name: int(request[name]) for name in _SUPPRESSOR_PERIODS if name in request}
         return response
 
     @around(cloudwatch, "_dispatch_alarm_actions", "(alarm, old_state, new_state, reason)")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ministack.core.responses import error_response_json
 from ministack.services import lambda_svc
-from ministack.services.cloudformation import provisioners
+from ministack.services.cloudformation import changesets, handlers, provisioners, stacks
 
+from local.engine import REGION
 from local.engine_patches.patch import around
 from local.engine_patches.roles import role_allows
 
@@ -32,6 +33,18 @@ _READING = {
         "dynamodb:ListStreams",
     ),
 }
+
+
+def resolve_pseudo_parameters_in_conditions() -> None:
+    """Gap: in a condition, a reference to ``AWS::Region`` or ``AWS::Partition`` is not replaced by its value."""
+    values = {"AWS::Partition": "aws", "AWS::Region": REGION}
+    pseudo = {name: {"Value": value, "NoEcho": False, "Type": "String"} for name, value in values.items()}
+
+    for module in (changesets, handlers, stacks):
+
+        @around(module, "_evaluate_conditions", "(template, params)")
+        def evaluate(plain: Callable[..., Any], template: dict[str, Any], parameters: dict[str, Any]) -> Any:
+            return plain(template, pseudo | parameters)
 
 
 def create_mappings() -> None:
@@ -115,18 +128,19 @@ def _service(arn: str) -> str:
     return arn.split(":")[2] if arn.startswith("arn:") else ""
 
 
-def apply_reserved_concurrency() -> None:
-    """Gap: ``ReservedConcurrentExecutions`` of a function in a template is ignored. AWS reserves it."""
+def apply_function_settings() -> None:
+    """Gap: ``ReservedConcurrentExecutions`` and ``RecursiveLoop`` of a function in a template are ignored."""
     handler = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
 
-    def reserve(function: str, properties: dict[str, Any]) -> None:
-        reserved = properties.get("ReservedConcurrentExecutions")
-        lambda_svc._functions[function]["concurrency"] = None if reserved is None else int(reserved)
+    def apply(function: str, properties: dict[str, Any]) -> None:
+        reserved, found = properties.get("ReservedConcurrentExecutions"), lambda_svc._functions[function]
+        found["concurrency"] = None if reserved is None else int(reserved)
+        found["recursive_loop"] = properties.get("RecursiveLoop", "Terminate")
 
     @around(handler, "create", "(logical_id, props, stack_name)")
     def create(plain: Callable[..., Any], logical_id: str, properties: dict[str, Any], stack: str) -> Any:
         name, attributes = plain(logical_id, properties, stack)
-        reserve(name, properties)
+        apply(name, properties)
         return name, attributes
 
     @around(handler, "update", "(physical_id, old_props, new_props, stack_name, logical_id=None)")
@@ -134,5 +148,5 @@ def apply_reserved_concurrency() -> None:
         plain: Callable[..., Any], physical_id: str, old: Any, new: dict[str, Any], *rest: Any, **named: Any
     ) -> Any:
         name, attributes = plain(physical_id, old, new, *rest, **named)
-        reserve(name, new)
+        apply(name, new)
         return name, attributes

@@ -385,8 +385,8 @@ def _dead_letter_of_a_rule(cloud: Cloud, target: str) -> str | None:
     return str(found[0]["MessageAttributes"]["ERROR_CODE"]["StringValue"])
 
 
-def reserved_concurrency(cloud: Cloud) -> Any:
-    """The concurrency that a template reserves for a function."""
+def function_settings(cloud: Cloud) -> Any:
+    """The concurrency that a template reserves for a function, and its recursive loop detection."""
     name = cloud.name("reserved")
     properties = {
         "FunctionName": name,
@@ -395,10 +395,63 @@ def reserved_concurrency(cloud: Cloud) -> Any:
         "Handler": "index.handler",
         "Code": {"ZipFile": "def handler(event, context): pass"},
         "ReservedConcurrentExecutions": 7,
+        "RecursiveLoop": "Allow",
     }
     cloud.stack({"Function": {"Type": "AWS::Lambda::Function", "Properties": properties}})
-    answer = cloud.client("lambda").get_function_concurrency(FunctionName=name)
-    return answer.get("ReservedConcurrentExecutions")
+    functions = cloud.client("lambda")
+    reserved = functions.get_function_concurrency(FunctionName=name).get("ReservedConcurrentExecutions")
+    return reserved, functions.get_function_recursion_config(FunctionName=name)["RecursiveLoop"]
+
+
+def condition_on_the_partition(cloud: Cloud) -> bool:
+    """Whether a resource exists whose condition compares the partition with this one."""
+    name, queue = cloud.name("s"), cloud.name("q")
+    template = {
+        "Conditions": {"Here": {"Fn::Equals": [{"Ref": "AWS::Partition"}, "aws"]}},
+        "Resources": {
+            "Queue": {"Type": "AWS::SQS::Queue", "Condition": "Here", "Properties": {"QueueName": queue}},
+            "Other": {"Type": "AWS::SQS::Queue"},
+        },
+    }
+    cloudformation = cloud.client("cloudformation")
+    cloudformation.create_stack(StackName=name, TemplateBody=json.dumps(template))
+    cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
+    return bool(cloud.client("sqs").list_queues(QueueNamePrefix=queue).get("QueueUrls"))
+
+
+def table_settings(cloud: Cloud) -> list[str]:
+    """Time to live and point-in-time recovery of a table in a template."""
+    name, dynamodb = cloud.name("settings"), cloud.client("dynamodb")
+    properties = {
+        "TableName": name,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+        "TimeToLiveSpecification": {"AttributeName": "expiresAt", "Enabled": True},
+        "PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True},
+    }
+    cloud.stack({"Table": {"Type": "AWS::DynamoDB::Table", "Properties": properties}})
+    backups = dynamodb.describe_continuous_backups(TableName=name)["ContinuousBackupsDescription"]
+    return [
+        dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]["TimeToLiveStatus"],
+        backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"],
+    ]
+
+
+def bucket_lifecycle(cloud: Cloud) -> Any:
+    """The lifecycle rules of a bucket in a template."""
+    name = cloud.name("lifecycle")
+    rules = [
+        {"Id": "old", "Status": "Enabled", "Prefix": "a/", "ExpirationInDays": 90},
+        {"Id": "rest", "Status": "Enabled", "NoncurrentVersionExpiration": {"NoncurrentDays": 30}},
+    ]
+    properties = {"BucketName": name, "LifecycleConfiguration": {"Rules": rules}}
+    cloud.stack({"Bucket": {"Type": "AWS::S3::Bucket", "Properties": properties}})
+    try:
+        found = cloud.client("s3").get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
+    except ClientError as error:
+        return error.response["Error"]["Code"]
+    return [(one["ID"], one.get("Expiration"), one.get("NoncurrentVersionExpiration")) for one in found]
 
 
 def partiql_stream(cloud: Cloud) -> list[str]:
@@ -601,6 +654,17 @@ def simple_alarm(**more: Any) -> dict[str, Any]:
     return common | (metric if "Metrics" not in more else {}) | {"TreatMissingData": "notBreaching"} | more
 
 
+def suppressor_of_a_composite_alarm(cloud: Cloud) -> list[Any]:
+    """The suppressor of an alarm and its periods, as CloudWatch reports them."""
+    alarms, name = cloud.client("cloudwatch"), cloud.name("composite")
+    alarms.put_metric_alarm(AlarmName=f"{name}-child", **simple_alarm())
+    rule = f'ALARM("{name}-child")'
+    periods = {"ActionsSuppressorWaitPeriod": 120, "ActionsSuppressorExtensionPeriod": 300}
+    alarms.put_composite_alarm(AlarmName=name, AlarmRule=rule, ActionsSuppressor=f"{name}-child", **periods)
+    (found,) = alarms.describe_alarms(AlarmNames=[name], AlarmTypes=["CompositeAlarm"])["CompositeAlarms"]
+    return [found.get(one, 0) for one in periods]
+
+
 def composite_stack(cloud: Cloud) -> str:
     rule = {"Fn::Sub": 'ALARM("${Child}")'}
     resources = {
@@ -790,6 +854,7 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
     ("evaluate_alarms", alarm_on_another_dimension, ["ALARM"] * 3, ["OK", "ALARM", "OK"]),
     ("evaluate_alarms", alarm_on_a_condition, ["no alarm"] * 2, ["ALARM", "OK"]),
     ("run_alarm_actions", suppressed_alarm, 1, 0),
+    ("run_alarm_actions", suppressor_of_a_composite_alarm, [0, 0], [120, 300]),
     ("run_alarm_actions", alarm_without_permission, [1, 1], [0, 1]),
     ("run_alarm_actions", alarm_event, [], ["child ALARM", "parent ALARM"]),
     ("count_received_messages", received_messages, 0, 1),
@@ -844,7 +909,15 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
         ["Disabled", "OK", "Enabled"],
         ["Disabling", "ResourceInUseException", "Disabled"],
     ),
-    ("apply_reserved_concurrency", reserved_concurrency, None, 7),
+    ("resolve_pseudo_parameters_in_conditions", condition_on_the_partition, False, True),
+    ("apply_function_settings", function_settings, (None, "Terminate"), (7, "Allow")),
+    ("apply_table_settings", table_settings, ["DISABLED"] * 2, ["ENABLED"] * 2),
+    (
+        "apply_lifecycle",
+        bucket_lifecycle,
+        "NoSuchLifecycleConfiguration",
+        [("old", {"Days": 90}, None), ("rest", None, {"NoncurrentDays": 30})],
+    ),
     ("record_partiql_writes", partiql_stream, [], ["INSERT", "MODIFY", "REMOVE"]),
     ("poll_streams_beside_queues", queue_beside_a_busy_stream, False, True),
     (

@@ -1,0 +1,110 @@
+"""``holdfast verify``: proves that a deployed stack keeps its promises, in the account where it is deployed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+
+import typer
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ops import options, screen
+from ops.checks import Finding, Result
+from ops.configuration import examine
+from ops.deployed import AwsStack
+
+#: The widths of the columns; together with the gaps 80.
+_PROMISE, _SEEN, _RESULT = 46, 18, 12
+_STYLES = {Result.PASS: "green", Result.FAIL: "bold red", Result.NOT_CHECKED: "dim", Result.UNREADABLE: "yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The result of a verification.
+
+    Attributes:
+        stack: The stack's name.
+        region: Its region.
+        at: When it was verified.
+        findings: One for each check.
+        conclusion: What the results mean, in one sentence.
+        next: What to do now.
+    """
+
+    stack: str
+    region: str
+    at: datetime
+    findings: Sequence[Finding]
+    conclusion: str
+    next: str
+
+    @property
+    def status(self) -> int:
+        """The exit status: 1 if a promise is broken, 2 if one could not be read, else 0."""
+        found = {one.result for one in self.findings}
+        return 1 if Result.FAIL in found else 2 if Result.UNREADABLE in found else 0
+
+
+def concluded(stack: AwsStack, at: datetime, findings: Sequence[Finding]) -> Verification:
+    """Say what the results mean, and the next step."""
+    counts = Counter(one.result for one in findings)
+    made = counts[Result.PASS] + counts[Result.FAIL]
+    left = counts[Result.NOT_CHECKED]
+    rest = f" {left} could not be made here; the table says why." if left else ""
+    if counts[Result.FAIL]:
+        conclusion = f"{counts[Result.FAIL]} of {made} checks failed.{rest}"
+        following = (
+            "Change back what the table shows, then run it again. A deployment of the same template changes nothing."
+        )
+    elif counts[Result.UNREADABLE]:
+        conclusion = f"{made} checks passed, and {counts[Result.UNREADABLE]} could not be read.{rest}"
+        following = "Get the permissions that the table names (docs/security.md), then run it again."
+    else:
+        conclusion, following = f"All {made} checks passed.{rest}", "Watch the stack with: holdfast status"
+    return Verification(stack.name, stack.region, at, tuple(findings), conclusion, following)
+
+
+def render(found: Verification) -> RenderableType:
+    """A table by part of the application, and what it means. What is wrong has a line of its own."""
+    title = Text.assemble((found.stack, "bold"), f"  {found.region}  {screen.local_time(found.at, found.at)}")
+    lines: list[RenderableType] = [title]
+    for group, findings in groupby(found.findings, key=lambda one: one.group):
+        lines += ["", Text(group, style="bold")]
+        for one in findings:
+            lines += _lines(one)
+    return Group(*lines, "", Text(found.conclusion), "", Text.assemble(("Next  ", "bold"), found.next))
+
+
+def _lines(one: Finding) -> list[RenderableType]:
+    passed = one.result is Result.PASS
+    row = Table.grid(padding=(0, 2, 0, 0))
+    for width in (_PROMISE, _SEEN, _RESULT):
+        row.add_column(width=width)
+    row.add_row(one.promise, Text(one.seen if passed else ""), Text(one.result, style=_STYLES[one.result]))
+    return [row] if passed else [row, Padding(Text(one.seen, style=_STYLES[one.result]), (0, 0, 0, 2), expand=False)]
+
+
+def verify(
+    stack: options.Stack = options.DEFAULT_STACK,
+    profile: options.Profile = None,
+    region: options.Region = None,
+    as_json: options.Json = False,
+) -> None:
+    """Compare the configuration with the template, as AWS reports it. Changes nothing.
+
+    Exit status 1: a promise is broken. 2: something could not be read.
+
+    Example: holdfast verify --stack holdfast-prod
+    """
+    with screen.ended_by_errors():
+        deployed = AwsStack.named(stack, profile=profile, region=region)
+        with screen.errors().status("Reading the configuration ..."):
+            found = concluded(deployed, datetime.now(UTC), examine(deployed))
+    screen.printed(found, render, as_json=as_json)
+    raise typer.Exit(found.status)
