@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
+from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
@@ -18,6 +19,7 @@ from ops import options, screen
 from ops.checks import Finding, Result
 from ops.configuration import examine
 from ops.deployed import AwsStack
+from ops.synthetic import ALARM, DETAIL_TYPE, tried
 
 #: The widths of the columns; together with the gaps 80.
 _PROMISE, _SEEN, _RESULT = 46, 18, 12
@@ -90,21 +92,43 @@ def _lines(one: Finding) -> list[RenderableType]:
     return [row] if passed else [row, Padding(Text(one.seen, style=_STYLES[one.result]), (0, 0, 0, 2), expand=False)]
 
 
+_QUESTION = """\
+This sends about eight synthetic events through {stack} ({region}) and removes again what they leave in it.
+Consumers on the enriched bus receive them, with the detail-type {type}.
+The actions of {alarm} are disabled meanwhile, for up to {minutes} minutes. Go on?"""
+_MINUTES = 12
+
+
 def verify(
+    config_only: Annotated[
+        bool, typer.Option("--config-only", help="Send no events: compare the configuration only.")
+    ] = False,
     stack: options.Stack = options.DEFAULT_STACK,
     profile: options.Profile = None,
     region: options.Region = None,
     as_json: options.Json = False,
+    yes: options.Yes = False,
 ) -> None:
-    """Compare the configuration with the template, as AWS reports it. Changes nothing.
+    """Prove that a deployed stack keeps its promises: synthetic events, then the configuration as AWS reports it.
 
-    Exit status 1: a promise is broken. 2: something could not be read.
+    Exit status 1: a promise is broken. 2: something could not be read, or the command could not run.
 
     Example: holdfast verify --stack holdfast-prod
     """
     with screen.ended_by_errors():
         deployed = AwsStack.named(stack, profile=profile, region=region)
-        with screen.errors().status("Reading the configuration ..."):
-            found = concluded(deployed, datetime.now(UTC), examine(deployed))
+        if not config_only:
+            asked = {"stack": stack, "region": deployed.region, "type": DETAIL_TYPE, "alarm": ALARM}
+            screen.confirmed(_QUESTION.format(**asked, minutes=_MINUTES), yes=yes)
+        found = concluded(deployed, datetime.now(UTC), _findings(deployed, config_only=config_only))
     screen.printed(found, render, as_json=as_json)
     raise typer.Exit(found.status)
+
+
+def _findings(stack: AwsStack, *, config_only: bool) -> list[Finding]:
+    with screen.errors().status("Reading the configuration ...") as shown:
+        configuration = examine(stack)
+        if config_only:
+            return configuration
+        shown.update("Sending events and waiting for what follows ...")
+        return [*tried(stack, configuration), *configuration]

@@ -34,7 +34,7 @@ def test_every_command_shows_an_example_of_itself(name: str) -> None:
 def test_every_command_takes_the_stack_the_profile_and_the_region(name: str) -> None:
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
     assert {"--stack", "--profile", "--region"} <= options
-    changing = {"pause", "resume", "replay", "retry-now", "republish"}
+    changing = {"pause", "resume", "replay", "retry-now", "republish", "verify"}
     assert ("--yes" in options) >= (name in changing)
     assert "--json" in options or name in {"pause", "resume"}
 

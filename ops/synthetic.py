@@ -1,0 +1,447 @@
+"""Synthetic events on the real path of a deployed stack: what is sent, what must follow, and how it is removed.
+
+Every event has the detail-type ``Holdfast:Verify``. :class:`Trial` sends the events, looks for what must follow, and
+removes what they left: items, attempt records, archive objects and snapshots of these events only. An event that is
+still at work is left alone, because triage or the sweep settle it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from holdfast.domain.identity import event_digest
+from holdfast.domain.letters import MAX_MESSAGE_BYTES, DeadLetter, Message
+from ops.checks import Finding, NotCheckedError, Result
+from ops.deployed import DeployedStack, executions, keys
+from ops.errors import CommandError, explained
+from ops.facts import is_local
+from ops.names import ExecutionName
+from ops.template import Declared
+from ops.waiting import WAITING
+
+DETAIL_TYPE = "Holdfast:Verify"
+ALARM = "DeadLetterAlarm"
+_SOURCE = "genesys.cloud"
+_GROUP = "Events"
+_LOOK_SECONDS = 2.0
+#: Processing, five receives and triage take seconds; a cold start and Lambda's pollers up to a minute.
+_SECONDS = 240.0
+#: CloudWatch needs up to three minutes for the metric of an execution.
+_ALARM_SECONDS = 360.0
+#: A composite alarm with a suppressor acts 120 seconds after its change to ALARM (ActionsSuppressorWaitPeriod).
+_SUPPRESSOR_SECONDS = 150.0
+#: Clocks of this machine and of AWS may differ.
+_CLOCKS = timedelta(minutes=1)
+
+Look = Callable[[], "Seen | None"]
+Sleep = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A synthetic event: its name in this run, its identity, and its body."""
+
+    name: str
+    event_id: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What followed: a few words, and what is wrong with it, if anything."""
+
+    summary: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What must follow. ``look`` returns ``None`` as long as it has not."""
+
+    name: str
+    promise: str
+    look: Look
+
+
+@dataclass
+class Trial:
+    """One run of synthetic events through a stack.
+
+    Attributes:
+        stack: The stack.
+        declared: Its template.
+        sleep: Waits for some seconds.
+        run: Part of the ids of this run's events.
+    """
+
+    stack: DeployedStack
+    declared: Declared
+    sleep: Sleep = time.sleep
+    run: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _own: dict[str, Event] = field(default_factory=dict)
+    _replay: str = ""
+
+    def made(self) -> list[Finding]:
+        """Send the events, wait for what must follow, and remove what they left."""
+        with self._silent_alarm() as findings:
+            try:
+                findings += [self._watched(one) for one in self._sent()]
+            finally:
+                findings.append(self._finding("removed", "What was sent is removed again", self._removed))
+        return findings
+
+    # -- what is sent ------------------------------------------------------------------------------------------------
+
+    def _sent(self) -> list[Expectation]:
+        """Send everything. Returns what must follow, in the order in which it is waited for."""
+        bus = self._put_on_bus()
+        copy, foreign = self._event("copy"), self._event("token")
+        self._to_buffer(copy)
+        stamp = {"eventId": foreign.event_id, "execution": f"verify-{self.run}", "redrives": 1, "taskToken": "none"}
+        self._to_buffer(foreign, Triage=json.dumps(stamp))
+        malformed = self._body("malformed", f'{{"id": "verify-{self.run}-malformed", "detail-type": "{DETAIL_TYPE}"')
+        invalid = self._body("invalid", json.dumps(self._envelope("invalid", detail="no object")))
+        large = self._body("large", self._large())
+        for event in (malformed, invalid, large):
+            self._to_buffer(event)
+        undelivered = self._event("undelivered")
+        self._send("DeadLetterQueueUrl", undelivered, ERROR_CODE="VERIFY")
+        self._start_replay()
+        return [
+            bus,
+            Expectation("stored", "A valid event is stored as it was sent", lambda: self._stored(copy)),
+            Expectation("duplicate", "A second copy of it changes nothing", lambda: self._copied(copy)),
+            Expectation("token", "An unknown task token does no harm", lambda: self._stored(foreign)),
+            self._archives(malformed, "A malformed body is archived byte by byte", "MALFORMED"),
+            self._archives(invalid, "An invalid event is archived byte by byte", "INVALID"),
+            self._archives(large, "A body of 1 MiB is archived byte by byte", "INVALID"),
+            Expectation(
+                "recovered", "Triage redrives a letter until it is stored", lambda: self._recovered(undelivered)
+            ),
+            Expectation("published", "What is stored is published", self._published),
+            Expectation("empty-replay", "A replay without letters succeeds", self._replayed),
+        ]
+
+    def _event(self, name: str) -> Event:
+        return self._body(name, json.dumps(self._envelope(name, detail={"eventBody": {"verify": self.run}})))
+
+    def _envelope(self, name: str, detail: Any) -> dict[str, Any]:
+        return {
+            "version": "0",
+            "id": f"verify-{self.run}-{name}",
+            "source": _SOURCE,
+            "detail-type": DETAIL_TYPE,
+            "time": self.began.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "detail": detail,
+        }
+
+    def _large(self) -> str:
+        """An invalid event with as many bytes as SQS accepts, in characters of one to four bytes."""
+        text = json.dumps(self._envelope("large", detail=""), ensure_ascii=False)
+        room = MAX_MESSAGE_BYTES - len(text.encode())
+        part = "verify \\u00e9 é 漢 😀 "
+        filler = part * (room // len(part.encode()))
+        return text[:-2] + filler + "." * (room - len(filler.encode())) + text[-2:]
+
+    def _body(self, name: str, body: str) -> Event:
+        event = Event(name, DeadLetter.of(Message("", body)).event_id, body)
+        self._own[event.event_id] = event
+        return event
+
+    def _to_buffer(self, event: Event, **attributes: str) -> None:
+        self._send("BufferQueueUrl", event, **attributes)
+
+    def _send(self, queue: str, event: Event, **attributes: str) -> None:
+        self.stack.client("sqs").send_message(
+            QueueUrl=self.stack.outputs[queue],
+            MessageBody=event.body,
+            MessageAttributes={
+                name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
+            },
+        )
+
+    def _put_on_bus(self) -> Expectation:
+        """Put an event on the bus, if this account may and the rule matches it. EventBridge chooses its id."""
+        promise = "An event on the bus is stored"
+        parameters = self.declared.parameters
+        if parameters.get("EventBusName"):
+            return _left("delivered", promise, "only Genesys Cloud can put events on a partner bus")
+        if parameters.get("DetailTypes") or parameters.get("DetailTypePrefix"):
+            return _left("delivered", promise, "the rule selects other topics (DetailTypes, DetailTypePrefix)")
+        detail = {"id": f"verify-{self.run}-bus", "eventBody": {"verify": self.run}}
+        entry = {"Source": _SOURCE, "DetailType": DETAIL_TYPE, "Detail": json.dumps(detail)}
+        (answer,) = self.stack.client("events").put_events(
+            Entries=[{**entry, "EventBusName": self.stack.outputs["EventBusName"]}]
+        )["Entries"]
+        if "EventId" not in answer:
+            code = answer.get("ErrorCode")
+            return Expectation("delivered", promise, lambda: Seen("", f"EventBridge refused the event: {code}"))
+        event = Event("bus", answer["EventId"], json.dumps({"detail": detail}))
+        self._own[event.event_id] = event
+        return Expectation("delivered", promise, lambda: self._stored(event))
+
+    def _start_replay(self) -> None:
+        asked = {"prefix": "archive/category=MALFORMED/dt=1970-01-01/", "reason": f"verify-{self.run}"}
+        self._replay = self.stack.client("stepfunctions").start_execution(
+            stateMachineArn=self.stack.outputs["ReplayStateMachineArn"], input=json.dumps(asked)
+        )["executionArn"]
+
+    # -- what must follow --------------------------------------------------------------------------------------------
+
+    def _watched(self, expected: Expectation) -> Finding:
+        """Look until it has followed, or the time is up. What is waited for first leaves less to wait for later."""
+        deadline = self.began + timedelta(seconds=_SECONDS + float(self.declared.parameters.get("RetryBaseSeconds", 0)))
+
+        def look() -> Seen:
+            while (seen := expected.look()) is None:
+                if datetime.now(UTC) > deadline:
+                    waited = (datetime.now(UTC) - self.began).total_seconds()
+                    return Seen("", f"it was not seen within {waited:.0f} s")
+                self.sleep(_LOOK_SECONDS)
+            return seen
+
+        return self._finding(expected.name, expected.promise, look)
+
+    def _finding(self, name: str, promise: str, look: Callable[[], Seen]) -> Finding:
+        try:
+            seen = look()
+        except NotCheckedError as reason:
+            return Finding(_GROUP, name, promise, str(reason), Result.NOT_CHECKED)
+        except (ClientError, BotoCoreError) as error:
+            return Finding(_GROUP, name, promise, explained(error), Result.UNREADABLE)
+        result = Result.FAIL if seen.problem else Result.PASS
+        return Finding(_GROUP, name, promise, seen.problem or seen.summary, result)
+
+    def _item(self, event: Event) -> Mapping[str, Any] | None:
+        answer = self.stack.client("dynamodb").get_item(
+            TableName=self.stack.outputs["EventsTableName"], Key={"eventId": {"S": event.event_id}}, ConsistentRead=True
+        )
+        found: Mapping[str, Any] | None = answer.get("Item")
+        return found
+
+    def _stored(self, event: Event) -> Seen | None:
+        """Whether the table has the event, with the detail that was sent."""
+        item = self._item(event)
+        if item is None:
+            return None
+        same = json.loads(item["event"]["S"])["detail"] == json.loads(event.body)["detail"]
+        return Seen("stored once", "" if same else "the stored event has another detail")
+
+    def _copied(self, event: Event) -> Seen | None:
+        """Give the processor the same event again, as a mapping does. It answers when it is done."""
+        before = self._item(event)
+        if before is None:
+            return None
+        record = {
+            "messageId": str(uuid.uuid4()),
+            "receiptHandle": "verify",
+            "body": event.body,
+            "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "0"},
+            "messageAttributes": {},
+            "eventSource": "aws:sqs",
+            "eventSourceARN": self.declared.arn(self.declared.resource("BufferQueue")),
+        }
+        answer = self.stack.client("lambda").invoke(
+            FunctionName=self.stack.outputs["ProcessorFunctionName"], Payload=json.dumps({"Records": [record]})
+        )
+        result = json.loads(answer["Payload"].read())
+        if "FunctionError" in answer or result.get("batchItemFailures"):
+            return Seen("", "the processor failed on the second copy")
+        return Seen("unchanged", "" if self._item(event) == before else "the second copy changed the item")
+
+    def _archives(self, event: Event, promise: str, category: str) -> Expectation:
+        return Expectation(event.name, promise, lambda: self._archived(event, category))
+
+    def _archived(self, event: Event, category: str) -> Seen | None:
+        """Whether the archive has the exact body, and the execution has ended well."""
+        name = next(self._executions_of(event), None)
+        status = self._described(name)["status"] if name else "RUNNING"
+        if status == "RUNNING":
+            return None
+        if status != "SUCCEEDED":
+            return Seen("", f"its execution {name} ended as {status}")
+        key = next((one for one in self._archive_keys() if one.endswith(f"/{name}.json")), "")
+        if f"/category={category}/" not in f"/{key}":
+            return Seen("", f"it is not archived as {category}")
+        found = self.stack.client("s3").get_object(Bucket=self.stack.outputs["ArchiveBucketName"], Key=key)
+        body = json.loads(found["Body"].read())["message"]["body"]
+        return Seen(f"{len(body.encode()):,} bytes", "" if body == event.body else "the archived body differs")
+
+    def _recovered(self, event: Event) -> Seen | None:
+        """Whether an event that arrived in the dead-letter queue was redriven, stored and settled."""
+        name = next(self._executions_of(event), None)
+        described = self._described(name) if name else {"status": "RUNNING"}
+        if described["status"] == "RUNNING":
+            return None
+        outcome = json.loads(described.get("output") or "{}").get("outcome")
+        problem = "" if outcome == "RECOVERED" else f"{name} ended as {described['status']} {outcome or ''}".strip()
+        return Seen("redriven, stored", problem)
+
+    def _executions_of(self, event: Event) -> Iterator[str]:
+        digest = event_digest(event.event_id)
+        for one in executions(self.stack):  # the newest first
+            if one["startDate"] < self.began - _CLOCKS:
+                return
+            read = ExecutionName.read(one["name"])
+            if read and read.digest == digest:
+                yield one["name"]
+
+    def _described(self, name: str) -> Mapping[str, Any]:
+        machine = self.stack.outputs["TriageStateMachineArn"]
+        arn = f"{machine.replace(':stateMachine:', ':execution:')}:{name}"
+        found: Mapping[str, Any] = self.stack.client("stepfunctions").describe_execution(executionArn=arn)
+        return found
+
+    def _archive_keys(self) -> Iterator[str]:
+        days = {f"{at:%Y-%m-%d}" for at in (self.began - _CLOCKS, datetime.now(UTC) + _CLOCKS)}
+        for day in days:
+            for category in ("MALFORMED", "INVALID"):
+                yield from keys(self.stack, f"archive/category={category}/dt={day}/")
+
+    def _published(self) -> Seen | None:
+        """Whether the fan-out logged as many publications as this run has stored events. There is no consumer here."""
+        stored = sum(self._item(one) is not None for one in self._own.values())
+        pages = self.stack.client("logs").get_paginator("filter_log_events")
+        found = pages.paginate(
+            logGroupName=f"/aws/lambda/{self.stack.name}/fan-out",
+            startTime=int((self.began - _CLOCKS).timestamp() * 1000),
+            filterPattern='"Published"',
+        )
+        published = sum(_count(one["message"]) for page in found for one in page["events"])
+        return Seen(f"{published} published") if published >= stored > 0 else None
+
+    def _replayed(self) -> Seen | None:
+        status = self.stack.client("stepfunctions").describe_execution(executionArn=self._replay)["status"]
+        return None if status == "RUNNING" else Seen(status, "" if status == "SUCCEEDED" else f"it ended as {status}")
+
+    # -- what is removed ---------------------------------------------------------------------------------------------
+
+    def _removed(self) -> Seen:
+        """Remove what the events left. What is still at work is left alone."""
+        left = [one.name for one in self._own.values() if not self._remove(one)]
+        removed = len(self._own) - len(left)
+        if self._replay:
+            self._remove_versions(f"replays/{self._replay.rpartition(':')[2]}/")
+        text = ", ".join(f"verify-{self.run}-{name}" for name in left)
+        return Seen(f"{removed} events", f"still at work, and left alone: {text}" if left else "")
+
+    def _remove(self, event: Event) -> bool:
+        names = list(self._executions_of(event))
+        described = [self._described(name)["status"] for name in names]
+        if any(status != "SUCCEEDED" for status in described) or not (names or self._item(event)):
+            return False
+        key = {"eventId": {"S": event.event_id}}
+        dynamodb, outputs = self.stack.client("dynamodb"), self.stack.outputs
+        dynamodb.delete_item(TableName=outputs["EventsTableName"], Key=key)
+        pages = dynamodb.get_paginator("query").paginate(
+            TableName=outputs["AttemptsTableName"],
+            KeyConditionExpression="eventId = :id",
+            ExpressionAttributeValues={":id": key["eventId"]},
+            ProjectionExpression="eventId, attempt",
+        )
+        waits = [{"eventId": {"S": WAITING}, "attempt": {"S": name}} for name in names]
+        for item in [*(item for page in pages for item in page["Items"]), *waits]:
+            dynamodb.delete_item(TableName=outputs["AttemptsTableName"], Key=item)
+        self._remove_versions(f"dead-letters/{event.event_id}/")
+        for archived in [one for one in self._archive_keys() if any(one.endswith(f"/{name}.json") for name in names)]:
+            self._remove_versions(archived)
+        return True
+
+    def _remove_versions(self, prefix: str) -> None:
+        """Delete objects with all their versions, so that nothing stays until noncurrent versions expire."""
+        s3, bucket = self.stack.client("s3"), {"Bucket": self.stack.outputs["ArchiveBucketName"]}
+        for page in s3.get_paginator("list_object_versions").paginate(**bucket, Prefix=prefix):
+            for one in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                s3.delete_object(**bucket, Key=one["Key"], VersionId=one["VersionId"])
+
+    # -- the alarm ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _silent_alarm(self) -> Iterator[list[Finding]]:
+        """Disable the actions of :data:`ALARM` until it has changed to ALARM for the synthetic dead letters.
+
+        An alarm acts when its state changes. Enabled again while it is in ALARM, it does not act.
+        """
+        findings: list[Finding] = []
+        name = self.declared.resource(ALARM).name
+        alarms, before = self.stack.client("cloudwatch"), self._alarm(name)
+        alarms.disable_alarm_actions(AlarmNames=[name])
+        try:
+            yield findings
+            findings.append(
+                self._finding("alarm", f"{ALARM} sees dead letters", lambda: self._alarmed(name, before["StateValue"]))
+            )
+            findings.append(self._finding("other-letters", "No other letter came meanwhile", self._other_letters))
+        finally:
+            if before["ActionsEnabled"]:
+                alarms.enable_alarm_actions(AlarmNames=[name])
+
+    def _alarmed(self, name: str, before: str) -> Seen:
+        if is_local(self.stack):
+            raise NotCheckedError("this is the local engine: its alarms have other periods")
+        if before == "ALARM":
+            raise NotCheckedError(f"{ALARM} was active before")
+        end = datetime.now(UTC) + timedelta(seconds=_ALARM_SECONDS)
+        while self._alarm(name)["StateValue"] != "ALARM":
+            if datetime.now(UTC) > end:
+                return Seen("", f"{ALARM} did not change to ALARM within {_ALARM_SECONDS / 60:.0f} minutes")
+            self.sleep(10)
+        self.sleep(_SUPPRESSOR_SECONDS)
+        return Seen("ALARM")
+
+    def _alarm(self, name: str) -> Mapping[str, Any]:
+        answer = self.stack.client("cloudwatch").describe_alarms(AlarmNames=[name], AlarmTypes=["CompositeAlarm"])
+        found: list[Mapping[str, Any]] = answer["CompositeAlarms"]
+        if not found:
+            raise CommandError(f"The alarm {name} does not exist. Look at: holdfast verify --config-only")
+        return found[0]
+
+    def _other_letters(self) -> Seen:
+        own = {event_digest(event_id) for event_id in self._own}
+        started: Iterable[Mapping[str, Any]] = executions(self.stack)
+        others = 0
+        for one in started:  # the newest first
+            if one["startDate"] < self.began:
+                break
+            read = ExecutionName.read(one["name"])
+            others += not (read and read.digest in own)
+        return Seen("none", f"{others} came. Look at them: holdfast letters --since 1h" if others else "")
+
+
+def _left(name: str, promise: str, reason: str) -> Expectation:
+    def look() -> Seen:
+        raise NotCheckedError(reason)
+
+    return Expectation(name, promise, look)
+
+
+def _count(message: str) -> int:
+    """The number of published events in a line of the embedded metric format."""
+    try:
+        value = json.loads(message).get("Published", 0)
+    except (ValueError, AttributeError):
+        return 0
+    return int(sum(value) if isinstance(value, list) else value)
+
+
+#: Checks of the configuration without which no event can arrive.
+_NEEDED = ("event-rule", "processor-mapping", "intake-mapping")
+
+
+def tried(stack: DeployedStack, configuration: Sequence[Finding]) -> list[Finding]:
+    """Send the synthetic events and return what followed. Nothing is sent if the configuration stops every event."""
+    broken = [one.name for one in configuration if one.name in _NEEDED and one.result is not Result.PASS]
+    if broken:
+        reason = f"nothing was sent, because of {', '.join(broken)}"
+        return [Finding(_GROUP, "events", "Synthetic events are processed", reason, Result.NOT_CHECKED)]
+    return Trial(stack, Declared.read(stack)).made()

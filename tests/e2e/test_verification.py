@@ -1,0 +1,146 @@
+"""``holdfast verify`` as a whole, as an operator with the documented permissions and nothing more."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from local.engine import ACCOUNT, REGION, ROOT, client_environment
+from local.eventually import eventually
+from ops import synthetic
+from ops.cli import app
+from tests.e2e.broken import Setting
+from tests.e2e.subscribers import AlarmSubscriber, Consumer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.e2e.controls import Controls
+    from tests.e2e.pipeline import Pipeline
+
+    Run = Callable[..., Result]
+
+POLICIES = ("read", "verify-configuration", "verify")
+#: The engine checks these on every resource. AWS checks them on the rule and on the alarm, as the policies have them:
+#: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatch.html
+ON_EVERY_RESOURCE = ["events:ListTargetsByRule", "cloudwatch:DisableAlarmActions", "cloudwatch:EnableAlarmActions"]
+
+
+@pytest.fixture
+def run(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Runs the command as a user with the policies in docs/policies."""
+    iam, user = pipeline.client("iam"), f"operator-{uuid.uuid4().hex[:8]}"
+    iam.create_user(UserName=user)
+    key = iam.create_access_key(UserName=user)["AccessKey"]
+    known = {**pipeline.outputs, "Region": REGION, "Account": ACCOUNT, "Stack": pipeline.stack.name}
+    for name in POLICIES:
+        text = (ROOT / "docs" / "policies" / f"{name}.json").read_text()
+        document = re.sub(r"<(\w+)>", lambda found: known[found[1]], text)
+        iam.put_user_policy(UserName=user, PolicyName=name, PolicyDocument=document)
+    statement = {"Effect": "Allow", "Action": ON_EVERY_RESOURCE, "Resource": "*"}
+    iam.put_user_policy(
+        UserName=user,
+        PolicyName="engine",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+    )
+    environment = client_environment(pipeline.local.engine.endpoint) | {
+        "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(synthetic, "_LOOK_SECONDS", 0.3)
+    yield lambda *arguments: CliRunner().invoke(app, ["verify", *arguments, "--stack", pipeline.stack.name])
+    for name in (*POLICIES, "engine"):
+        iam.delete_user_policy(UserName=user, PolicyName=name)
+    iam.delete_access_key(UserName=user, AccessKeyId=key["AccessKeyId"])
+    iam.delete_user(UserName=user)
+
+
+def findings(result: Result) -> dict[str, dict[str, Any]]:
+    assert result.stdout, result.output
+    return {one["name"]: one for one in json.loads(result.stdout)["findings"]}
+
+
+def everything(pipeline: Pipeline) -> list[Any]:
+    """What the stores hold, with all versions of objects."""
+    dynamodb, s3 = pipeline.client("dynamodb"), pipeline.client("s3")
+    tables = [pipeline.outputs[f"{name}TableName"] for name in ("Events", "Attempts")]
+    items = [sorted(map(str, dynamodb.scan(TableName=table)["Items"])) for table in tables]
+    versions = s3.list_object_versions(Bucket=pipeline.outputs["ArchiveBucketName"])
+    objects = sorted(one["Key"] for kind in ("Versions", "DeleteMarkers") for one in versions.get(kind, ()))
+    return [*items, objects]
+
+
+def test_the_stack_proves_every_promise_and_nothing_is_left_or_notified(
+    pipeline: Pipeline, controls: Controls, run: Run
+) -> None:
+    assert controls.idle()
+    before = everything(pipeline)
+    with closing(AlarmSubscriber(pipeline)) as on_call, closing(Consumer(pipeline, "holdfast.events")) as consumer:
+        result = run("--yes", "--json")
+        found = findings(result)
+        assert result.exit_code == 0, [one for one in found.values() if one["result"] not in {"PASS", "not checked"}]
+        published = eventually(lambda: list(consumer.take()), "the events were published")
+        notified = list(on_call.take())
+    not_checked = {name: one["seen"] for name, one in found.items() if one["result"] == "not checked"}
+    assert not_checked.keys() == {"alarm", "answer-permissions", "alarms-without-data", "redrive-lineage"}
+    assert all(reason.startswith("this is the local engine") for reason in not_checked.values())
+    assert {one["detail-type"] for one in published} == {"Holdfast:Verify"}
+    assert notified == []
+    assert everything(pipeline) == before
+    alarm = pipeline.client("cloudwatch").describe_alarms(
+        AlarmNames=[pipeline.stack.resources["DeadLetterAlarm"]], AlarmTypes=["CompositeAlarm"]
+    )
+    assert alarm["CompositeAlarms"][0]["ActionsEnabled"] is True
+
+
+def test_nothing_is_sent_while_processing_is_disabled(pipeline: Pipeline, controls: Controls, run: Run) -> None:
+    undo = Setting(pipeline.stack).mapping("ProcessorFunctionBuffer", Enabled=False)
+    try:
+        result = run("--yes", "--json")
+        waiting = controls.messages()
+    finally:
+        undo()
+    found = findings(result)
+    assert (result.exit_code, found["events"]["result"], found["processor-mapping"]["result"]) == (
+        1,
+        "not checked",
+        "FAIL",
+    )
+    assert waiting == []
+
+
+def test_an_event_that_is_not_archived_exactly_is_found_and_left_alone(
+    pipeline: Pipeline, controls: Controls, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its permission the archive function fails, and triage retries it for longer than the command waits."""
+    monkeypatch.setattr(synthetic, "_SECONDS", 20.0 - 120.0)  # RetryBaseSeconds comes on top
+    bucket = pipeline.outputs["ArchiveBucketName"]
+    with controls.denied("ArchiveRole", "s3:PutObject", f"arn:aws:s3:::{bucket}/archive/*"):
+        result = run("--yes", "--json")
+    found = findings(result)
+    assert result.exit_code == 1
+    assert {name for name in ("malformed", "invalid", "large", "removed") if found[name]["result"] == "FAIL"} == {
+        "malformed",
+        "invalid",
+        "large",
+        "removed",
+    }
+    assert found["stored"]["result"] == "PASS"
+    assert "left alone: verify-" in found["removed"]["seen"]
+    eventually(controls.idle, "triage has archived the letters after all", 60)
+
+
+@pytest.mark.usefixtures("run")
+def test_it_asks_before_it_sends(run: Run) -> None:
+    result = run()
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "add --yes" in result.stderr
+    assert run("--config-only", "--json").exit_code == 1  # nobody receives the alarms
