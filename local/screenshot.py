@@ -1,10 +1,12 @@
-"""Makes the pictures of docs/operations.md. It needs chromium and chromedriver on the PATH, and selenium::
+"""Makes the pictures of docs/operations.md and docs/circuit-breaker.md.
+
+It needs chromium and chromedriver on the PATH, and selenium::
 
     uv pip install selenium==4.46.0
     python -m local.screenshot
 
 It deploys a stack, sends one event that is dead-lettered twice and then recovered, and pictures its execution in the
-console.
+console. Then it causes an outage, and pictures the execution of the circuit breaker.
 """
 
 from __future__ import annotations
@@ -28,11 +30,13 @@ if TYPE_CHECKING:
     from local.stack import Stack
 
 PICTURES = ROOT / "docs" / "img"
-PARAMETERS = {"EnrichmentPolicy": "required", **SHORT_WAITS}
+PARAMETERS = {"EnrichmentPolicy": "required", **SHORT_WAITS, "CircuitBreakerMinEvents": "5"}
 #: Two waits of minutes take some seconds here.
 WAIT_SCALE = 0.05
 WAIT_SECONDS = 180
 WIDTH = 1300
+#: Enough for the circuit breaker, several times in a period of its alarm.
+EVENTS_AT_ONCE = 10
 
 
 def main() -> int:
@@ -40,10 +44,11 @@ def main() -> int:
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         raise LocalError("The pictures need Chromium. Debian, Ubuntu: apt-get install chromium chromium-driver")
     with LocalStack(parameters=PARAMETERS, wait_scale=WAIT_SCALE, say=print) as local:
-        execution = recovered_execution(local)
+        triage = recovered_execution(local)
+        breaker = closed_circuit(local)
         print("Taking the pictures ...")
         with console(local.engine.endpoint, local.engine.directory / "console") as url:
-            take(url, execution)
+            take(url, triage, breaker)
     return 0
 
 
@@ -61,16 +66,39 @@ def recovered_execution(local: LocalStack) -> str:
     return name
 
 
-def _entered(stack: Stack, state: str) -> int:
+def closed_circuit(local: LocalStack) -> str:
+    """The name of an execution that paused processing, probed in vain, and closed the circuit after the outage."""
+
+    def opened() -> bool:
+        events = [example() for _ in range(EVENTS_AT_ONCE)]
+        Sender(local.stack).send([BusEvent(event["detail-type"], event["detail"]) for event in events])
+        return _entered(local.stack, "Wait", "CircuitBreaker") > 1
+
+    local.genesys.set_faults({"status": 503})
+    print("Genesys answers 503: waiting until a probe has failed ...")
+    eventually(opened, "a probe that is not healthy", WAIT_SECONDS, every=0.5)
+    local.genesys.set_faults()
+    print("Genesys works again: waiting until the circuit is closed ...")
+
+    def closed() -> str | None:
+        # An execution beside the one that owns the circuit ends at once, so the longest one is that.
+        ended = list(executions(local.stack, "CircuitBreaker", statusFilter="SUCCEEDED"))
+        running = list(executions(local.stack, "CircuitBreaker", statusFilter="RUNNING"))
+        return None if running else str(max(ended, key=lambda one: one["stopDate"] - one["startDate"])["name"])
+
+    return eventually(closed, "the circuit is closed", WAIT_SECONDS)
+
+
+def _entered(stack: Stack, state: str, machine: str = "Triage") -> int:
     return sum(
         event.get("stateEnteredEventDetails", {}).get("name") == state
-        for execution in executions(stack)
+        for execution in executions(stack, machine)
         for event in history(stack, execution["executionArn"])
     )
 
 
-def take(url: str, execution: str) -> None:
-    """Picture the execution's path and its timeline."""
+def take(url: str, triage: str, breaker: str) -> None:
+    """Picture the path and the timeline of a triage execution, and the path of one of the circuit breaker."""
     from selenium import webdriver  # type: ignore[import-not-found]  # noqa: PLC0415 - only this tool needs it
     from selenium.webdriver.common.actions.action_builder import (  # type: ignore[import-not-found]  # noqa: PLC0415 - as above
         ActionBuilder,
@@ -97,8 +125,12 @@ def take(url: str, execution: str) -> None:
             print(f"  {PICTURES / name}")
 
         browser.get(f"{url}/resources/stepfunctions")  # no URL leads to an execution
+        click("CircuitBreakerStateMachine")
+        click(breaker)
+        save("circuit-breaker-path.png", 2000)
+        browser.get(f"{url}/resources/stepfunctions")
         click("TriageStateMachine")
-        click(execution)
+        click(triage)
         drag = ActionBuilder(browser)
         drag.pointer_action.pause(2).move_to_location(650, 800).pointer_down().move_to_location(740, 800).pointer_up()
         drag.perform()  # otherwise the arrow from Redrive to Classify is cut off

@@ -102,7 +102,7 @@ def test_the_alarms_that_notify_are_those_of_the_runbook() -> None:
 def test_an_alarm_says_what_happened_what_it_means_and_what_to_do(name: str) -> None:
     alarm = alarms()[name]
     assert alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}]
-    text, link = alarm["AlarmDescription"].split(" Runbook: ")
+    text, link = alarm["AlarmDescription"].split(" Run holdfast status. Runbook: ")
     assert link == f"docs/operations.md#{anchor(name)}"
     assert len(re.findall(r"\.( |$)", text)) == 3, "one sentence for each"
 
