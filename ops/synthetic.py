@@ -96,6 +96,8 @@ class Trial:
         with self._silent_alarm() as findings:
             try:
                 findings += [self._watched(one) for one in self._sent()]
+            except (ClientError, BotoCoreError) as error:
+                findings.append(Finding(_GROUP, "sent", "The events can be sent", explained(error), Result.UNREADABLE))
             finally:
                 findings.append(self._finding("removed", "What was sent is removed again", self._removed))
         return findings

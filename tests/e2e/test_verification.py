@@ -15,6 +15,7 @@ from local.engine import ACCOUNT, REGION, ROOT, client_environment
 from local.eventually import eventually
 from ops import synthetic
 from ops.cli import app
+from ops.configuration import CHECKS
 from tests.e2e.broken import Setting
 from tests.e2e.subscribers import AlarmSubscriber, Consumer
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
     Run = Callable[..., Result]
 
+#: No check needs the simulator on the engine, and the engine does not check the other one.
+UNCHECKED_BY_THE_ENGINE = ["iam:SimulatePrincipalPolicy", "lambda:GetFunctionRecursionConfig"]
+#: The checks that the engine answers.
+EXPECTED_ON_THE_ENGINE = {one.name for one in CHECKS} - {"answer-permissions", "alarms-without-data", "redrive-lineage"}
 POLICIES = ("read", "verify-configuration", "verify")
 #: The engine checks these on every resource. AWS checks them on the rule and on the alarm, as the policies have them:
 #: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatch.html
@@ -33,16 +38,26 @@ ON_EVERY_RESOURCE = ["events:ListTargetsByRule", "cloudwatch:DisableAlarmActions
 
 
 @pytest.fixture
-def run(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+def user() -> str:
+    return f"operator-{uuid.uuid4().hex[:8]}"
+
+
+def document_of(name: str, pipeline: Pipeline) -> dict[str, Any]:
+    """A policy with the names of this stack."""
+    known = {**pipeline.outputs, "Region": REGION, "Account": ACCOUNT, "Stack": pipeline.stack.name}
+    text = (ROOT / "docs" / "policies" / f"{name}.json").read_text()
+    document: dict[str, Any] = json.loads(re.sub(r"<(\w+)>", lambda found: known[found[1]], text))
+    return document
+
+
+@pytest.fixture
+def run(pipeline: Pipeline, user: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Runs the command as a user with the policies in docs/policies."""
-    iam, user = pipeline.client("iam"), f"operator-{uuid.uuid4().hex[:8]}"
+    iam = pipeline.client("iam")
     iam.create_user(UserName=user)
     key = iam.create_access_key(UserName=user)["AccessKey"]
-    known = {**pipeline.outputs, "Region": REGION, "Account": ACCOUNT, "Stack": pipeline.stack.name}
     for name in POLICIES:
-        text = (ROOT / "docs" / "policies" / f"{name}.json").read_text()
-        document = re.sub(r"<(\w+)>", lambda found: known[found[1]], text)
-        iam.put_user_policy(UserName=user, PolicyName=name, PolicyDocument=document)
+        iam.put_user_policy(UserName=user, PolicyName=name, PolicyDocument=json.dumps(document_of(name, pipeline)))
     statement = {"Effect": "Allow", "Action": ON_EVERY_RESOURCE, "Resource": "*"}
     iam.put_user_policy(
         UserName=user,
@@ -144,3 +159,24 @@ def test_it_asks_before_it_sends(run: Run) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     assert "add --yes" in result.stderr
     assert run("--config-only", "--json").exit_code == 1  # nobody receives the alarms
+
+
+def test_each_permission_of_the_configuration_half_is_needed(pipeline: Pipeline, user: str, run: Run) -> None:
+    """Without it a check is not made, and says so."""
+    iam, name = pipeline.client("iam"), "verify-configuration"
+    document = document_of(name, pipeline)
+    actions = {action for one in document["Statement"] for action in one["Action"]}
+    spared = set()
+    for action in actions - {*ON_EVERY_RESOURCE, *UNCHECKED_BY_THE_ENGINE}:
+        left = [
+            {**one, "Action": [other for other in one["Action"] if other != action]} for one in document["Statement"]
+        ]
+        statements = [one for one in left if one["Action"]]
+        changed = json.dumps({**document, "Statement": statements})
+        iam.put_user_policy(UserName=user, PolicyName=name, PolicyDocument=changed)
+        result = run("--config-only", "--json")
+        not_made = {"not readable", "not checked"}
+        made = result.stdout and {one for one, found in findings(result).items() if found["result"] not in not_made}
+        if made and made == EXPECTED_ON_THE_ENGINE:
+            spared.add(action)
+    assert spared == set()

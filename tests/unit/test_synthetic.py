@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from holdfast.domain.envelope import Event as ValidEvent
 from holdfast.domain.envelope import examine
@@ -219,3 +220,14 @@ def test_nothing_is_sent_if_the_configuration_stops_every_event() -> None:
     broken = Finding("Processing", "processor-mapping", "p", "Disabled", Result.FAIL)
     (found,) = tried(AnsweringStack({}), [broken])
     assert (found.result, found.seen) == (Result.NOT_CHECKED, "nothing was sent, because of processor-mapping")
+
+
+def test_events_that_cannot_be_sent_are_a_finding_and_what_was_sent_is_accounted_for() -> None:
+    changes, answers = alarms("ALARM")
+
+    def refused(**_: Any) -> Any:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "PutEvents")
+
+    found = {one.name: one for one in trial(events__put_events=refused, **answers).made()}
+    assert (found["sent"].result, found["removed"].result) == (Result.UNREADABLE, Result.PASS)
+    assert changes == ["off", "on"]
