@@ -110,6 +110,8 @@ def test_an_unknown_key_is_refused(patched: Cloud) -> None:
 def test_a_function_inherits_neither_the_project_nor_this_shell(
     patched: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for service in ("iam", "lambda"):
+        patched.client(service)  # this process could not make one with a profile that does not exist
     monkeypatch.setenv("AWS_PROFILE", "production")
     function = patched.function(
         "return [os.environ.get('AWS_PROFILE'), os.environ.get('PYTHONPATH'), os.path.exists('local')]"
