@@ -36,9 +36,9 @@ $(SETUP): requirements-dev.lock
 demo: $(SETUP) ## Run the whole pipeline on the local engine and show what happened to every event
 	@python -m local.demo
 
-# Each permission takes some seconds: make iam-check removes all of them, this every 24th.
+# Each permission takes some seconds: make iam-check removes all of them, this every 60th.
 test: check test-parts ## Run every check and every test
-	pytest -n 2 --dist loadfile tests/e2e tests/iam --every 24
+	pytest -n 2 --dist loadfile tests/e2e tests/iam --every 60
 
 test-fast: check test-parts ## Run what a pull request needs: all checks, and the main paths on the local engine
 	pytest -n 2 --dist loadfile -m fast tests/e2e tests/iam

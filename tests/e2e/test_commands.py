@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from local.engine import client_environment
 from local.eventually import eventually
 from ops.cli import app
+from ops.deployed import executions
 from tests.e2e.letters import archived_as_unknown, with_topic
 from tests.e2e.pipeline import SECONDS, genesys_event, with_user
 
@@ -153,6 +154,12 @@ def test_processing_is_paused_with_a_reason_and_resumed(pipeline: Pipeline, cont
     assert run("resume", "--yes").exit_code == 0
     pipeline.stored([event_id])
     assert data_of(run("status", "--json"))["processing"] == "running"
+    # Until the execution has noticed, it would own a circuit that another test opens, and would not probe.
+    eventually(
+        lambda: not list(executions(pipeline.stack, "CircuitBreaker", statusFilter="RUNNING")),
+        "the execution of the pause has ended",
+        SECONDS,
+    )
 
 
 def test_events_are_published_again_and_audited(pipeline: Pipeline, run: Run, tmp_path: Any) -> None:
