@@ -19,7 +19,7 @@ from ops.checks import Finding, NotCheckedError, Result, differences, policy_dif
 from ops.deployed import DeployedStack
 from ops.errors import explained
 from ops.facts import ALARMS, FUNCTION, LOGS, MACHINE, MAPPING, QUEUE, ROLE, TABLE, TOPIC, Facts, Properties, read
-from ops.template import Resource, UnresolvedError
+from ops.template import Declared, Resource, UnresolvedError
 
 #: A new alarm has no state until CloudWatch has evaluated it.
 _EVALUATED_AFTER = timedelta(minutes=15)
@@ -56,9 +56,9 @@ class Check:
 CHECKS: list[Check] = []
 
 
-def examine(stack: DeployedStack, now: datetime | None = None) -> list[Finding]:
-    """Make all checks of the configuration."""
-    facts = read(stack, now or datetime.now(UTC))
+def examine(stack: DeployedStack, declared: Declared) -> list[Finding]:
+    """Make all checks of the configuration against the template."""
+    facts = read(stack, declared, datetime.now(UTC))
     return [one.made(facts) for one in CHECKS]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from threading import Lock
 from typing import Any, Protocol
 
@@ -42,13 +41,11 @@ class AwsStack:
     Attributes:
         name: The stack's name.
         outputs: Its outputs.
-        parameters: Its parameters.
         session: Makes the clients.
     """
 
     name: str
     outputs: Mapping[str, str]
-    parameters: Mapping[str, str]
     session: Any
     _clients: dict[str, Any] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
@@ -68,20 +65,12 @@ class AwsStack:
                 f"The stack '{name}' has no output TriageStateMachineArn, so it is another application or its first "
                 "deployment did not finish. Choose the stack with --stack."
             )
-        parameters = {one["ParameterKey"]: one.get("ParameterValue", "") for one in found.get("Parameters", [])}
-        return cls(name, outputs, parameters, session)
+        return cls(name, outputs, session)
 
     @property
     def region(self) -> str:
         """The stack's region."""
         return str(self.session.region_name)
-
-    @cached_property
-    def resources(self) -> Mapping[str, str]:
-        """Physical ids by logical id. Two calls."""
-        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.name)
-        found = (entry for page in pages for entry in page["StackResourceSummaries"])
-        return {entry["LogicalResourceId"]: entry.get("PhysicalResourceId", "") for entry in found}
 
     def client(self, service: str) -> Any:
         """A boto3 client. Clients are made once, by one thread at a time: a session is not thread-safe."""
@@ -118,6 +107,20 @@ def executions(stack: DeployedStack, machine: str = "Triage", **filters: str) ->
     pages = stack.client("stepfunctions").get_paginator("list_executions")
     for page in pages.paginate(stateMachineArn=stack.outputs[f"{machine}StateMachineArn"], **filters):
         yield from page["executions"]
+
+
+def execution_arn(stack: DeployedStack, name: str) -> str:
+    """The ARN of the triage execution with this name."""
+    return f"{stack.outputs['TriageStateMachineArn'].replace(':stateMachine:', ':execution:')}:{name}"
+
+
+def metric_query(
+    name: str, namespace: str, metric: str, dimensions: Mapping[str, str], *, stat: str, seconds: int
+) -> dict[str, Any]:
+    """One query of GetMetricData: a statistic of a metric for each period of so many seconds."""
+    named = [{"Name": key, "Value": value} for key, value in dimensions.items()]
+    described = {"Namespace": namespace, "MetricName": metric, "Dimensions": named}
+    return {"Id": name, "MetricStat": {"Metric": described, "Period": seconds, "Stat": stat}}
 
 
 def history(stack: DeployedStack, execution_arn: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.checks import NotCheckedError
-from ops.deployed import DeployedStack
+from ops.deployed import DeployedStack, metric_query
 from ops.errors import code_of
 from ops.template import Declared, Resource, UnresolvedError
 
@@ -30,6 +30,7 @@ MACHINE, TOPIC = "AWS::StepFunctions::StateMachine", "AWS::SNS::Topic"
 #: The action with which a role answers a triage execution.
 _ANSWERS = {"ProcessorRole": "states:SendTaskSuccess", "DeadLetterIntakeRole": "states:SendTaskFailure"}
 _LINEAGE_WINDOW = timedelta(days=14)
+_DAY = 86_400
 
 Properties = Mapping[str, Any]
 Reader = Callable[[DeployedStack, Declared, Resource], Any]
@@ -82,9 +83,8 @@ class Facts:
         return self.declared.properties(resource), self.seen(kind, resource)
 
 
-def read(stack: DeployedStack, now: datetime) -> Facts:
-    """Read the template, and then all that the checks need, with up to 16 calls at once."""
-    declared = Declared.read(stack)
+def read(stack: DeployedStack, declared: Declared, now: datetime) -> Facts:
+    """Read all that the checks need, with up to 16 calls at once."""
     asked = [
         (kind, resource, reader)
         for resource_type, kinds in _READS.items()
@@ -185,17 +185,11 @@ def _lineage(stack: DeployedStack, _declared: Declared, resource: Resource) -> A
     }
     end = datetime.now(UTC)
     answer = stack.client("cloudwatch").get_metric_data(
-        MetricDataQueries=[_sum(name, *metric) for name, metric in asked.items()],
+        MetricDataQueries=[metric_query(name, *metric, stat="Sum", seconds=_DAY) for name, metric in asked.items()],
         StartTime=end - _LINEAGE_WINDOW,
         EndTime=end,
     )
     return {result["Id"]: sum(result["Values"]) for result in answer["MetricDataResults"]}
-
-
-def _sum(name: str, namespace: str, metric: str, dimensions: Mapping[str, str]) -> Any:
-    named = [{"Name": key, "Value": value} for key, value in dimensions.items()]
-    described = {"Namespace": namespace, "MetricName": metric, "Dimensions": named}
-    return {"Id": name, "MetricStat": {"Metric": described, "Period": 86_400, "Stat": "Sum"}}
 
 
 def _machine(stack: DeployedStack, declared: Declared, resource: Resource) -> Any:

@@ -129,6 +129,16 @@ class Filter:
     topic: str = ""
     since: datetime | None = None
 
+    @classmethod
+    def read(cls, category: str, fingerprint: str, topic: str, since: str | None, now: datetime) -> Filter:
+        """Read the options of a command.
+
+        Raises:
+            CommandError: There is no such category, or ``since`` is no time.
+        """
+        begin = screen.since(since, now) if since else None
+        return cls(known_category(category), fingerprint, topic_end(topic) if topic else "", begin)
+
     def selects(self, letter: Letter) -> bool:
         """Whether the letter is wanted."""
         wanted = (
@@ -365,12 +375,7 @@ def letters(
     """
     now = datetime.now(UTC)
     with screen.ended_by_errors():
-        wanted = Filter(
-            category=known_category(category),
-            fingerprint=fingerprint,
-            topic=topic_end(topic) if topic else "",
-            since=screen.since(since, now) if since else None,
-        )
+        wanted = Filter.read(category, fingerprint, topic, since, now)
         deployed = AwsStack.named(stack, profile=profile, region=region)
         where = {"in_triage": open_ or not archived, "in_archive": archived or not open_}
         if each:

@@ -57,14 +57,6 @@ class Mapping:
     concurrency: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """What a command did: the state now, and the execution of the circuit breaker, if there is one."""
-
-    processing: Processing
-    execution: str | None
-
-
 def mapping_of(stack: DeployedStack) -> Mapping | None:
     """The mapping of the buffer; ``None`` if it does not exist. One call."""
     answer = stack.client("lambda").list_event_source_mappings(FunctionName=stack.outputs["ProcessorFunctionName"])
@@ -76,42 +68,45 @@ def mapping_of(stack: DeployedStack) -> Mapping | None:
     return Mapping(found[0]["UUID"], _STATES.get(found[0]["State"], Processing.STARTING), limit)
 
 
-def pause_processing(stack: DeployedStack, reason: str, sleep: Sleep = time.sleep) -> Changed:
+def pause_processing(stack: DeployedStack, reason: str, sleep: Sleep = time.sleep) -> str | None:
     """Pause by an execution of the circuit breaker, which records the reason; without one, disable the mapping.
+
+    Returns:
+        The name of the execution, if there is one.
 
     Raises:
         CommandError: Processing did not stop in time, or its mapping does not exist.
     """
-    machine = stack.outputs.get("CircuitBreakerStateMachineArn")
+    machine, execution = stack.outputs.get("CircuitBreakerStateMachineArn"), None
     if machine:
         data = json.dumps({"manual": True, "reason": reason})
         started = stack.client("stepfunctions").start_execution(stateMachineArn=machine, input=data)
-        execution = started["executionArn"]
+        execution = started["executionArn"].rpartition(":")[2]
     else:
         _set_enabled(stack, enabled=False)
-        execution = None
-    return Changed(_awaited(stack, Processing.PAUSED, sleep), execution)
+    _await(stack, Processing.PAUSED, sleep)
+    return execution
 
 
-def resume_processing(stack: DeployedStack, sleep: Sleep = time.sleep) -> Changed:
+def resume_processing(stack: DeployedStack, sleep: Sleep = time.sleep) -> None:
     """Enable the mapping. An execution that has paused it ends within 15 minutes.
 
     Raises:
         CommandError: Processing did not start in time, or its mapping does not exist.
     """
     _set_enabled(stack, enabled=True)
-    return Changed(_awaited(stack, Processing.RUNNING, sleep), None)
+    _await(stack, Processing.RUNNING, sleep)
 
 
 def _set_enabled(stack: DeployedStack, *, enabled: bool) -> None:
     stack.client("lambda").update_event_source_mapping(UUID=_demanded(stack).uuid, Enabled=enabled)
 
 
-def _awaited(stack: DeployedStack, wanted: Processing, sleep: Sleep) -> Processing:
+def _await(stack: DeployedStack, wanted: Processing, sleep: Sleep) -> None:
     with screen.errors().status(f"Waiting until processing is {wanted} ..."):
         for _ in range(_LOOKS):
             if _demanded(stack).processing is wanted:
-                return wanted
+                return
             sleep(_LOOK_SECONDS)
     raise CommandError(f"Processing is not {wanted} after two minutes. Look again with: holdfast status")
 
@@ -142,8 +137,8 @@ def pause(
         if _demanded(deployed).processing is Processing.PAUSED:
             raise CommandError("Processing is paused already. Why: holdfast status")
         screen.confirmed(f"Pause processing of {stack}? Events wait in the buffer until it is resumed.", yes=yes)
-        changed = pause_processing(deployed, reason)
-    by = f" by {changed.execution.rpartition(':')[2]}" if changed.execution else ""
+        execution = pause_processing(deployed, reason)
+    by = f" by {execution}" if execution else ""
     screen.console().print(Text.assemble(("paused", "yellow"), f"{by}. Resume with: holdfast resume"))
 
 
@@ -153,7 +148,7 @@ def resume(
     region: options.Region = None,
     yes: options.Yes = False,
 ) -> None:
-    """Resume processing, whoever or whatever paused it.
+    """Resume processing, also if a person or the circuit breaker paused it.
 
     Example: holdfast resume --yes
     """

@@ -15,12 +15,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from holdfast.domain.envelope import format_time
-from holdfast.domain.identity import topic_end
 from holdfast.domain.replay import ARCHIVE_PREFIX, BEFORE, NOT_SELECTED
 from ops import options, screen
 from ops.deployed import AwsStack, DeployedStack, executions
 from ops.errors import CommandError
-from ops.letters import Filter, Letter, archived_letters, known_category
+from ops.letters import Filter, Letter, archived_letters
 
 CANARY = 10
 #: The other letters follow if so many percent of the canary's events are stored afterwards.
@@ -216,12 +215,10 @@ def replay(
             return
         if not reason and not dry_run:
             raise CommandError("Give a reason with --reason. It is recorded with every execution.")
-        begin = screen.since(since, now) if since else None
-        end = screen.since(until, now) if until else None
-        known = known_category(category)
-        wanted = Filter(known, fingerprint, topic_end(topic) if topic else "", begin)
-        where = {"detailType": topic, "rule": rule, "fingerprint": fingerprint, "from": _hour(begin), "to": _hour(end)}
-        asked = _input(known, where, reason=reason, force=force)
+        wanted = Filter.read(category, fingerprint, topic, since, now)
+        begin, end = _hour(wanted.since), _hour(screen.since(until, now) if until else None)
+        where = {"detailType": topic, "rule": rule, "fingerprint": fingerprint, "from": begin, "to": end}
+        asked = _input(wanted.category, where, reason=reason, force=force)
         result = _replayed(deployed, asked, wanted, dry_run=dry_run, first=first, yes=yes)
     screen.printed(result, render, as_json=as_json)
     raise typer.Exit(0 if result.well else 1)

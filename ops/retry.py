@@ -51,6 +51,7 @@ def hurry(stack: DeployedStack, letters: Sequence[tuple[Waiting, str]], reason: 
     output = json.dumps({"reason": reason})
 
     def end(letter: Waiting, token: str) -> str:
+        outcome = "started"
         try:
             client.send_task_success(taskToken=token, output=output)
         except ClientError as error:
@@ -58,10 +59,9 @@ def hurry(stack: DeployedStack, letters: Sequence[tuple[Waiting, str]], reason: 
                 raise
             if code_of(error) not in _ENDED:
                 return "failed"
-            _delete(stack, letter, token)
-            return "ended"
+            outcome = "ended"
         _delete(stack, letter, token)
-        return "started"
+        return outcome
 
     with ThreadPoolExecutor(_CALLS) as pool, screen.progress() as shown:
         task = shown.add_task("letters", total=len(letters))

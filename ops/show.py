@@ -15,11 +15,11 @@ from rich.text import Text
 
 from ops import options, screen
 from ops.audit import Auditor, Location, Place, as_event_id
-from ops.deployed import AwsStack, DeployedStack, history
+from ops.deployed import AwsStack, DeployedStack, execution_arn, history
 from ops.errors import CommandError
 from ops.execution_report import steps
 from ops.log_query import LogQuery
-from ops.names import ExecutionName
+from ops.names import ArchiveKey, ExecutionName
 
 #: Step Functions keeps an execution that has ended for 90 days.
 _HISTORY = timedelta(days=90)
@@ -66,7 +66,6 @@ class EventReport:
 @dataclass(frozen=True, slots=True)
 class _Execution:
     name: str
-    status: str
     started: datetime
     steps: Sequence[Moment]
 
@@ -107,38 +106,30 @@ def _event_of_execution(stack: DeployedStack, name: str) -> str | None:
 def _described(stack: DeployedStack, name: str) -> Mapping[str, Any] | None:
     client = stack.client("stepfunctions")
     try:
-        found: Mapping[str, Any] = client.describe_execution(executionArn=_arn(stack, name))
+        found: Mapping[str, Any] = client.describe_execution(executionArn=execution_arn(stack, name))
     except client.exceptions.ExecutionDoesNotExist:
         return None
     return found
-
-
-def _arn(stack: DeployedStack, name: str) -> str:
-    return stack.outputs["TriageStateMachineArn"].replace(":stateMachine:", ":execution:") + f":{name}"
 
 
 def _execution_names(stack: DeployedStack, event_id: str, located: Location, now: datetime) -> list[str]:
     """The names of the event's executions: in the log of Classify, the running one, and the one that archived it."""
     query = LogQuery(["classify"], _EXECUTIONS.format(event_id=event_id), now - _HISTORY, now + timedelta(minutes=5))
     logged = [row["execution"] for row in query.rows(stack) or () if row.get("execution")]
-    archived = (
-        [located.key.rpartition("/")[2].removesuffix(".json")]
-        if located.place is Place.ARCHIVED and located.key
-        else []
-    )
-    running = [located.execution] if located.execution else []
-    return list(dict.fromkeys([*logged, *running, *archived]))
+    archived = ArchiveKey.read(located.key or "")
+    others = (located.execution, archived.execution if archived else None)
+    return list(dict.fromkeys(filter(None, (*logged, *others))))
 
 
 def _execution(stack: DeployedStack, name: str) -> _Execution | None:
     described = _described(stack, name)
     if described is None:
         return None
-    path = steps(history(stack, _arn(stack, name)))
+    path = steps(history(stack, execution_arn(stack, name)))
     started = described["startDate"].astimezone(UTC)
     shown = [Moment(one.at.astimezone(UTC), one.state, Text.from_markup(one.explanation).plain) for one in path]
     begin = Moment(started, "dead letter", f"triage started: {name}")
-    return _Execution(name, described["status"], started, [begin, *shown])
+    return _Execution(name, started, [begin, *shown])
 
 
 def _stored(stack: DeployedStack, event_id: str) -> list[Moment]:

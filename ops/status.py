@@ -17,7 +17,7 @@ from rich.text import Text
 
 from holdfast.domain.categories import VERDICT_CATEGORIES, Category
 from ops import options, screen
-from ops.deployed import AwsStack, DeployedStack
+from ops.deployed import AwsStack, DeployedStack, metric_query
 from ops.log_query import LogQuery, moment
 from ops.pause import Processing, mapping_of
 from ops.rules import explanation_of
@@ -214,7 +214,7 @@ def _pause(stack: DeployedStack) -> Pause | None:
     running = client.list_executions(stateMachineArn=machine, statusFilter="RUNNING", maxResults=10)["executions"]
     if not running:
         return None
-    arn = running[-1]["executionArn"]  # the oldest one owns the circuit
+    arn = running[-1]["executionArn"]  # the owner, unless a person started a younger one
     events = client.get_execution_history(executionArn=arn, reverseOrder=True, maxResults=50)["events"]
     inputs = (event["stateEnteredEventDetails"].get("input") for event in events if "stateEnteredEventDetails" in event)
     data = json.loads(next(inputs, None) or "{}")
@@ -279,9 +279,7 @@ def _metrics(stack: DeployedStack, now: datetime) -> dict[str, float]:
 
 
 def _query(name: str, namespace: str, metric: str, dimensions: Mapping[str, str], stat: str = "Maximum") -> Any:
-    named = [{"Name": key, "Value": value} for key, value in dimensions.items()]
-    described = {"Namespace": namespace, "MetricName": metric, "Dimensions": named}
-    return {"Id": name, "MetricStat": {"Metric": described, "Period": 300, "Stat": stat}}
+    return metric_query(name, namespace, metric, dimensions, stat=stat, seconds=300)
 
 
 def _alarms(stack: AwsStack) -> list[Alarm]:
@@ -305,7 +303,8 @@ def _failures(stack: AwsStack, now: datetime, sleep: Callable[[float], None]) ->
 
 
 def _failure(row: dict[str, str]) -> Failure:
-    function, message, category = row["@log"].rpartition("/")[2], row.get("message", ""), row.get("category", "")
+    function, rule = row["@log"].rpartition("/")[2], row.get("rule", "")
+    message, category = row.get("message", ""), row.get("category", "")
     return Failure(
         function=function,
         message=message,
@@ -314,11 +313,7 @@ def _failure(row: dict[str, str]) -> Failure:
         count=int(float(row["events"])) or int(float(row["lines"])),
         first=moment(row["first"]),
         last=moment(row["last"]),
-        what=row.get("error")
-        or row.get("reason")
-        or explanation_of(row.get("rule", ""))
-        or message
-        or "crashed or timed out",
+        what=next(filter(None, (row.get("error"), row.get("reason"), explanation_of(rule), message)), CRASHED),
         runbook=section_about(function, message, category),
     )
 

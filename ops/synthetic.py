@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from holdfast.domain.identity import event_digest
 from holdfast.domain.letters import MAX_MESSAGE_BYTES, DeadLetter, Message
 from ops.checks import Finding, NotCheckedError, Result
-from ops.deployed import DeployedStack, executions, keys
+from ops.deployed import DeployedStack, execution_arn, executions, keys
 from ops.errors import CommandError, explained
 from ops.facts import is_local
 from ops.names import ExecutionName
@@ -93,7 +93,7 @@ class Trial:
 
     def made(self) -> list[Finding]:
         """Send the events, wait for what must follow, and remove what they left."""
-        with self._silent_alarm() as findings:
+        with self._alarm_without_actions() as findings:
             try:
                 findings += [self._watched(one) for one in self._sent()]
             except (ClientError, BotoCoreError) as error:
@@ -299,9 +299,8 @@ class Trial:
                 yield one["name"]
 
     def _described(self, name: str) -> Mapping[str, Any]:
-        machine = self.stack.outputs["TriageStateMachineArn"]
-        arn = f"{machine.replace(':stateMachine:', ':execution:')}:{name}"
-        found: Mapping[str, Any] = self.stack.client("stepfunctions").describe_execution(executionArn=arn)
+        client = self.stack.client("stepfunctions")
+        found: Mapping[str, Any] = client.describe_execution(executionArn=execution_arn(self.stack, name))
         return found
 
     def _archive_keys(self) -> Iterator[str]:
@@ -369,7 +368,7 @@ class Trial:
     # -- the alarm ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _silent_alarm(self) -> Iterator[list[Finding]]:
+    def _alarm_without_actions(self) -> Iterator[list[Finding]]:
         """Disable the actions of :data:`ALARM` until it has changed to ALARM for the synthetic dead letters.
 
         An alarm acts when its state changes. Enabled again while it is in ALARM, it does not act.
@@ -381,7 +380,7 @@ class Trial:
         try:
             yield findings
             findings.append(
-                self._finding("alarm", f"{ALARM} sees dead letters", lambda: self._alarmed(name, before["StateValue"]))
+                self._finding("alarm", f"{ALARM} becomes active", lambda: self._alarmed(name, before["StateValue"]))
             )
             findings.append(self._finding("other-letters", "No other letter came meanwhile", self._other_letters))
         finally:
@@ -440,10 +439,10 @@ def _count(message: str) -> int:
 _NEEDED = ("event-rule", "processor-mapping", "intake-mapping")
 
 
-def tried(stack: DeployedStack, configuration: Sequence[Finding]) -> list[Finding]:
+def tried(stack: DeployedStack, declared: Declared, configuration: Sequence[Finding]) -> list[Finding]:
     """Send the synthetic events and return what followed. Nothing is sent if the configuration stops every event."""
     broken = [one.name for one in configuration if one.name in _NEEDED and one.result is not Result.PASS]
     if broken:
         reason = f"nothing was sent, because of {', '.join(broken)}"
         return [Finding(_GROUP, "events", "Synthetic events are processed", reason, Result.NOT_CHECKED)]
-    return Trial(stack, Declared.read(stack)).made()
+    return Trial(stack, declared).made()

@@ -20,6 +20,7 @@ from ops.checks import Finding, Result
 from ops.configuration import examine
 from ops.deployed import AwsStack
 from ops.synthetic import ALARM, DETAIL_TYPE, tried
+from ops.template import Declared
 
 #: The widths of the columns; together with the gaps 80.
 _PROMISE, _SEEN, _RESULT = 46, 18, 12
@@ -127,8 +128,9 @@ def verify(
 
 def _findings(stack: AwsStack, *, config_only: bool) -> list[Finding]:
     with screen.errors().status("Reading the configuration ...") as shown:
-        configuration = examine(stack)
+        declared = Declared.read(stack)
+        configuration = examine(stack, declared)
         if config_only:
             return configuration
         shown.update("Sending events and waiting for what follows ...")
-        return [*tried(stack, configuration), *configuration]
+        return [*tried(stack, declared, configuration), *configuration]

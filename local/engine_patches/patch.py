@@ -56,6 +56,30 @@ def around(owner: Any, name: str, parameters: str) -> Callable[[Callable[..., An
     return install
 
 
+def apply_settings(handler: dict[str, Any], parameters: str, apply: Callable[[str, dict[str, Any]], None]) -> None:
+    """Apply settings that the engine ignores in a template, after it has created or updated a resource.
+
+    Args:
+        handler: The engine's handler of the resource type.
+        parameters: The parameters of the handler's ``update``, as for :func:`around`.
+        apply: Takes the name of the resource and its properties.
+    """
+
+    def create(plain: Callable[..., Any], logical_id: str, properties: dict[str, Any], stack: str) -> Any:
+        created = plain(logical_id, properties, stack)
+        apply(created[0], properties)
+        return created
+
+    def update(plain: Callable[..., Any], name: str, old: Any, new: dict[str, Any], *rest: Any, **named: Any) -> Any:
+        updated = plain(name, old, new, *rest, **named)
+        apply(updated[0], new)
+        return updated
+
+    for function, taken in ((create, "(logical_id, props, stack_name)"), (update, parameters)):
+        function.__module__ = apply.__module__  # errors name the module of the patch
+        around(handler, function.__name__, taken)(function)
+
+
 def _parameters(function: Callable[..., Any]) -> str:
     signature = inspect.signature(function)
     bare = [one.replace(annotation=inspect.Parameter.empty) for one in signature.parameters.values()]

@@ -12,7 +12,7 @@ from ministack.services import lambda_svc
 from ministack.services.cloudformation import changesets, handlers, provisioners, stacks
 
 from local.engine import REGION
-from local.engine_patches.patch import around
+from local.engine_patches.patch import apply_settings, around
 from local.engine_patches.roles import role_allows
 
 if TYPE_CHECKING:
@@ -137,16 +137,4 @@ def apply_function_settings() -> None:
         found["concurrency"] = None if reserved is None else int(reserved)
         found["recursive_loop"] = properties.get("RecursiveLoop", "Terminate")
 
-    @around(handler, "create", "(logical_id, props, stack_name)")
-    def create(plain: Callable[..., Any], logical_id: str, properties: dict[str, Any], stack: str) -> Any:
-        name, attributes = plain(logical_id, properties, stack)
-        apply(name, properties)
-        return name, attributes
-
-    @around(handler, "update", "(physical_id, old_props, new_props, stack_name, logical_id=None)")
-    def update(
-        plain: Callable[..., Any], physical_id: str, old: Any, new: dict[str, Any], *rest: Any, **named: Any
-    ) -> Any:
-        name, attributes = plain(physical_id, old, new, *rest, **named)
-        apply(name, new)
-        return name, attributes
+    apply_settings(handler, "(physical_id, old_props, new_props, stack_name, logical_id=None)", apply)

@@ -3,16 +3,13 @@
 # ruff: noqa: SLF001 - a patch uses the engine's private functions
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.sax.saxutils import escape
 
 from ministack.services import dynamodb, s3
 from ministack.services.cloudformation import provisioners
 
-from local.engine_patches.patch import around
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from local.engine_patches.patch import apply_settings
 
 
 def apply_table_settings() -> None:
@@ -25,17 +22,7 @@ def apply_table_settings() -> None:
         if recovery := properties.get("PointInTimeRecoverySpecification"):
             dynamodb._update_continuous_backups({"TableName": name, "PointInTimeRecoverySpecification": recovery})
 
-    @around(handler, "create", "(logical_id, props, stack_name)")
-    def create(plain: Callable[..., Any], logical_id: str, properties: dict[str, Any], stack: str) -> Any:
-        created = plain(logical_id, properties, stack)
-        apply(created[0], properties)
-        return created
-
-    @around(handler, "update", "(physical_id, old_props, new_props, stack_name, logical_id=None)")
-    def update(plain: Callable[..., Any], name: str, old: Any, new: dict[str, Any], *rest: Any, **named: Any) -> Any:
-        updated = plain(name, old, new, *rest, **named)
-        apply(name, new)
-        return updated
+    apply_settings(handler, "(physical_id, old_props, new_props, stack_name, logical_id=None)", apply)
 
 
 def apply_lifecycle() -> None:
@@ -47,17 +34,7 @@ def apply_lifecycle() -> None:
             body = "".join(map(_rule, rules))
             s3._put_bucket_lifecycle(name, f"<LifecycleConfiguration>{body}</LifecycleConfiguration>".encode())
 
-    @around(handler, "create", "(logical_id, props, stack_name)")
-    def create(plain: Callable[..., Any], logical_id: str, properties: dict[str, Any], stack: str) -> Any:
-        created = plain(logical_id, properties, stack)
-        apply(created[0], properties)
-        return created
-
-    @around(handler, "update", "(physical_id, old_props, new_props, stack_name)")
-    def update(plain: Callable[..., Any], name: str, old: Any, new: dict[str, Any], stack: str) -> Any:
-        updated = plain(name, old, new, stack)
-        apply(name, new)
-        return updated
+    apply_settings(handler, "(physical_id, old_props, new_props, stack_name)", apply)
 
 
 def _rule(rule: dict[str, Any]) -> str:

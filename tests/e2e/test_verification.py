@@ -158,7 +158,7 @@ def test_it_asks_before_it_sends(run: Run) -> None:
     result = run()
     assert (result.exit_code, result.stdout) == (2, "")
     assert "add --yes" in result.stderr
-    assert run("--config-only", "--json").exit_code == 1  # nobody receives the alarms
+    assert run("--config-only", "--json").exit_code == 1  # the topic has no subscription
 
 
 def test_each_permission_of_the_configuration_half_is_needed(pipeline: Pipeline, user: str, run: Run) -> None:

@@ -164,7 +164,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 
 
 def test_an_id_that_is_nowhere_is_answered_with_the_places(run: Callable[..., Result]) -> None:
-    result = run(World(), "nobody")
+    result = run(World(), "no-such-id")
     assert result.exit_code == 2
     assert "the events table, the attempts table, the snapshots" in " ".join(result.stderr.split())
 
