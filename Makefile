@@ -36,12 +36,13 @@ $(SETUP): requirements-dev.lock
 demo: $(SETUP) ## Run the whole pipeline on the local engine and show what happened to every event
 	@python -m local.demo
 
-# Each permission takes some seconds: make iam-check removes all of them, this every 60th.
+# The end-to-end tests wait more than they compute, so four of them share two cores. Each permission and each dead letter
+# takes some time: make iam-check removes all permissions, this every 60th.
 test: check test-parts ## Run every check and every test
-	pytest -n 2 --dist loadfile tests/e2e tests/iam --every 60
+	pytest -n 4 --dist loadfile tests/e2e tests/iam --every 60 --letters 200
 
 test-fast: check test-parts ## Run what a pull request needs: all checks, and the main paths on the local engine
-	pytest -n 2 --dist loadfile -m fast tests/e2e tests/iam
+	pytest -n 4 --dist loadfile -m fast tests/e2e tests/iam
 
 test-parts: $(SETUP)
 	pytest -n 2 --dist loadgroup tests/unit tests/contract tests/integration

@@ -214,7 +214,7 @@ def _pause(stack: DeployedStack) -> Pause | None:
     running = client.list_executions(stateMachineArn=machine, statusFilter="RUNNING", maxResults=10)["executions"]
     if not running:
         return None
-    arn = running[-1]["executionArn"]  # the owner, unless a person started a younger one
+    arn = running[0]["executionArn"]  # the newest one
     events = client.get_execution_history(executionArn=arn, reverseOrder=True, maxResults=50)["events"]
     inputs = (event["stateEnteredEventDetails"].get("input") for event in events if "stateEnteredEventDetails" in event)
     data = json.loads(next(inputs, None) or "{}")
@@ -222,7 +222,7 @@ def _pause(stack: DeployedStack) -> Pause | None:
     return Pause(
         by_hand=data.get("manual") is True,
         reason=str(data.get("reason", "")),
-        since=_moment(data.get("openedAt")) or running[-1]["startDate"],
+        since=_moment(data.get("openedAt")) or running[0]["startDate"],
         next_probe_at=_moment(probe),
         probes=int(data.get("probes", 0)),
         execution=arn.rpartition(":")[2],

@@ -25,7 +25,7 @@ from holdfast.domain.letters import MAX_MESSAGE_BYTES, SNAPSHOT_PREFIX, message_
 from local.environment import SHORT_WAITS, LocalStack
 from local.eventually import NotReachedError, eventually
 from local.genesys import TOKEN_PATH, USERS_PATH, GenesysStandIn
-from local.mappings import processing_of
+from local.mappings import change_mapping, processing_of
 from local.reconciliation import messages
 from local.sending import send_messages
 from local.traffic import envelope
@@ -132,6 +132,7 @@ CALLS = (
     ("CircuitBreakerFunction", "lambda", "GetEventSourceMapping", "probed"),
     ("CircuitBreakerFunction", "stepfunctions", "ListExecutions", "probed"),
     ("CircuitBreakerFunction", "stepfunctions", "DescribeExecution", "probed"),
+    ("CircuitBreakerFunction", "stepfunctions", "GetExecutionHistory", "paused_by_hand"),
     ("CircuitBreakerFunction", "sqs", "ReceiveMessage", "probed"),
     ("CircuitBreakerFunction", "lambda", "Invoke", "probed"),
     ("CircuitBreakerFunction", "sqs", "DeleteMessageBatch", "probed"),
@@ -380,15 +381,25 @@ class Scenarios:
         self._set_faults(Fault("denied", "lambda", "Invoke", "CircuitBreakerFunction", times=1))
         return self.probed()
 
+    def paused_by_hand(self) -> list[str]:
+        """A person pauses processing while the circuit is open, and resumes it. The event is stored after that."""
+        events = self._enqueue(_event(), delay_seconds=PROBED_AFTER_SECONDS)
+        opened, paused = self._open_circuit(), self._open_circuit(manual=True)
+        self._reaches(lambda: self._ended(opened))
+        mapping = self._local.stack.resources["ProcessorFunctionBuffer"]
+        change_mapping(self._local.client("lambda"), mapping, enabled=True)
+        self._reaches(lambda: self._ended(paused))
+        return events
+
     def nothing_to_probe(self) -> list[str]:
         """The circuit opens, the buffer is empty, and the circuit closes. After that an event is stored."""
         execution = self._open_circuit()
         self._reaches(lambda: self._ended(execution))
         return self.event()
 
-    def _open_circuit(self) -> str:
-        """Start the circuit breaker as an alarm does. Returns the execution's ARN."""
-        machine, asked = self._local.outputs["CircuitBreakerStateMachineArn"], {"manual": False, "reason": "a cell"}
+    def _open_circuit(self, *, manual: bool = False) -> str:
+        """Start the circuit breaker as an alarm does, or as a person does. Returns the execution's ARN."""
+        machine, asked = self._local.outputs["CircuitBreakerStateMachineArn"], {"manual": manual, "reason": "a cell"}
         workflows = self._local.client("stepfunctions")
         return str(workflows.start_execution(stateMachineArn=machine, input=json.dumps(asked))["executionArn"])
 

@@ -32,6 +32,8 @@ def name_permissions_as_aws() -> None:
     - A query of Logs Insights needs its permission on every resource. AWS checks it on the log
       groups; here on the first.
       https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatchlogs.html
+    - ``DescribeMapRun`` needs its permission on every resource. AWS checks it on the map run.
+      https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsstepfunctions.html
     - Reading one event source mapping needs the permission to list them, and changing it needs none. AWS has
       ``lambda:GetEventSourceMapping`` and ``lambda:UpdateEventSourceMapping``.
       https://docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html
@@ -56,7 +58,7 @@ def name_permissions_as_aws() -> None:
     def resource(plain: Callable[..., Any], service: str, *request: Any) -> Any:
         found = plain(service, *request)
         if service == "states":
-            return _machine_of_token(request[3]) or found
+            return _machine_of_token(request[3]) or _field(request[3], "mapRunArn") or found
         return _queried_group(*request[3:]) or found if service == "logs" else found
 
 
@@ -108,21 +110,23 @@ def _answers_a_task(action: str | None) -> bool:
     return (action or "").startswith("states:SendTask")
 
 
-def _machine_of_token(body: bytes) -> str | None:
-    """The state machine that issued the token in this request."""
+def _field(body: bytes, name: str) -> Any:
+    """A field of a request; ``None`` if it has none."""
     try:
-        token = json.loads(body or b"{}").get("taskToken")
+        return json.loads(body or b"{}").get(name)
     except (ValueError, AttributeError):
         return None
+
+
+def _machine_of_token(body: bytes) -> str | None:
+    """The state machine that issued the token in this request."""
+    token = _field(body, "taskToken")
     return issuers.get(token) if isinstance(token, str) else None
 
 
 def _queried_group(body: bytes, _query: Any, region: str, account: str) -> str | None:
     """The ARN of the first log group of a query; ``None`` for another request."""
-    try:
-        groups = json.loads(body or b"{}").get("logGroupNames")
-    except (ValueError, AttributeError):
-        return None
+    groups = _field(body, "logGroupNames")
     return f"arn:aws:logs:{region}:{account}:log-group:{groups[0]}" if groups else None
 
 

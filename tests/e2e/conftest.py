@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--letters", type=int, default=1_000, help="how many dead letters a storm has")
+
+
+@pytest.fixture
+def letters(request: pytest.FixtureRequest) -> int:
+    """How many dead letters a storm has."""
+    found: int = request.config.getoption("--letters")
+    return found
+
+
 @pytest.fixture(scope="session")
 def deployed() -> Iterator[LocalStack]:
     genesys = GenesysStandIn(requests_per_minute=100_000)

@@ -153,3 +153,18 @@ def test_a_pause_by_hand_keeps_messages_in_the_buffer_until_processing_is_resume
         pipeline.stored([waiting])
         assert output_of(pipeline, execution)["outcome"] == "RESUMED_BY_HAND"
         assert "ProcessingPausedAlarm" not in alarms.received()
+
+
+def test_an_outage_after_a_pause_that_was_resumed_is_probed(pipeline: Pipeline) -> None:
+    """The execution of the pause has not noticed the end of the pause when the circuit opens."""
+    pause = pipeline.start("CircuitBreaker", {"manual": True, "reason": "maintenance"})
+    eventually(lambda: paused(pipeline), "processing is paused", SECONDS)
+    resume(pipeline)
+    pipeline.genesys.set_faults({"down": True})
+    (waiting,) = pipeline.enqueue(with_user())
+    outage = pipeline.start("CircuitBreaker", {"manual": False, "reason": "an alarm"})
+    eventually(lambda: probes(pipeline, outage) >= 2, "two probes fail", SECONDS)
+    pipeline.genesys.set_faults(None)
+    assert output_of(pipeline, outage)["outcome"] == "CLOSED"
+    pipeline.stored([waiting])
+    assert output_of(pipeline, pause)["outcome"] in {"SUPERSEDED", "RESUMED_BY_HAND"}

@@ -219,9 +219,7 @@ def triage_machine(world: World) -> None:
     """A replayed dead letter goes through every task: classified, redriven, classified again, archived, settled."""
     execution, token = _waiting_execution(world)
     workflows = world.client("stepfunctions")
-    events = workflows.get_execution_history(executionArn=execution)["events"]
-    entered = {event["stateEnteredEventDetails"]["name"] for event in events if "stateEnteredEventDetails" in event}
-    promise("BackOffUnlisted" not in entered, "a person can end the wait of a letter")
+    promise("BackOffUnlisted" not in states_of(world, execution), "a person can end the wait of a letter")
     case = json.loads(workflows.describe_execution(executionArn=execution)["input"])
     cause = json.dumps({"eventId": case["eventId"], "snapshot": case["snapshots"][-1]})
     workflows.send_task_failure(taskToken=token, error="DeadLetteredAgain", cause=cause)
@@ -283,6 +281,12 @@ def alarm_topic_policy(world: World) -> None:
         promise(alarms.received(), "an alarm is notified")
 
 
+def states_of(world: World, execution: str) -> set[str]:
+    """The states that an execution has entered."""
+    events = world.client("stepfunctions").get_execution_history(executionArn=execution)["events"]
+    return {event["stateEnteredEventDetails"]["name"] for event in events if "stateEnteredEventDetails" in event}
+
+
 def circuit_breaker(world: World) -> None:
     """One call of each kind; every mapping is disabled, so processing is paused."""
     name = "CircuitBreakerFunction"
@@ -296,6 +300,13 @@ def circuit_breaker(world: World) -> None:
     }
     opened = world.done(name, state | {"action": "inspect", "manual": True}, "a pause by hand begins")
     promise(opened["step"] == "open", "a pause by hand takes over")
+    pause = world.start("CircuitBreaker", {"manual": True, "reason": "a probe"})
+    try:
+        within(10, lambda: "Paused" in states_of(world, pause))
+        later = world.done(name, state | {"action": "check"}, "a later pause is found")
+        promise(later.get("outcome") == "SUPERSEDED", "the execution that opened the circuit last owns it")
+    finally:
+        world.client("stepfunctions").stop_execution(executionArn=pause)
     world.drain("BufferQueue")
     world.enqueue(genesys_event())
     probed = world.done(name, state | {"action": "check"}, "a probe runs")

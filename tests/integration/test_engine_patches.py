@@ -586,6 +586,14 @@ def query_of_a_permitted_log(cloud: Cloud) -> str:
     return code_in_function(cloud, "logs.start_query", query, ["logs:StartQuery"], permitted)
 
 
+def description_of_a_permitted_map_run(cloud: Cloud) -> str:
+    """The error of a description of a map run that does not exist. The role may describe map runs of this account."""
+    run = f"arn:aws:states:{REGION}:{ACCOUNT}:mapRun:machine/map:run"
+    permitted = f"arn:aws:states:{REGION}:{ACCOUNT}:mapRun:*"
+    asked = {"mapRunArn": run}
+    return code_in_function(cloud, "stepfunctions.describe_map_run", asked, ["states:DescribeMapRun"], permitted)
+
+
 def stopped_execution(cloud: Cloud) -> list[Any]:
     """Whether a stopped execution's token is accepted, and the execution's end after its task's time-out."""
     stepfunctions = cloud.client("stepfunctions")
@@ -878,6 +886,7 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
     ),
     ("name_permissions_as_aws", answer_with_an_unknown_token, "AccessDeniedException", "TaskDoesNotExist"),
     ("name_permissions_as_aws", query_of_a_permitted_log, "AccessDeniedException", "OK"),
+    ("name_permissions_as_aws", description_of_a_permitted_map_run, "AccessDeniedException", "ResourceNotFound"),
     (
         "name_permissions_as_aws",
         mapping_permissions,

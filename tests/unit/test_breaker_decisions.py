@@ -36,7 +36,7 @@ from holdfast.domain.circuit_breaker import (
 )
 from holdfast.domain.errors import InvalidInput, Misconfigured, Throttled
 from holdfast.domain.letters import Message
-from tests.contract.project import properties
+from tests.contract.project import machine, properties
 from tests.fakes import NOW
 
 ARN = "arn:aws:states:eu-central-1:123456789012:execution:breaker:"
@@ -60,9 +60,9 @@ class FakeRuns:
     found: list[BreakerExecution] = field(default_factory=list)
     last: LastIncident | None = None
 
-    def running(self, execution_arn: str) -> Sequence[BreakerExecution]:
+    def others(self, execution_arn: str) -> Sequence[BreakerExecution]:
         assert execution_arn.startswith(ARN)
-        return self.found
+        return [one for one in self.found if one.arn != execution_arn]
 
     def last_incident(self, execution_arn: str) -> LastIncident | None:
         assert execution_arn.startswith(ARN)
@@ -97,8 +97,8 @@ class Circuit:
         return CircuitBreaker(self.mapping, self.runs, self.prober, 90, 240, lambda: self.now, lambda: self.jitter)
 
 
-def run(name: str = "one", *, minutes: int = 0, manual: bool = False) -> BreakerExecution:
-    return BreakerExecution(ARN + name, NOW + timedelta(minutes=minutes), manual)
+def run(name: str = "one", *, minutes: int = 0, manual: bool = False, opened: bool = True) -> BreakerExecution:
+    return BreakerExecution(ARN + name, NOW + timedelta(minutes=minutes), manual, opened)
 
 
 OPEN = BreakerInput(run(), opened_at=NOW)
@@ -139,12 +139,32 @@ def test_a_pause_by_hand_takes_over_from_an_execution_that_an_alarm_started() ->
     circuit = Circuit(FakeMapping(Processing.PAUSED), FakeRuns([run(), pause]))
     assert circuit.breaker.inspect(BreakerInput(pause))["step"] is Step.OPEN
     assert circuit.breaker.check(OPEN)["outcome"] is Outcome.SUPERSEDED
+    assert circuit.breaker.check(BreakerInput(pause, opened_at=NOW))["step"] is Step.WAIT
 
 
-def test_a_second_pause_by_hand_changes_nothing() -> None:
+def test_a_second_pause_by_hand_takes_over_from_the_first() -> None:
     first, second = run("first", manual=True), run("second", minutes=1, manual=True)
     circuit = Circuit(FakeMapping(Processing.PAUSED), FakeRuns([first, second]))
-    assert circuit.breaker.inspect(BreakerInput(second))["outcome"] is Outcome.ALREADY_OPEN
+    assert circuit.breaker.inspect(BreakerInput(second))["step"] is Step.OPEN
+    assert circuit.breaker.check(BreakerInput(first, opened_at=NOW))["outcome"] is Outcome.SUPERSEDED
+    assert circuit.breaker.check(BreakerInput(second, opened_at=NOW))["step"] is Step.WAIT
+
+
+def test_an_outage_after_a_pause_that_was_resumed_is_probed() -> None:
+    """The execution of the pause has not noticed yet that a person resumed processing."""
+    pause, outage = run("pause", manual=True), run("outage", minutes=5)
+    circuit = Circuit(FakeMapping(Processing.RUNNING), FakeRuns([pause, outage]))
+    assert circuit.breaker.inspect(BreakerInput(outage))["step"] is Step.OPEN
+    circuit.mapping.state = Processing.PAUSED
+    assert circuit.breaker.check(BreakerInput(pause, opened_at=NOW))["outcome"] is Outcome.SUPERSEDED
+    assert circuit.breaker.check(BreakerInput(outage, opened_at=NOW))["outcome"] is Outcome.CLOSED
+
+
+def test_an_execution_that_has_not_opened_the_circuit_supersedes_no_other() -> None:
+    """It ends without opening if it finds processing paused, and then the other one must still be there."""
+    pause, later = run("pause", manual=True), run("later", minutes=5, opened=False)
+    circuit = Circuit(FakeMapping(Processing.PAUSED), FakeRuns([pause, later]))
+    assert circuit.breaker.check(BreakerInput(pause, opened_at=NOW))["step"] is Step.WAIT
 
 
 def test_without_the_mapping_the_circuit_does_not_open() -> None:
@@ -256,7 +276,8 @@ def test_processing_that_a_person_or_a_deployment_resumed_ends_the_execution(sta
         (Processing.RUNNING, [], {"step": Step.ANNOUNCE}),
         (Processing.STARTING, [], {"step": Step.RESUMING}),
         (Processing.PAUSED, [], {"step": Step.CLOSE}),
-        (Processing.PAUSED, [run("two")], {"step": Step.END, "outcome": Outcome.SUPERSEDED}),
+        (Processing.PAUSED, [run("two", minutes=1)], {"step": Step.END, "outcome": Outcome.SUPERSEDED}),
+        (Processing.PAUSED, [run("earlier", minutes=-1)], {"step": Step.CLOSE}),
     ],
 )
 def test_closing_is_confirmed(state: Processing, others: list[BreakerExecution], expected: dict[str, Any]) -> None:
@@ -273,6 +294,8 @@ class Running:
 
     data: BreakerInput
     at: str = "inspect"
+    #: Whether its history shows that it has entered Open.
+    opened: bool = False
 
 
 class Model:
@@ -284,7 +307,8 @@ class Model:
 
     def start(self, *, manual: bool) -> None:
         number = len(self.executions)
-        self.executions.append(Running(BreakerInput(run(f"{number}", minutes=number, manual=manual), opened_at=NOW)))
+        execution = run(f"{number}", minutes=number, manual=manual, opened=False)
+        self.executions.append(Running(BreakerInput(execution, opened_at=NOW)))
 
     def resume_by_hand(self) -> None:
         self.circuit.mapping.state = Processing.RUNNING
@@ -292,9 +316,11 @@ class Model:
     def advance(self, running: Running, *, healthy: bool) -> None:
         """Take the next step of an execution."""
         if running.at in {"inspect", "check", "confirm"}:
-            self.circuit.runs.found = [one.data.execution for one in self.executions if one.at != "ended"]
+            self.circuit.runs.found = [replace(one.data.execution, opened=one.opened) for one in self.open]
             self.circuit.prober = FakeProber(HEALTHY if healthy else FAILED)
             running.at = str(getattr(self.circuit.breaker, running.at)(running.data)["step"])
+        elif running.at == Step.OPEN and not running.opened:
+            running.opened = True
         elif running.at == Step.OPEN:
             self.circuit.mapping.state, running.at = Processing.PAUSED, Step.WAIT
         elif running.at == Step.CLOSE:
@@ -390,18 +416,24 @@ def listed(name: str, **more: Any) -> dict[str, Any]:
     return {"executionArn": ARN + name, "startDate": NOW, **more}
 
 
-def test_the_running_executions_are_those_of_the_same_state_machine() -> None:
+def entered(*states: str) -> dict[str, Any]:
+    return {"events": [{"id": 1}, *({"stateEnteredEventDetails": {"name": state}} for state in states)]}
+
+
+def test_the_other_executions_are_those_of_the_same_state_machine_and_open_the_circuit_in_their_third_state() -> None:
+    histories = {"two": entered("Inspect", "Decide", "Open", "AnnounceOpened"), "three": entered("Inspect", "Decide")}
     client = FakeClient(
-        list_executions={"executions": [listed("one"), listed("two")]},
-        describe_execution=lambda executionArn: {"input": json.dumps({"manual": executionArn.endswith("two")})},  # noqa: N803 - boto3's name
+        list_executions={"executions": [listed("one"), listed("two"), listed("three")]},
+        get_execution_history=lambda executionArn, **_: histories[executionArn.rsplit(":", 1)[-1]],  # noqa: N803 - boto3's name
     )
-    assert CircuitBreakerExecutions(client).running(ARN + "one") == [
-        BreakerExecution(ARN + "one", NOW),
-        BreakerExecution(ARN + "two", NOW, manual=True),
+    assert CircuitBreakerExecutions(client).others(ARN + "one") == [
+        BreakerExecution(ARN + "two", NOW, opened=True),
+        BreakerExecution(ARN + "three", NOW),
     ]
     (request,) = client.requests("list_executions")
     assert request["stateMachineArn"] == "arn:aws:states:eu-central-1:123456789012:stateMachine:breaker"
     assert request["statusFilter"] == "RUNNING"
+    assert "Open" in machine("circuit_breaker")["States"]
 
 
 def test_the_last_incident_is_the_newest_one_that_a_probe_ended() -> None:
@@ -420,7 +452,7 @@ def test_the_last_incident_is_the_newest_one_that_a_probe_ended() -> None:
 
 def test_executions_of_a_state_machine_that_does_not_exist_any_more_do_not_run() -> None:
     client = FakeClient(list_executions=error("StateMachineDoesNotExist"))
-    assert CircuitBreakerExecutions(client).running(ARN + "one") == []
+    assert CircuitBreakerExecutions(client).others(ARN + "one") == []
     assert CircuitBreakerExecutions(client).last_incident(ARN + "one") is None
 
 

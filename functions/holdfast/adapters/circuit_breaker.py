@@ -24,6 +24,8 @@ _PAYLOAD_BYTES = 5_500_000
 _POLL_SECONDS = 5
 #: The last incident is among so many executions. Those that found the circuit open already are short and few.
 _NEWEST = 10
+#: Open is the third state of an execution. Before it are only the retries of Inspect, of which these hold 300.
+_FIRST_EVENTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +34,20 @@ class CircuitBreakerExecutions:
 
     client: Any
 
-    def running(self, execution_arn: str) -> Sequence[BreakerExecution]:
-        """Those that run. One call, and one more for each of them."""
+    def others(self, execution_arn: str) -> Sequence[BreakerExecution]:
+        """The other executions that run. One call, and one more for each of them."""
         with translated("list the circuit breaker's executions"):
             return [
-                BreakerExecution(
-                    one["executionArn"], one["startDate"].astimezone(UTC), self._manual(one["executionArn"])
-                )
+                BreakerExecution(arn, one["startDate"].astimezone(UTC), opened=self._opened(arn))
                 for one in self._newest(execution_arn, "RUNNING")
+                if (arn := one["executionArn"]) != execution_arn
             ]
 
     def last_incident(self, execution_arn: str) -> LastIncident | None:
         """The last one that a healthy probe ended, if it is among the newest executions."""
         with translated("list the circuit breaker's executions"):
             for one in self._newest(execution_arn, "SUCCEEDED"):
-                output = self._document(one["executionArn"], "output")
+                output = parse_document(self.client.describe_execution(executionArn=one["executionArn"]).get("output"))
                 if output.get("outcome") == Outcome.CLOSED:
                     return LastIncident(one["stopDate"].astimezone(UTC), int(output["waitSeconds"]))
         return None
@@ -62,11 +63,12 @@ class CircuitBreakerExecutions:
         found: Sequence[Mapping[str, Any]] = answer["executions"]
         return found
 
-    def _manual(self, execution_arn: str) -> bool:
-        return self._document(execution_arn, "input").get("manual") is True
-
-    def _document(self, execution_arn: str, name: str) -> Mapping[str, Any]:
-        return parse_document(self.client.describe_execution(executionArn=execution_arn).get(name))
+    def _opened(self, execution_arn: str) -> bool:
+        """Whether the execution has entered the state Open."""
+        found = self.client.get_execution_history(
+            executionArn=execution_arn, maxResults=_FIRST_EVENTS, includeExecutionData=False
+        )
+        return any(event.get("stateEnteredEventDetails", {}).get("name") == "Open" for event in found["events"])
 
 
 @dataclass(frozen=True, slots=True)

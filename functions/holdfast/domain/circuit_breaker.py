@@ -4,9 +4,9 @@
 An execution of ``circuit_breaker.asl.json`` opens the circuit, probes the processor with a few messages, and closes the
 circuit after a healthy probe. This module decides; it never changes the mapping.
 
-Several executions can run at the same time, because an alarm and a person can both start one. One of them owns the
-circuit: the oldest one that a person started, else the oldest one. An execution ends without closing the circuit only
-while another one owns it, so that an open circuit always has an owner.
+Several executions can run at the same time, because an alarm and a person can both start one. Of those that have opened
+the circuit, the one that started last owns it. An execution ends without closing the circuit only while a later one
+owns it, so that an open circuit always has an owner.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Outcome(StrEnum):
     RESUMED_BY_HAND = "RESUMED_BY_HAND"
     #: Processing was already paused when the execution started.
     ALREADY_OPEN = "ALREADY_OPEN"
-    #: Another execution owns the circuit now.
+    #: An execution that started later has opened the circuit and owns it now.
     SUPERSEDED = "SUPERSEDED"
     #: The circuit was open for CircuitBreakerMaxHours. The execution resumed processing.
     MAX_HOURS_REACHED = "MAX_HOURS_REACHED"
@@ -76,16 +76,17 @@ class BreakerExecution:
         arn: Its ARN.
         started_at: When it started.
         manual: Whether a person started it.
+        opened: Whether it has decided to open the circuit, and does so or has done so.
     """
 
     arn: str
     started_at: datetime
     manual: bool = False
+    opened: bool = False
 
-    @property
-    def rank(self) -> tuple[bool, datetime, str]:
-        """The execution with the lowest rank owns the circuit."""
-        return not self.manual, self.started_at, self.arn
+    def started_after(self, other: BreakerExecution) -> bool:
+        """Whether it started later. Of two that started at the same moment, the name decides."""
+        return (self.started_at, self.arn) > (other.started_at, other.arn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +158,8 @@ class ProcessorMapping(Protocol):
 class BreakerExecutions(Protocol):
     """The executions of the circuit breaker's state machine."""
 
-    def running(self, execution_arn: str) -> Sequence[BreakerExecution]:
-        """Those of this execution's state machine that run."""
+    def others(self, execution_arn: str) -> Sequence[BreakerExecution]:
+        """The other executions of this execution's state machine that run. ``manual`` is not set."""
 
     def last_incident(self, execution_arn: str) -> LastIncident | None:
         """The last one that a healthy probe ended, if it is among the newest executions."""
@@ -234,13 +235,13 @@ class CircuitBreaker:
     def inspect(self, breaker: BreakerInput) -> dict[str, Any]:
         """Decide whether this execution opens the circuit.
 
-        It does unless processing is paused already. A person's pause takes over from an execution that an alarm
-        started. Processing that was paused without an execution stays paused: this execution would resume it.
+        It does unless processing is paused already; a person's pause takes over then. Processing that was paused
+        without an execution stays paused: an execution that an alarm started would resume it.
         """
         processing = self.mapping.processing()
         if processing is Processing.MISSING:
             return self._end(Outcome.MAPPING_MISSING)
-        if processing is Processing.PAUSED and not self._takes_over(breaker):
+        if processing is Processing.PAUSED and not breaker.execution.manual:
             return self._end(Outcome.ALREADY_OPEN)
         wait = self._first_wait(breaker)
         return {"step": Step.OPEN, "openedAt": format_time(self.clock()), **self._next_probe(wait, breaker)}
@@ -250,7 +251,7 @@ class CircuitBreaker:
         processing = self.mapping.processing()
         if processing in {Processing.RUNNING, Processing.STARTING}:
             return {"step": Step.ANNOUNCE, "outcome": Outcome.RESUMED_BY_HAND}
-        if self._owner(breaker).arn != breaker.execution.arn:
+        if self._superseded(breaker):
             return self._end(Outcome.SUPERSEDED)
         if self.hours_open(breaker) >= self.max_hours:
             return {"step": Step.CLOSE, "outcome": Outcome.MAX_HOURS_REACHED}
@@ -267,7 +268,7 @@ class CircuitBreaker:
             return {"step": Step.ANNOUNCE}
         if processing is Processing.STARTING:
             return {"step": Step.RESUMING}
-        return self._end(Outcome.SUPERSEDED) if self._others(breaker) else {"step": Step.CLOSE}
+        return self._end(Outcome.SUPERSEDED) if self._superseded(breaker) else {"step": Step.CLOSE}
 
     def hours_open(self, breaker: BreakerInput) -> float:
         """How long the circuit has been open."""
@@ -283,15 +284,10 @@ class CircuitBreaker:
         wait = min(2 * breaker.wait_seconds, LONGEST_WAIT_SECONDS)
         return {"step": Step.WAIT, **self._next_probe(wait, probed), **shown}
 
-    def _takes_over(self, breaker: BreakerInput) -> bool:
-        """A person's pause, unless an older one runs. That one may not have opened the circuit yet, but it will."""
-        return breaker.execution.manual and self._owner(breaker).arn == breaker.execution.arn
-
-    def _owner(self, breaker: BreakerInput) -> BreakerExecution:
-        return min([breaker.execution, *self._others(breaker)], key=lambda one: one.rank)
-
-    def _others(self, breaker: BreakerInput) -> list[BreakerExecution]:
-        return [one for one in self.executions.running(breaker.execution.arn) if one.arn != breaker.execution.arn]
+    def _superseded(self, breaker: BreakerInput) -> bool:
+        """Whether an execution that started later has opened the circuit: it owns it now."""
+        others = self.executions.others(breaker.execution.arn)
+        return any(one.opened and one.started_after(breaker.execution) for one in others)
 
     def _first_wait(self, breaker: BreakerInput) -> int:
         last = self.executions.last_incident(breaker.execution.arn)
