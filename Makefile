@@ -11,10 +11,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-parts docs-check check iam-check bench fuzz up down console invoke deploy outputs delete burst outage capacity faults chaos lock lock-engine clean
+.PHONY: help setup demo test test-fast test-parts docs-check check iam-check bench fuzz up redeploy down console send invoke deploy outputs delete burst outage capacity faults chaos lock lock-engine clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+	@sed -nE 's/^##@ /\n/p; s/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+##@ Start
 
 setup: $(SETUP) ## Install everything that this project needs into .venv
 
@@ -34,75 +36,92 @@ $(SETUP): requirements-dev.lock
 	@touch $@
 
 demo: $(SETUP) ## Run the whole pipeline on the local engine and show what happened to every event
-	@python -m local.demo
+	@$(BIN)/python -m local.demo
 
-# The end-to-end tests wait more than they compute, so four of them share two cores. Each permission and each dead letter
+##@ Test
+
+# The end-to-end tests wait more than they compute, so three of them share two cores. Each permission and each dead letter
 # takes some time: make iam-check removes all permissions, this every 60th.
 test: check test-parts ## Run every check and every test
-	pytest -n 4 --dist loadfile tests/e2e tests/iam --every 60 --letters 200
+	$(BIN)/pytest -n 3 --dist loadfile tests/e2e tests/iam --every 60 --letters 200
 
 test-fast: check test-parts ## Run what a pull request needs: all checks, and the main paths on the local engine
-	pytest -n 4 --dist loadfile -m fast tests/e2e tests/iam
+	$(BIN)/pytest -n 3 --dist loadfile -m fast tests/e2e tests/iam
 
 test-parts: $(SETUP)
-	pytest -n 2 --dist loadgroup tests/unit tests/contract tests/integration
+	$(BIN)/pytest -n 2 --dist loadgroup tests/unit tests/contract tests/integration
 
 docs-check: $(SETUP) ## Run the commands of the documentation against the local stack
-	python -m local.docs_check
+	$(BIN)/python -m local.docs_check
 
 check: $(SETUP) ## Run the static checks
-	ruff check .
-	ruff format --check .
-	mypy functions local ops benchmarks proof examples
-
-bench: $(SETUP) ## Compare speed and cost with other implementations (five minutes on two idle cores)
-	@python -m benchmarks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy functions local ops benchmarks proof examples
 
 iam-check: $(SETUP) ## Remove each permission in turn and check that something fails without it
-	pytest tests/iam
+	$(BIN)/pytest tests/iam
 
 fuzz: $(SETUP) ## Send random data to every input that takes foreign data: CASES=number SEED=number
-	@python -m tests.fuzz $(or $(CASES),100000) $(or $(SEED),1)
+	@$(BIN)/python -m tests.fuzz $(or $(CASES),100000) $(or $(SEED),1)
+
+##@ Run it on this machine
 
 up: $(SETUP) ## Deploy to the local engine and keep it running
-	@python -m local.up
+	@$(BIN)/python -m local.up
+
+redeploy: $(SETUP) ## Deploy a change to what make up started, and keep its data: SET="NAME=VALUE ..."
+	@$(BIN)/python -m local.redeploy $(SET)
 
 down: ## Stop what make up started
-	@test ! -e $(SETUP) || python -m local.down
+	@test ! -e $(SETUP) || $(BIN)/python -m local.down
 
 console: $(SETUP) ## Show what make up started in a browser
-	@python -m local.console
+	@$(BIN)/python -m local.console
+
+send: EVENT ?= user
+send: $(SETUP) ## Send an event and show what happens to it: EVENT=user, another example, or a file
+	@$(BIN)/python -m local.send $(EVENT)
 
 invoke: FUNCTION ?= ProcessorFunction
 invoke: EVENT ?= events/processor/mixed-batch.json
 invoke: $(SETUP) ## Invoke a built function with an event: FUNCTION=... EVENT=events/...
-	@python -m local.invoke $(FUNCTION) $(EVENT)
+	@$(BIN)/python -m local.invoke $(FUNCTION) $(EVENT)
+
+##@ Run it in AWS
 
 deploy: $(SETUP) ## Deploy to AWS with samconfig.toml (make deploy CONFIG_ENV=prod)
-	sam build --config-env $(CONFIG_ENV)
-	sam deploy --config-env $(CONFIG_ENV)
+	$(BIN)/sam build --config-env $(CONFIG_ENV)
+	$(BIN)/sam deploy --config-env $(CONFIG_ENV)
 
 outputs: $(SETUP) ## Show the outputs of the deployed stack
-	@sam list stack-outputs --config-env $(CONFIG_ENV)
+	@$(BIN)/sam list stack-outputs --config-env $(CONFIG_ENV)
 
 delete: $(SETUP) ## Delete the stack from AWS, except queues, tables and the archive
-	sam delete --config-env $(CONFIG_ENV)
+	$(BIN)/sam delete --config-env $(CONFIG_ENV)
+
+##@ Measure and prove
+
+bench: $(SETUP) ## Compare speed and cost with other implementations (five minutes on two idle cores)
+	@$(BIN)/python -m benchmarks
 
 burst: $(SETUP) ## Process a burst of 10,000 events on the local engine, compared with simpler handlers
-	@python -m benchmarks.burst
+	@$(BIN)/python -m benchmarks.burst
 
 outage: $(SETUP) ## Run an outage and a bad deployment with the circuit breaker and without (ten minutes)
-	@python -m benchmarks.outage
+	@$(BIN)/python -m benchmarks.outage
 
 capacity: $(SETUP) ## Forecast a launch: make capacity RATE=10000 LATENCY=80 CONCURRENCY=10 BATCH=10 (one minute)
-	@python -m benchmarks.capacity $(if $(RATE),--rate $(RATE)) $(if $(LATENCY),--latency $(LATENCY)) \
+	@$(BIN)/python -m benchmarks.capacity $(if $(RATE),--rate $(RATE)) $(if $(LATENCY),--latency $(LATENCY)) \
 	  $(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(if $(BATCH),--batch $(BATCH))
 
 faults: $(SETUP) ## Test every call with every fault, one at a time (half an hour): ONLY=text selects some
-	@python -m proof.faults $(if $(ONLY),--only '$(ONLY)' --results .local/faults.json)
+	@$(BIN)/python -m proof.faults $(if $(ONLY),--only '$(ONLY)' --results .local/faults.json)
 
 chaos: $(SETUP) ## Send events under random faults and audit continuously: SEED=number MINUTES=number
-	@python -m proof.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+	@$(BIN)/python -m proof.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+
+##@ Maintain
 
 lock: $(SETUP) ## Upgrade all dependencies except the local engine and write the lock files
 	$(COMPILE) --group functions --python-version 3.13 --upgrade -o functions/requirements.txt

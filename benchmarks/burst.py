@@ -37,7 +37,7 @@ from local.eventually import eventually
 from local.genesys import GenesysStandIn
 from local.mappings import changed_mapping
 from local.reconciliation import look
-from local.send import example
+from local.samples import user_event
 from local.sending import ENTRIES_PER_CALL, send_messages
 from local.stack import Stack
 from local.traffic import BusEvent, burst, envelope
@@ -132,9 +132,9 @@ def mixed_events(count: int) -> list[str]:
 
 def events_of_new_agents(count: int) -> list[str]:
     """Bodies of events that each name a different new agent."""
-    made = (example() for _ in range(count))
+    made = (user_event() for _ in range(count))
     now = datetime.now(UTC)
-    return [json.dumps(envelope(str(uuid.uuid4()), one["detail-type"], one["detail"], now)) for one in made]
+    return [json.dumps(envelope(str(uuid.uuid4()), one.detail_type, one.detail, now)) for one in made]
 
 
 def drain(stack: Stack, consumer: Consumer, bodies: Sequence[str], engine: int = 0) -> Drain:

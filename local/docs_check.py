@@ -10,6 +10,7 @@ The ``sh`` blocks of a page run in one shell, in their order, after ``. .local/e
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from local.background import running
 from local.engine import ROOT
+from local.stack import BIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +34,7 @@ PAGES = (
 WAIT_SCALE = "0.01"
 PAGE_SECONDS = 900
 #: Commands that CI runs elsewhere, or that would stop or replace the stack of the check.
-ELSEWHERE = re.compile(r"^make (test|check|docs-check|setup|up|down|console|lock|clean)\b")
+ELSEWHERE = re.compile(r"^make (test|check|docs-check|setup|up|redeploy|down|console|lock|clean)\b")
 BLOCK = re.compile(
     r"(?:^ *<!-- (?P<mark>aws only|not run: [^>]+?) -->\n)?^(?P<indent> *)```(?P<kind>\w*)\n(?P<text>.*?)^ *```$",
     re.DOTALL | re.MULTILINE,
@@ -101,6 +103,7 @@ def _runs(page: Path) -> bool:
         ["bash", "-c", script(page)],
         check=False,
         cwd=ROOT,
+        env=_clean_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -116,6 +119,13 @@ def _runs(page: Path) -> bool:
     line, _, output = done.stdout.rpartition("::")[2].partition("\n")
     print(f"{name}:{line}: this block failed with exit code {done.returncode}:\n{output}", file=sys.stderr)
     return False
+
+
+def _clean_environment() -> dict[str, str]:
+    """That of a shell which knows nothing of this project: make sets a path that would hide a missing step."""
+    path = [one for one in os.environ.get("PATH", os.defpath).split(os.pathsep) if Path(one) != BIN]
+    own = {"PYTHONPATH", "VIRTUAL_ENV"}
+    return {**{name: value for name, value in os.environ.items() if name not in own}, "PATH": os.pathsep.join(path)}
 
 
 if __name__ == "__main__":

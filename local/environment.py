@@ -116,7 +116,7 @@ class LocalStack:
 
     def _deploy(self, built: Path) -> Stack:
         parameters = self._genesys_parameters() | self._parameters
-        return deploy(self.engine, built, STACK_NAME, parameters)
+        return deploy(self.engine.endpoint, built, STACK_NAME, parameters)
 
     def _genesys_parameters(self) -> dict[str, str]:
         secrets = self.engine.client("secretsmanager")

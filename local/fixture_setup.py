@@ -33,6 +33,7 @@ from holdfast.domain.triage import REPLAYED_TAG
 from local.background import demand
 from local.engine import ROOT
 from local.errors import LocalError, exit_code
+from local.renewal import Renew, renewal, renewed_event, unchanged
 from local.stack import describe
 
 if TYPE_CHECKING:
@@ -65,24 +66,38 @@ def read_event(path: Path) -> bytes:
     return content
 
 
-def expected(fixture: Path) -> dict[str, Any]:
+def expected(fixture: Path, renew: Renew = unchanged) -> dict[str, Any]:
     """The expected results of a fixture; empty for any other event."""
     path = fixture.parent / "expected" / fixture.name
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    found: dict[str, Any] = json.loads(renew(path.read_text())) if path.exists() else {}
     return found
+
+
+def renewal_of(fixture: Path) -> Renew:
+    """A function that gives the events of a fixture new ids, also in what it needs and in what it is compared with."""
+    results = fixture.parent / "expected" / fixture.name
+    if not results.exists():
+        return unchanged
+    return renewal(path.read_text() for path in (fixture, results, LETTER, ARCHIVED, NOTED))
 
 
 @dataclass(frozen=True, slots=True)
 class FixtureSetup:
-    """Puts into a stack what the steps before a fixture would have left there."""
+    """Puts into a stack what the steps before a fixture would have left there.
+
+    Attributes:
+        stack: The stack.
+        renew: Gives the events of the fixture new ids.
+    """
 
     stack: Stack
+    renew: Renew = unchanged
 
     def apply(self, setup: Mapping[str, Any]) -> None:
         """Add what the fixture needs. Nothing is removed."""
         self._attempt_log().write([_attempt(record) for record in setup.get("attempts", [])])
         for key in setup.get("snapshots", []):
-            self._bucket().create(key, _letter(key).as_json())
+            self._bucket().create(key, self._letter(key).as_json())
         if setup.get("archive"):  # before the event is stored, because Archive does not archive a stored event
             self._archive({"replayed": REPLAYED_TAG}.get(setup["archive"], {}))
         if setup.get("stored"):
@@ -92,31 +107,30 @@ class FixtureSetup:
 
     def _archive(self, tags: Mapping[str, str]) -> None:
         """Archive the dead letter and delete its snapshot."""
-        snapshot = json.loads(ARCHIVED.read_text())["snapshots"][-1]
-        self._bucket().create(snapshot, _letter(snapshot).as_json())
+        snapshot = json.loads(self.renew(ARCHIVED.read_text()))["snapshots"][-1]
+        self._bucket().create(snapshot, self._letter(snapshot).as_json())
         self._bucket().tag(self._step("ArchiveFunction", ARCHIVED)["key"], tags)
         self._bucket().delete([snapshot])
 
     def _step(self, logical_id: str, fixture: Path) -> Any:
         """Invoke the function of an earlier step with its own fixture. Returns its answer."""
-        name, event = self.stack.resources[logical_id], fixture.read_bytes()
+        name, event = self.stack.resources[logical_id], renewed_event(fixture.read_text(), self.renew)
         answer = self.stack.client("lambda").invoke(FunctionName=name, Payload=event)
         payload = json.load(answer["Payload"])
         if "FunctionError" in answer:
             raise LocalError(f"The setup failed: {logical_id} with {fixture.relative_to(ROOT)} answered {payload}")
         return payload
 
+    def _letter(self, key: str) -> DeadLetter:
+        """The dead letter of the fixtures, with the message id of a snapshot's key."""
+        event = json.loads(renewed_event(LETTER.read_text(), self.renew))
+        return DeadLetter.of(Message.of_record(event["Records"][0] | {"messageId": Path(key).stem}))
+
     def _bucket(self) -> ArchiveBucket:
         return ArchiveBucket(self.stack.client("s3"), self.stack.outputs["ArchiveBucketName"])
 
     def _attempt_log(self) -> AttemptsTableWriter:
         return AttemptsTableWriter(self.stack.client("dynamodb"), self.stack.outputs["AttemptsTableName"], 30)
-
-
-def _letter(key: str) -> DeadLetter:
-    """The dead letter of the fixtures, with the message id of a snapshot's key."""
-    message = json.loads(LETTER.read_text())["Records"][0] | {"messageId": Path(key).stem}
-    return DeadLetter.of(Message.of_record(message))
 
 
 def _attempt(record: Mapping[str, Any]) -> Attempt:

@@ -21,9 +21,8 @@ from local.engine import ROOT
 from local.environment import SHORT_WAITS, LocalStack
 from local.errors import LocalError, exit_code
 from local.eventually import eventually
-from local.send import example
+from local.samples import user_event
 from local.sending import Sender
-from local.traffic import BusEvent
 from ops.deployed import executions, history
 
 if TYPE_CHECKING:
@@ -55,8 +54,7 @@ def main() -> int:
 def recovered_execution(local: LocalStack) -> str:
     """The name of an execution whose event was dead-lettered, redriven, dead-lettered again and recovered."""
     local.genesys.set_faults({"status": 503})
-    event = example()
-    Sender(local.stack).send([BusEvent(event["detail-type"], event["detail"])])
+    Sender(local.stack).send([user_event()])
     print("Genesys answers 503: waiting until the event is dead-lettered for the second time ...")
     eventually(lambda: _entered(local.stack, "Classify") > 1, "the second dead letter", WAIT_SECONDS)
     local.genesys.set_faults()
@@ -70,8 +68,7 @@ def closed_circuit(local: LocalStack) -> str:
     """The name of an execution that paused processing, probed in vain, and closed the circuit after the outage."""
 
     def opened() -> bool:
-        events = [example() for _ in range(EVENTS_AT_ONCE)]
-        Sender(local.stack).send([BusEvent(event["detail-type"], event["detail"]) for event in events])
+        Sender(local.stack).send([user_event() for _ in range(EVENTS_AT_ONCE)])
         return _entered(local.stack, "Wait", "CircuitBreaker") > 1
 
     local.genesys.set_faults({"status": 503})

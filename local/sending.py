@@ -80,7 +80,7 @@ class Sender:
     def _entry(self, event: BusEvent) -> dict[str, Any]:
         return {
             "EventBusName": self._bus,
-            "Source": "genesys.cloud",
+            "Source": event.source,
             "DetailType": event.detail_type,
             "Detail": json.dumps(event.detail),
         }

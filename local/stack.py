@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local.engine import ROOT, Engine, client
+from local.engine import ROOT, client, client_environment
 from local.errors import LocalError
 
 if TYPE_CHECKING:
@@ -89,11 +89,11 @@ def code_folder(built: Path, logical_id: str) -> Path:
     return built.parent / code
 
 
-def deploy(engine: Engine, built: Path, stack_name: str, parameters: Mapping[str, str] | None = None) -> Stack:
+def deploy(endpoint: str, built: Path, stack_name: str, parameters: Mapping[str, str] | None = None) -> Stack:
     """Run ``sam deploy`` on a built template, or update the stack of that name.
 
     Args:
-        engine: The engine to deploy to.
+        endpoint: The endpoint of the engine to deploy to.
         built: The built template that ``build`` returned.
         stack_name: The stack's name.
         parameters: Values of the template's parameters; the others keep their defaults.
@@ -107,8 +107,8 @@ def deploy(engine: Engine, built: Path, stack_name: str, parameters: Mapping[str
     arguments = ["deploy", *CONFIG, "--template-file", str(local_file), "--stack-name", stack_name]
     if parameters:
         arguments += ["--parameter-overrides", *(f"{name}={_quoted(value)}" for name, value in parameters.items())]
-    _sam(arguments, built.parent.parent, engine.environment())
-    return describe(engine.endpoint, stack_name, left_out)
+    _sam(arguments, built.parent.parent, client_environment(endpoint))
+    return describe(endpoint, stack_name, left_out)
 
 
 def describe(endpoint: str, stack_name: str, left_out: dict[str, str] | None = None) -> Stack:

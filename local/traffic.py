@@ -38,6 +38,7 @@ class BusEvent:
     detail_type: str
     detail: Json
     expected: Expected = Expected.STORED
+    source: str = "genesys.cloud"
 
     @property
     def names_user(self) -> bool:

@@ -33,9 +33,10 @@ NEXT_STEPS = """The application is up at {endpoint}. In a shell, from this folde
 
   . .local/env                                        first: sets endpoint, credentials and paths
 
-  Send an event            python -m local.send [file with an event]
+  Send an event            make send, or make send EVENT=malformed (make send EVENT=-h lists all)
   See the state            holdfast status
   See dead letters         holdfast letters, holdfast show ID, or in a browser: make console
+  Deploy a change          make redeploy, with a parameter: make redeploy SET=MaxConcurrency=4
   Invoke a function        make invoke FUNCTION=ProcessorFunction EVENT=events/processor/mixed-batch.json
   Break Genesys            curl -X PUT {genesys}/_faults -d '{{"status": 503}}'      ('{{}}' ends it)
   Read the functions' log  less {log}
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help="the port of the local AWS; a free one by default")
     parser.add_argument("--wait-scale", type=float, default=1.0, help="factor on the waits of the state machines")
     parser.add_argument(
-        "--set", action="append", type=_assignment, default=[], metavar="NAME=VALUE", help="a parameter of the template"
+        "--set", action="append", type=assignment, default=[], metavar="NAME=VALUE", help="a parameter of the template"
     )
     parser.add_argument("--hold", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -63,7 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _assignment(text: str) -> tuple[str, str]:
+def assignment(text: str) -> tuple[str, str]:
+    """The name and the value of a parameter, from an argument ``NAME=VALUE``."""
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"'{text}' is not NAME=VALUE, for example MaxConcurrency=4")

@@ -2,12 +2,12 @@
 
 For each event id the audit reads the table, the archive and the snapshots. An event in none of them can only be in a
 queue, and SQS has no call that looks for a message, so the audit compares these events with the number of messages in
-the queues. Events are lost if two looks find them in no store while the queues hold fewer messages.
+the queues. Events are lost if two looks find more events in no store than messages in the queues.
 
 A message id is accepted too. A body that cannot be read has no id of its own, so its letter is found by its message.
 
 A time range needs no ids. The audit compares the triage executions that started in it with the stores: a recovered
-event must be in the table, an archived one in the archive, and any other one must have a snapshot.
+event must be in the table, an archived one in the archive or the table, and any other one in one of the stores.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Audit:
 
 @dataclass
 class Auditor:
-    """Looks for events in the stores of one stack. Archive objects never change, so each is read once."""
+    """Looks for events in the stores of one stack. Each archive object is read once: its event id never changes."""
 
     stack: DeployedStack
     _archived: dict[str, str] = field(default_factory=dict)
@@ -321,7 +321,7 @@ def _conclusion(audit: Audit) -> Text:
     if audit.contradictions:
         return Text("The stores contradict the outcomes of executions.", style="bold red")
     if audit.at(Place.IN_NO_STORE):
-        return Text("The events that are in no store can be in the queues. Nothing is lost.")
+        return Text("No loss was found: the queues hold as many messages as events are in no store, or more.")
     return Text("Nothing is lost.", style="green")
 
 

@@ -14,7 +14,7 @@ class Result(StrEnum):
 
     PASS = "PASS"  # noqa: S105 - no password
     FAIL = "FAIL"
-    #: What is in use here cannot answer, for example the local engine.
+    #: It cannot be checked here, for example because this is the local engine.
     NOT_CHECKED = "not checked"
     #: AWS refused the call, for example because a permission is missing.
     UNREADABLE = "not readable"
@@ -49,9 +49,10 @@ _SHOWN = 40
 
 
 def differences(declared: Any, seen: Any, path: str = "") -> Iterator[str]:
-    """How what AWS reports differs from what the template declares. What only AWS reports is no difference.
+    """Yield the differences between the template and what AWS reports.
 
-    Numbers and booleans are compared by value: a parameter of a template is text.
+    A property that the template does not set is ignored. An element that only AWS's list has is a difference. Numbers
+    and booleans are compared by value: a parameter of a template is text.
     """
     if isinstance(declared, Mapping):
         found = seen if isinstance(seen, Mapping) else {}

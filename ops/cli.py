@@ -1,4 +1,4 @@
-"""``holdfast``: the command for the people who run a stack. Every command reads AWS's APIs only."""
+"""``holdfast``: the command for the people who run a stack. Every command uses only the APIs of AWS."""
 
 from __future__ import annotations
 

@@ -254,7 +254,7 @@ def _functions_active(facts: Facts) -> Look:
 
 
 def _configuration(answer: Properties) -> dict[str, Any]:
-    """A function's configuration. One that was not invoked for weeks is inactive until its next invocation."""
+    """A function's configuration. An inactive one counts as active: it was not invoked for weeks."""
     found: dict[str, Any] = dict(answer.get("Configuration", {}))
     return found | ({"State": "Active"} if found.get("State") == "Inactive" else {})
 
@@ -276,7 +276,7 @@ def _function_environment(facts: Facts) -> Look:
 
 
 def _changed_variables(declared: Properties, seen: Properties) -> Iterator[str]:
-    """Without values: one that a person entered may be a secret."""
+    """The names of the changed variables. Values are not shown, because one may be a secret."""
     wanted, found = (one.get("Environment", {}).get("Variables", {}) for one in (declared, seen))
     changed = {name for name in wanted.keys() | found.keys() if str(wanted.get(name)) != str(found.get(name))}
     return (f"{name} differs from the template" for name in sorted(changed))
@@ -330,7 +330,7 @@ def _table_expiry(facts: Facts) -> Look:
 
 
 def _time_to_live(answer: Properties) -> dict[str, Any]:
-    """DynamoDB needs up to an hour to enable it."""
+    """The time to live of a table. ENABLING counts as ENABLED: it takes up to an hour."""
     found: dict[str, Any] = dict(answer.get("TimeToLiveDescription", {}))
     return found | ({"TimeToLiveStatus": "ENABLED"} if found.get("TimeToLiveStatus") == "ENABLING" else {})
 
@@ -441,7 +441,7 @@ def _bucket_encryption(facts: Facts) -> Iterator[str]:
 
 
 def _key_encryption(facts: Facts) -> Iterator[str]:
-    """What is encrypted with a key of the account if one was chosen, else with a key of the service."""
+    """The resources that are encrypted with another key than the declared one."""
     for kind, resource_type, declared, seen in (
         ("function", FUNCTION, _within("KmsKeyArn"), _within("Configuration", "KMSKeyArn")),
         (
@@ -562,7 +562,7 @@ def _alarm_settings(facts: Facts) -> Look:
 
 
 def _existing_alarms(facts: Facts) -> Iterator[tuple[Resource, Properties, Any]]:
-    """Another check finds an alarm that does not exist."""
+    """The declared alarms that exist. The check ``alarms`` reports the others."""
     return (found for found in facts.each("alarm", *ALARMS) if found[2])
 
 

@@ -32,6 +32,11 @@ _STEPS = {
     "announce": "processing runs",
     "end": "ends",
 }
+_DECISIONS = {
+    "settle": "settle: the event is stored",
+    "archive": "archive: a redrive cannot help",
+    "wait": "wait: the message may still be processed",
+}
 _HOUR = 3_600
 _MINUTE = 60
 
@@ -91,6 +96,8 @@ def _explain(state: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
         "AnnounceOpened": lambda: "published [bold]Circuit Breaker Opened[/]",
         "Wait": lambda: f"waits {_duration(before.get('delaySeconds', 0))} for the next probe",
         "Paused": lambda: f"waits {_duration(before.get('delaySeconds', 0))}",
+        "AwaitProcessing": lambda: "waits until the message can be processed",
+        "CheckPause": lambda: _STEPS.get(after.get("step", ""), ""),
         "Probe": lambda: _probe(after.get("probe")),
         "Close": lambda: "[green]resumed processing[/]",
         "Resuming": lambda: "waits for Lambda",
@@ -114,7 +121,7 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
 def _probe(probe: Mapping[str, Any] | None) -> str:
     """What the processor did with the messages of a probe."""
     if not probe:
-        return "processing was resumed already"
+        return "no probe was made"
     mark = "[green]healthy[/]" if probe["healthy"] else "[yellow]not healthy[/]"
     if probe["error"]:
         return f"{mark}: {escape(probe['error'])}"
@@ -130,9 +137,7 @@ def _decision(data: Mapping[str, Any]) -> str:
     action = (data.get("verdict") or {}).get("action")
     if action == "retry":
         return f"redrive {data.get('redrives')} after {data.get('delaySeconds')} s (with jitter)"
-    return {"settle": "settle: the event is stored", "archive": "archive: a redrive cannot help"}.get(
-        str(action), "archive"
-    )
+    return _DECISIONS.get(str(action), str(action))
 
 
 def _wait(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -143,7 +148,7 @@ def _wait(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def _settled(data: Mapping[str, Any]) -> str:
-    return f"deleted the snapshots, published [bold]{data.get('outcome', '')}[/]"
+    return f"published [bold]{data.get('outcome', '')}[/]"
 
 
 def _ended(output: Mapping[str, Any]) -> str:

@@ -162,7 +162,10 @@ def _log_groups(stack: DeployedStack, _groups: Sequence[Resource]) -> Any:
 
 
 def _answers(stack: DeployedStack, declared: Declared, resource: Resource) -> Any:
-    """What IAM's policy simulator decides on the call with which this role answers a triage execution."""
+    """What IAM's policy simulator decides on the call with which this role answers a triage execution.
+
+    For a role that answers none, and on the local engine, it is ``allowed`` without a call.
+    """
     action = _ANSWERS.get(resource.logical_id)
     if not action or is_local(stack):
         return "allowed"

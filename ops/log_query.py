@@ -48,7 +48,7 @@ class LogQuery:
         every: float = 0.5,
         sleep: Callable[[float], None] | None = None,
     ) -> Rows | None:
-        """Run the query and look for its answer ``looks`` times, after ``every`` seconds each.
+        """Run the query. Ask for its answer every ``every`` seconds, at most ``looks`` times.
 
         Returns:
             The rows, at most :data:`MOST_ROWS`; ``None`` if the query failed or has not ended in time.

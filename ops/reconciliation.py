@@ -85,7 +85,7 @@ class Holdings:
 
     @property
     def in_progress(self) -> dict[str, Counter[str]]:
-        """The places of events that are neither stored nor archived yet, by their names."""
+        """The queues and the snapshots, by name. Their events may also be stored or archived."""
         return {
             "in the buffer": self.buffer,
             "in the dead-letter queue": self.dead_letters,

@@ -22,9 +22,9 @@ from ops.errors import CommandError
 from ops.letters import Filter, Letter, archived_letters
 
 CANARY = 10
-#: The other letters follow if so many percent of the canary's events are stored afterwards.
+#: The other letters follow if at least this share of the canary did not fail, in percent.
 CANARY_PERCENT = 90
-#: Outcomes after which the event is stored, or was not meant.
+#: Outcomes that are no failures: stored, skipped or not selected.
 _WELL = {"RECOVERED", f"RECOVERED{BEFORE}", "SKIPPED", NOT_SELECTED}
 _LOOK_SECONDS = 2.0
 
@@ -47,7 +47,7 @@ class Result:
 
     @property
     def well(self) -> bool:
-        """Whether every selected event is stored."""
+        """Whether no letter failed."""
         return self.dry_run or all(name.split()[-1] in _WELL for name in self.counts)
 
 

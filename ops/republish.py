@@ -40,7 +40,7 @@ class Republished:
 
     @property
     def complete(self) -> bool:
-        """Whether the bus accepted all events."""
+        """Whether the bus refused no event. An item that is no event was set aside: it cannot be published."""
         return not self.refused
 
     def __add__(self, other: Republished) -> Republished:
@@ -68,7 +68,7 @@ def of_range(stack: DeployedStack, begin: datetime, end: datetime) -> Republishe
 
 
 def of_failures(stack: DeployedStack, failures: Iterable[str]) -> Republished:
-    """Publish each failure, and delete its object if the bus accepted all of its events."""
+    """Publish each failure, and delete its object unless the bus refused an event, which can be sent again."""
     total = Republished()
     bucket = stack.outputs["ArchiveBucketName"]
     for key in failures:
@@ -114,7 +114,9 @@ def render(found: Republished) -> RenderableType:
 def republish(
     begin: Annotated[str | None, typer.Option("--from", metavar="TIME", help="ISO 8601, UTC by default.")] = None,
     end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="By default now.")] = None,
-    failures: Annotated[bool, typer.Option("--failures", help="What Lambda gave up on.")] = False,
+    failures: Annotated[
+        bool, typer.Option("--failures", help="Publish the records that Lambda could not publish.")
+    ] = False,
     stack: options.Stack = options.DEFAULT_STACK,
     profile: options.Profile = None,
     region: options.Region = None,

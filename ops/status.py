@@ -164,7 +164,7 @@ class Status:
 
     @property
     def well(self) -> bool:
-        """Whether nothing has to be done or watched."""
+        """Whether processing runs and no alarm is active."""
         return self.processing is Processing.RUNNING and not self.alarms
 
 
@@ -206,7 +206,7 @@ def collect(stack: AwsStack, now: datetime, sleep: Callable[[float], None] = tim
 
 
 def _pause(stack: DeployedStack) -> Pause | None:
-    """The execution of the circuit breaker that owns the pause. Two more calls if one runs."""
+    """The execution of the circuit breaker that owns the pause. One more call if one runs."""
     machine = stack.outputs.get("CircuitBreakerStateMachineArn")
     if not machine:
         return None
@@ -475,7 +475,7 @@ def status(
 ) -> None:
     """Show whether the stack works, what is wrong, and the next command.
 
-    Exit status 1: something has to be done or watched.
+    Exit status 1: processing does not run, or an alarm is active.
 
     Example: holdfast status --stack holdfast-prod
     """

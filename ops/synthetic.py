@@ -89,18 +89,27 @@ class Trial:
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     _own: dict[str, Event] = field(default_factory=dict)
+    #: How an execution of these events may end, so that what they left is removed.
+    _ended_well: frozenset[str] = frozenset({"SUCCEEDED"})
     _replay: str = ""
 
     def made(self) -> list[Finding]:
         """Send the events, wait for what must follow, and remove what they left."""
-        with self._alarm_without_actions() as findings:
-            try:
-                findings += [self._watched(one) for one in self._sent()]
-            except (ClientError, BotoCoreError) as error:
-                findings.append(Finding(_GROUP, "sent", "The events can be sent", explained(error), Result.UNREADABLE))
-            finally:
-                findings.append(self._finding("removed", "What was sent is removed again", self._removed))
-        return findings
+        with self._without_actions(ALARM, "alarm", _SUPPRESSOR_SECONDS) as findings:
+            findings.extend(self._tried_and_removed())
+        return [*findings, self._finding("other-letters", "No other letter came meanwhile", self._other_letters)]
+
+    def _tried_and_removed(self) -> list[Finding]:
+        try:
+            findings = self._tried()
+        except (ClientError, BotoCoreError) as error:
+            findings = [Finding(_GROUP, "sent", "The events can be sent", explained(error), Result.UNREADABLE)]
+        finally:
+            removed = self._finding("removed", "What was sent is removed again", self._removed)
+        return [*findings, removed]
+
+    def _tried(self) -> list[Finding]:
+        return [self._watched(one) for one in self._sent()]
 
     # -- what is sent ------------------------------------------------------------------------------------------------
 
@@ -202,17 +211,21 @@ class Trial:
 
     def _watched(self, expected: Expectation) -> Finding:
         """Look until it has followed, or the time is up. What is waited for first leaves less to wait for later."""
-        deadline = self.began + timedelta(seconds=_SECONDS + float(self.declared.parameters.get("RetryBaseSeconds", 0)))
+        began, deadline = datetime.now(UTC), self._deadline()
 
         def look() -> Seen:
             while (seen := expected.look()) is None:
                 if datetime.now(UTC) > deadline:
-                    waited = (datetime.now(UTC) - self.began).total_seconds()
+                    waited = (datetime.now(UTC) - began).total_seconds()
                     return Seen("", f"it was not seen within {waited:.0f} s")
                 self.sleep(_LOOK_SECONDS)
             return seen
 
         return self._finding(expected.name, expected.promise, look)
+
+    def _deadline(self) -> datetime:
+        """Until when it is waited for what must follow."""
+        return self.began + timedelta(seconds=_SECONDS + float(self.declared.parameters.get("RetryBaseSeconds", 0)))
 
     def _finding(self, name: str, promise: str, look: Callable[[], Seen]) -> Finding:
         try:
@@ -339,7 +352,7 @@ class Trial:
     def _remove(self, event: Event) -> bool:
         names = list(self._executions_of(event))
         described = [self._described(name)["status"] for name in names]
-        if any(status != "SUCCEEDED" for status in described) or not (names or self._item(event)):
+        if any(status not in self._ended_well for status in described) or not (names or self._item(event)):
             return False
         key = {"eventId": {"S": event.event_id}}
         dynamodb, outputs = self.stack.client("dynamodb"), self.stack.outputs
@@ -368,41 +381,46 @@ class Trial:
     # -- the alarm ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _alarm_without_actions(self) -> Iterator[list[Finding]]:
-        """Disable the actions of :data:`ALARM` until it has changed to ALARM for the synthetic dead letters.
+    def _without_actions(self, logical_id: str, name: str, seconds: float = 0) -> Iterator[list[Finding]]:
+        """Disable the actions of an alarm until the synthetic events have changed it to ALARM.
 
         An alarm acts when its state changes. Enabled again while it is in ALARM, it does not act.
+
+        Args:
+            logical_id: The alarm.
+            name: The name of the finding about it, which is appended to the list that the context gives.
+            seconds: How long after the change it can still act.
         """
         findings: list[Finding] = []
-        name = self.declared.resource(ALARM).name
-        alarms, before = self.stack.client("cloudwatch"), self._alarm(name)
-        alarms.disable_alarm_actions(AlarmNames=[name])
+        alarm = self.declared.resource(logical_id).name
+        alarms, before = self.stack.client("cloudwatch"), self._alarm(alarm)
+        alarms.disable_alarm_actions(AlarmNames=[alarm])
         try:
             yield findings
-            findings.append(
-                self._finding("alarm", f"{ALARM} becomes active", lambda: self._alarmed(name, before["StateValue"]))
-            )
-            findings.append(self._finding("other-letters", "No other letter came meanwhile", self._other_letters))
+            promise = f"{logical_id} becomes active"
+            findings.append(self._finding(name, promise, lambda: self._alarmed(alarm, before["StateValue"])))
+            self.sleep(seconds if findings[-1].result is Result.PASS else 0)
         finally:
             if before["ActionsEnabled"]:
-                alarms.enable_alarm_actions(AlarmNames=[name])
+                alarms.enable_alarm_actions(AlarmNames=[alarm])
 
     def _alarmed(self, name: str, before: str) -> Seen:
         if is_local(self.stack):
             raise NotCheckedError("this is the local engine: its alarms have other periods")
         if before == "ALARM":
-            raise NotCheckedError(f"{ALARM} was active before")
+            raise NotCheckedError("it was active before")
         end = datetime.now(UTC) + timedelta(seconds=_ALARM_SECONDS)
         while self._alarm(name)["StateValue"] != "ALARM":
             if datetime.now(UTC) > end:
-                return Seen("", f"{ALARM} did not change to ALARM within {_ALARM_SECONDS / 60:.0f} minutes")
+                return Seen("", f"it did not change to ALARM within {_ALARM_SECONDS / 60:.0f} minutes")
             self.sleep(10)
-        self.sleep(_SUPPRESSOR_SECONDS)
         return Seen("ALARM")
 
     def _alarm(self, name: str) -> Mapping[str, Any]:
-        answer = self.stack.client("cloudwatch").describe_alarms(AlarmNames=[name], AlarmTypes=["CompositeAlarm"])
-        found: list[Mapping[str, Any]] = answer["CompositeAlarms"]
+        answer = self.stack.client("cloudwatch").describe_alarms(
+            AlarmNames=[name], AlarmTypes=["CompositeAlarm", "MetricAlarm"]
+        )
+        found: list[Mapping[str, Any]] = [*answer["CompositeAlarms"], *answer["MetricAlarms"]]
         if not found:
             raise CommandError(f"The alarm {name} does not exist. Look at: holdfast verify --config-only")
         return found[0]
@@ -439,10 +457,10 @@ def _count(message: str) -> int:
 _NEEDED = ("event-rule", "processor-mapping", "intake-mapping")
 
 
-def tried(stack: DeployedStack, declared: Declared, configuration: Sequence[Finding]) -> list[Finding]:
+def tried(trial: Trial, configuration: Sequence[Finding]) -> list[Finding]:
     """Send the synthetic events and return what followed. Nothing is sent if the configuration stops every event."""
     broken = [one.name for one in configuration if one.name in _NEEDED and one.result is not Result.PASS]
     if broken:
         reason = f"nothing was sent, because of {', '.join(broken)}"
         return [Finding(_GROUP, "events", "Synthetic events are processed", reason, Result.NOT_CHECKED)]
-    return Trial(stack, declared).made()
+    return trial.made()

@@ -129,7 +129,7 @@ class Declared:
         return f"arn:{partition}:{service}:{region}:{account}:{form.format(self._name_in_arn(resource))}"
 
     def _name_in_arn(self, resource: Resource) -> str:
-        """The ARN of a rule on another bus than the default one contains the bus."""
+        """The name as an ARN contains it. For a rule on another bus than the default one, the bus is part of it."""
         if resource.type != "AWS::Events::Rule":
             return resource.name
         name = resource.name.rpartition("|")[2]

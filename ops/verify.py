@@ -16,10 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ops import options, screen
+from ops.chaos import ChaosTrial
 from ops.checks import Finding, Result
 from ops.configuration import examine
 from ops.deployed import AwsStack
-from ops.synthetic import ALARM, DETAIL_TYPE, tried
+from ops.errors import CommandError
+from ops.synthetic import ALARM, DETAIL_TYPE, Trial, tried
 from ops.template import Declared
 
 #: The widths of the columns; together with the gaps 80.
@@ -98,11 +100,19 @@ This sends about eight synthetic events through {stack} ({region}) and removes a
 Consumers on the enriched bus receive them, with the detail-type {type}.
 The actions of {alarm} are disabled meanwhile, for up to {minutes} minutes. Go on?"""
 _MINUTES = 12
+_CHAOS_QUESTION = """\
+--chaos also throttles the processor of {stack} to zero for a minute and aborts one triage execution of a synthetic
+event. The events of all producers wait meanwhile, for up to {minutes} minutes. Really go on?"""
+#: A minute, and the visibility timeout of a message that was received in it.
+_CHAOS_MINUTES = 9
 
 
 def verify(
     config_only: Annotated[
         bool, typer.Option("--config-only", help="Send no events: compare the configuration only.")
+    ] = False,
+    chaos: Annotated[
+        bool, typer.Option("--chaos", help="Also throttle the processor for a minute and abort an execution.")
     ] = False,
     stack: options.Stack = options.DEFAULT_STACK,
     profile: options.Profile = None,
@@ -117,20 +127,25 @@ def verify(
     Example: holdfast verify --stack holdfast-prod
     """
     with screen.ended_by_errors():
+        if chaos and config_only:
+            raise CommandError("--chaos sends events, and --config-only sends none. Leave one of them out.")
         deployed = AwsStack.named(stack, profile=profile, region=region)
         if not config_only:
             asked = {"stack": stack, "region": deployed.region, "type": DETAIL_TYPE, "alarm": ALARM}
             screen.confirmed(_QUESTION.format(**asked, minutes=_MINUTES), yes=yes)
-        found = concluded(deployed, datetime.now(UTC), _findings(deployed, config_only=config_only))
+        if chaos:
+            screen.confirmed(_CHAOS_QUESTION.format(stack=stack, minutes=_CHAOS_MINUTES), yes=yes)
+        trial = None if config_only else ChaosTrial if chaos else Trial
+        found = concluded(deployed, datetime.now(UTC), _findings(deployed, trial))
     screen.printed(found, render, as_json=as_json)
     raise typer.Exit(found.status)
 
 
-def _findings(stack: AwsStack, *, config_only: bool) -> list[Finding]:
+def _findings(stack: AwsStack, trial: type[Trial] | None) -> list[Finding]:
     with screen.errors().status("Reading the configuration ...") as shown:
         declared = Declared.read(stack)
         configuration = examine(stack, declared)
-        if config_only:
+        if trial is None:
             return configuration
         shown.update("Sending events and waiting for what follows ...")
-        return [*tried(stack, declared, configuration), *configuration]
+        return [*tried(trial(stack, declared), configuration), *configuration]

@@ -1,4 +1,4 @@
-"""ArchiveFunction: writes a dead letter that triage gives up to the archive."""
+"""ArchiveFunction: writes a dead letter to the archive."""
 
 from __future__ import annotations
 

@@ -22,10 +22,10 @@ from samcli.yamlhelper import yaml_dump, yaml_parse  # type: ignore[import-untyp
 
 from local.engine import HOST
 from local.environment import LocalStack
+from local.expectation import wildcards
 from local.fixture_setup import expected
 from local.stack import build
 from tests.contract.project import EVENTS, FUNCTION_IDS, ROOT
-from tests.e2e.expectation import wildcards
 from tests.e2e.forwarder import Forwarder
 from tests.e2e.idle_stack import IdleStack
 

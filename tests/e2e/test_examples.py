@@ -30,7 +30,7 @@ def deployed_example(name: str, pipeline: Pipeline, folder: Path) -> Stack:
     copied = folder / name / "source"
     shutil.copytree(EXAMPLES / name, copied)
     bus = {"EnrichedBusName": pipeline.outputs["EnrichedBusName"]}
-    return deploy(pipeline.local.engine, copied / "template.yaml", f"example-{name}", bus)
+    return deploy(pipeline.local.engine.endpoint, copied / "template.yaml", f"example-{name}", bus)
 
 
 def event_at(milliseconds: int, conversation: str, **body: Any) -> dict[str, Any]:

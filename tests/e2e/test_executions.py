@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from local.expectation import wildcards
 from local.fixture_setup import FixtureSetup, expected
 from tests.contract.project import fixtures
-from tests.e2e.expectation import wildcards
 
 if TYPE_CHECKING:
     from pathlib import Path

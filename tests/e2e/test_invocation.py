@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local.environment import LocalStack
+from local.expectation import wildcards
 from local.fixture_setup import expected
 from local.runtime_emulator import Emulator
 from local.stack import build
 from tests.contract.project import FUNCTION_IDS, ROOT, fixtures
-from tests.e2e.expectation import wildcards
 from tests.e2e.idle_stack import IdleStack
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from local.engine import ACCOUNT, REGION, ROOT, client_environment
 from local.eventually import eventually
-from ops import synthetic
+from ops import chaos, synthetic
 from ops.cli import app
 from ops.configuration import CHECKS
 from tests.e2e.broken import Setting
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 UNCHECKED_BY_THE_ENGINE = ["iam:SimulatePrincipalPolicy", "lambda:GetFunctionRecursionConfig"]
 #: The checks that the engine answers.
 EXPECTED_ON_THE_ENGINE = {one.name for one in CHECKS} - {"answer-permissions", "alarms-without-data", "redrive-lineage"}
-POLICIES = ("read", "verify-configuration", "verify")
+POLICIES = ("read", "verify-configuration", "verify", "verify-chaos")
 #: The engine checks these on every resource. AWS checks them on the rule and on the alarm, as the policies have them:
 #: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatch.html
 ON_EVERY_RESOURCE = ["events:ListTargetsByRule", "cloudwatch:DisableAlarmActions", "cloudwatch:EnableAlarmActions"]
@@ -114,6 +114,26 @@ def test_the_stack_proves_every_promise_and_nothing_is_left_or_notified(
         AlarmNames=[pipeline.stack.resources["DeadLetterAlarm"]], AlarmTypes=["CompositeAlarm"]
     )
     assert alarm["CompositeAlarms"][0]["ActionsEnabled"] is True
+
+
+def test_events_survive_a_throttled_processor_and_an_aborted_execution(
+    pipeline: Pipeline, controls: Controls, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chaos, "THROTTLED_SECONDS", 10.0)
+    assert controls.idle()
+    before = everything(pipeline)
+    with closing(AlarmSubscriber(pipeline)) as on_call:
+        result = run("--chaos", "--yes", "--json")
+        notified = list(on_call.take())
+    found = findings(result)
+    assert result.exit_code == 0, [one for one in found.values() if one["result"] not in {"PASS", "not checked"}]
+    disturbed = ("throttled", "throttled-stored", "aborted-recovered")
+    assert {found[name]["result"] for name in disturbed} == {"PASS"}
+    assert notified == []
+    assert everything(pipeline) == before
+    processor = pipeline.outputs["ProcessorFunctionName"]
+    concurrency = pipeline.client("lambda").get_function_concurrency(FunctionName=processor)
+    assert "ReservedConcurrentExecutions" not in concurrency
 
 
 def test_nothing_is_sent_while_processing_is_disabled(pipeline: Pipeline, controls: Controls, run: Run) -> None:

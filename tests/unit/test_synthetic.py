@@ -157,7 +157,7 @@ def alarms(*states: str, enabled: bool = True) -> tuple[list[str], dict[str, Any
 
     def described(**_: Any) -> Any:
         state = left.pop(0) if len(left) > 1 else left[0]
-        return {"CompositeAlarms": [{"StateValue": state, "ActionsEnabled": enabled}]}
+        return {"CompositeAlarms": [{"StateValue": state, "ActionsEnabled": enabled}], "MetricAlarms": []}
 
     return changes, {
         "cloudwatch__describe_alarms": described,
@@ -175,23 +175,23 @@ def in_aws(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_alarm_is_enabled_after_it_has_changed_and_its_suppressor_had_its_time() -> None:
     changes, answers = alarms("OK", "OK", "OK", "ALARM")
     slept: list[float] = []
-    with trial(slept, **answers)._alarm_without_actions() as found:
+    with trial(slept, **answers)._without_actions("DeadLetterAlarm", "alarm", 150) as found:
         assert changes == ["off"]
     assert (changes, slept) == (["off", "on"], [10, 10, 150])
-    assert [one.result for one in found] == [Result.PASS, Result.PASS]
+    assert [one.result for one in found] == [Result.PASS]
 
 
 def test_an_alarm_that_was_active_before_is_not_waited_for() -> None:
     changes, answers = alarms("ALARM")
-    with trial(**answers)._alarm_without_actions() as found:
+    with trial(**answers)._without_actions("DeadLetterAlarm", "alarm") as found:
         pass
-    assert ([one.result for one in found], changes) == ([Result.NOT_CHECKED, Result.PASS], ["off", "on"])
+    assert ([one.result for one in found], changes) == ([Result.NOT_CHECKED], ["off", "on"])
 
 
 def test_an_alarm_that_does_not_see_the_letters_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthetic, "_ALARM_SECONDS", -1.0)
     changes, answers = alarms("OK")
-    with trial(**answers)._alarm_without_actions() as found:
+    with trial(**answers)._without_actions("DeadLetterAlarm", "alarm") as found:
         pass
     assert (found[0].result, changes) == (Result.FAIL, ["off", "on"])
 
@@ -199,14 +199,14 @@ def test_an_alarm_that_does_not_see_the_letters_is_found(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(("enabled", "expected"), [(True, ["off", "on"]), (False, ["off"])])
 def test_an_interruption_leaves_the_alarm_as_it_was(enabled: bool, expected: list[str]) -> None:
     changes, answers = alarms("OK", enabled=enabled)
-    with pytest.raises(KeyboardInterrupt), trial(**answers)._alarm_without_actions():
+    with pytest.raises(KeyboardInterrupt), trial(**answers)._without_actions("DeadLetterAlarm", "alarm"):
         raise KeyboardInterrupt
     assert changes == expected
 
 
 def test_without_the_alarm_nothing_is_sent() -> None:
     with pytest.raises(CommandError, match="does not exist"):
-        trial(cloudwatch__describe_alarms={"CompositeAlarms": []}).made()
+        trial(cloudwatch__describe_alarms={"CompositeAlarms": [], "MetricAlarms": []}).made()
 
 
 def test_other_letters_that_came_meanwhile_are_named() -> None:
@@ -218,7 +218,7 @@ def test_other_letters_that_came_meanwhile_are_named() -> None:
 
 def test_nothing_is_sent_if_the_configuration_stops_every_event() -> None:
     broken = Finding("Processing", "processor-mapping", "p", "Disabled", Result.FAIL)
-    (found,) = tried(AnsweringStack({}), trial().declared, [broken])
+    (found,) = tried(trial(), [broken])
     assert (found.result, found.seen) == (Result.NOT_CHECKED, "nothing was sent, because of processor-mapping")
 
 

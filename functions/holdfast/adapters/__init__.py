@@ -1,1 +1,1 @@
-"""The adapters to AWS, Genesys, the environment and the clock. Each module implements ports of the domain."""
+"""The adapters to AWS, Genesys, the environment and the clock: they implement the ports of the domain."""

@@ -24,7 +24,7 @@ _PAYLOAD_BYTES = 5_500_000
 _POLL_SECONDS = 5
 #: The last incident is among so many executions. Those that found the circuit open already are short and few.
 _NEWEST = 10
-#: Open is the third state of an execution. Before it are only the retries of Inspect, of which these hold 300.
+#: They contain the state Open, unless Inspect was retried more than 300 times.
 _FIRST_EVENTS = 1000
 
 

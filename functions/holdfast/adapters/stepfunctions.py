@@ -14,9 +14,9 @@ from holdfast.adapters.pace import UNPACED, Pace
 from holdfast.domain.letters import parse_document
 from holdfast.domain.ports import Execution, ExecutionReport
 
-#: The last one: the token cannot be a token, for example because it is too long. Any producer can write a stamp.
 #: https://docs.aws.amazon.com/step-functions/latest/apireference/API_ListExecutions.html
 LIST_PAGE = 1_000
+#: ValidationException: the text is no token, for example because it is too long. Any producer can write a stamp.
 _DEAD_TOKEN = frozenset({"TaskTimedOut", "TaskDoesNotExist", "InvalidToken", "ValidationException"})
 _ABSENT = frozenset({"ExecutionDoesNotExist", "InvalidArn", "ValidationException"})
 

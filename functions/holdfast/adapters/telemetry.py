@@ -33,10 +33,12 @@ def emit(
     dimensions: Mapping[str, str] | None = None,
     errors: Mapping[str, int] | None = None,
 ) -> None:
-    """Write one metric record (CloudWatch embedded metric format). Zeros are left out, because they cost the same.
+    """Write one metric record (CloudWatch embedded metric format).
 
-    ``errors`` are messages with their numbers. The record shows the most frequent ones as a property: a log query finds
-    them, and they make no metrics of their own.
+    Counts of zero are not written, because each metric that is written costs money.
+
+    ``errors`` has the number of occurrences by message. The record shows the most frequent ones as a property: a log
+    query finds them, and they make no metrics of their own.
 
     The namespace comes from ``POWERTOOLS_METRICS_NAMESPACE``, so that every stack has its own.
     """

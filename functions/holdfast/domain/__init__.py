@@ -1,4 +1,4 @@
-"""The domain logic. It makes no calls and reads neither the clock nor the environment.
+"""The domain logic. It reaches AWS, Genesys, the clock and random numbers only through its arguments.
 
-It receives them as arguments (see :mod:`holdfast.domain.ports`).
+:mod:`holdfast.domain.ports` has their types.
 """

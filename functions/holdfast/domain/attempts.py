@@ -1,7 +1,7 @@
-"""The attempt log: what the processor records about each receive of an event that does not succeed at once.
+"""The attempt log: what the processor records about each failed receive, and each receive after the first.
 
 An event that is stored at its first receive has no record. From the second receive on, an attempt is marked *started*
-before the work and closed after it. A record that stays *started* means that the worker crashed. No record after
+before the work and closed after it. If a record stays *started*, the worker may have crashed. No record after
 several receives means that no worker ran, because the function was throttled, or that the attempt log failed.
 """
 
@@ -15,13 +15,13 @@ from holdfast.domain.errors import Failure
 
 
 class Status(StrEnum):
-    """How an attempt ended."""
+    """Where an attempt is, or how it ended."""
 
     STARTED = "started"
     STORED = "stored"
     FAILED = "failed"
     DEFERRED = "deferred"
-    #: The record cannot be read, for example because a newer version wrote it. It is never written.
+    #: The record cannot be read, for example because a newer version wrote it. The processor never writes this.
     UNREADABLE = "unreadable"
 
 

@@ -29,8 +29,9 @@ class Category(StrEnum):
 #: The categories that a verdict of triage can have.
 VERDICT_CATEGORIES = frozenset(Category) - {Category.DEFERRED}
 
-#: The categories whose events no retry can help: what was sent is not an event, or a service refuses the data.
+#: The categories of events for which a retry is useless: what was sent is not an event, or a service refuses the data.
 REFUSED = frozenset({Category.MALFORMED, Category.INVALID, Category.REJECTED})
 
-#: The categories of events that can succeed later. If nearly all events fail so, the circuit breaker pauses processing.
+#: The categories of failures that can be over later. If nearly all events fail so, the circuit breaker pauses
+#: processing. A deferred event has not failed.
 FOR_NOW = frozenset({Category.THROTTLED_UPSTREAM, Category.UNAVAILABLE, Category.MISCONFIGURED, Category.UNKNOWN})

@@ -108,7 +108,7 @@ class ProbeResult:
             an invocation that ended in an error.
         failed_for_good: Messages that no retry can help.
         buffer_empty: Whether the buffer held no message, visible or not.
-        error: Name of the error of the invocation; empty if it succeeded.
+        error: What went wrong with the probe; empty if nothing did.
     """
 
     received: int = 0
@@ -219,7 +219,7 @@ class CircuitBreaker:
         executions: The executions of the state machine.
         prober: Probes the processor.
         failure_percent: From this share of failures for now on, a probe is not healthy.
-        max_hours: After so many hours the circuit closes whatever a probe shows: SQS deletes messages after 14 days.
+        max_hours: After this many hours the circuit closes whatever a probe shows: SQS deletes messages after 14 days.
         clock: The time.
         rng: Source of randomness.
     """
@@ -235,8 +235,8 @@ class CircuitBreaker:
     def inspect(self, breaker: BreakerInput) -> dict[str, Any]:
         """Decide whether this execution opens the circuit.
 
-        It does unless processing is paused already; a person's pause takes over then. Processing that was paused
-        without an execution stays paused: an execution that an alarm started would resume it.
+        It does if processing runs. If processing is paused, only an execution that a person started takes over. One
+        that an alarm started ends: it would later resume a pause that is not its own.
         """
         processing = self.mapping.processing()
         if processing is Processing.MISSING:

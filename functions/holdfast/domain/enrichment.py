@@ -37,7 +37,7 @@ class Enrichment:
     kinds: frozenset[Kind] = USERS_ONLY
 
     def enrich(self, events: Mapping[str, Event], deadline: Deadline) -> Enriched:
-        """Look up all users of a batch in one call, and so any other kind, and add them. It never raises."""
+        """Look up everything that a batch names, one lookup for each kind, and add it. It never raises."""
         result = Enriched(dict(events))
         named = {key: own for key, event in events.items() if (own := event.references(self.kinds))}
         wanted: dict[Kind, set[str]] = {}

@@ -202,7 +202,7 @@ def _time_of(envelope: Mapping[str, Any], payload: Mapping[str, Any]) -> str | N
 def iso_time(value: Any) -> str | None:
     """Normalise epoch milliseconds or ISO 8601 text to ISO UTC with milliseconds; ``None`` for anything else.
 
-    Epoch milliseconds may be text too. Before the year 2000 they are taken for something else.
+    Epoch milliseconds may be text too. Numbers before the year 2000 are not accepted.
     """
     try:
         if isinstance(value, str) and value.isdecimal() and value.isascii():

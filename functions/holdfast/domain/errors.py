@@ -17,9 +17,9 @@
         ├── AlreadyStored        the events table contains the event of a letter that was to be archived
         └── InvalidInput         the input of a function or a state machine cannot be used
 
-The names of the transient leaves are the ``ErrorEquals`` of the state machines. Lambda reports only the class name of
-an exception, so Step Functions cannot match a base class. Messages contain nothing of a payload: they are written to
-logs, to the execution history and to the attempt log.
+The state machines match errors by the names of these classes, so a class that is renamed is renamed there too. Lambda
+reports only the class name of an exception, so Step Functions cannot match a base class. Messages contain nothing of a
+payload: they are written to logs, to the execution history and to the attempt log.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def names_execution_of(execution: str, event_id: str) -> bool:
 
 
 def topic_end(detail_type: str) -> str:
-    """Return the end of a topic that names contain.
+    """Return the last words of a topic, at most 20 characters, as the names of executions contain them.
 
     It is ``acd-start`` for ``v2.detail.events.conversation.{id}.acd.start``.
     """

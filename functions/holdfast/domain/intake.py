@@ -149,8 +149,8 @@ def _report_death(letter: DeadLetter, stamp: TriageStamp, services: Intake) -> s
     if report.status.open:
         if letter.key in generations.executions.last_input(stamp.execution).get("snapshots", ()):
             return "held by the running execution"
-        # The next receive finds it ended, or holding this snapshot: after the timeout of a redrive, Classify looks for
-        # snapshots of its own messages.
+        # At the next receive the execution has ended or holds this snapshot: after a redrive has timed out, Classify
+        # adds the snapshots of messages that the execution sent.
         raise Unavailable(
             "the execution in the stamp is running and does not wait for this message; the next receive tries again"
         )

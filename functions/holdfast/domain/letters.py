@@ -149,7 +149,7 @@ class Message:
     def rule_error(self) -> str | None:
         """EventBridge's error code, if a rule could not deliver this event to the buffer.
 
-        A message that was redriven, or that SQS moved, did reach the buffer. Such attributes are the producer's then.
+        A message that was redriven, or that SQS moved, did reach the buffer, so the producer wrote its ``ERROR_CODE``.
         """
         if TRIAGE_ATTRIBUTE in self.message_attributes or self.dead_lettered:
             return None

@@ -210,7 +210,9 @@ class Policy:
 
 
 def fingerprint(evidence: Evidence) -> str:
-    """Hash the normalised error: its type, and its message without ids, numbers, times and addresses.
+    """Hash the error without ids, numbers, times and addresses.
+
+    It consists of the kind of the body, EventBridge's error code, the last status, and the last error and its message.
 
     Equal fingerprints mean one cause.
     """

@@ -116,7 +116,10 @@ class UserDirectory(Protocol):
     """Users, queues and wrap-up codes of Genesys Cloud by id."""
 
     def lookup(self, ids: Collection[str], deadline: Deadline, kind: Kind = Kind.USERS) -> Mapping[str, User | None]:
-        """Look up ids of one kind. The result has an entry for each; ``None`` means that the API does not show it."""
+        """Look up ids of one kind. The result has an entry for each.
+
+        It is ``None`` if the API does not show it, or did not answer completely.
+        """
 
     def cached(self, ids: Collection[str], kind: Kind = Kind.USERS) -> Mapping[str, User | None]:
         """Return what the cache holds of these ids, without a call."""

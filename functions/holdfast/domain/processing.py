@@ -85,8 +85,8 @@ class BatchReport:
         outcomes: One for every record.
         enriched: Events that name users, all of whom could be looked up.
         enrichment_failures: Why users could not be looked up, once for each event that names one of them.
-        bookkeeping_errors: Failures to write attempt records, to set visibility timeouts or to answer executions. No
-            event is lost by them.
+        bookkeeping_errors: Failures of the attempt log, of visibility timeouts, of deleting finished messages, or of
+            answering executions. No event is lost by them.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
@@ -106,7 +106,7 @@ class BatchReport:
 
     @property
     def failed_for_good(self) -> int:
-        """How many records no retry can help."""
+        """How many records failed permanently."""
         return sum(outcome.failure.permanent for outcome in self.outcomes if outcome.failure)
 
 
@@ -172,7 +172,7 @@ class _Batch:
         self._finish([self._answer_execution(outcome) for outcome in outcomes])
 
     def delete_finished(self) -> None:
-        """Delete the messages whose events are stored from the queue."""
+        """Delete from the queue the messages whose events are stored."""
         fresh = self.report.outcomes[self._deleted :]
         self._deleted = len(self.report.outcomes)
         receipts = [outcome.record.receipt for outcome in fresh if not outcome.failure]

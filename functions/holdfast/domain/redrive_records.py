@@ -38,8 +38,8 @@ def note_sent(store: ObjectCreator, letter: DeadLetter, stamp: TriageStamp, mess
 def stamp_of(letter: DeadLetter, store: DeadLetterStore) -> TriageStamp | None:
     """Return the stamp of the redrive that sent this message: from the message, or from a redrive record.
 
-    If no record has this message id, a redrive of the same body whose message id was not recorded may have sent it:
-    RedriveFunction crashed after sending, or has not written the id yet. The stamp of the latest one is returned then.
+    If no record has this message id, the latest redrive of the same body without a recorded message id counts:
+    RedriveFunction crashed after sending, or has not written the id yet.
     """
     if letter.stamp or letter.message.has_room_for_stamp:
         return letter.stamp
@@ -60,7 +60,7 @@ def _unconfirmed(found: Iterable[StoredObject]) -> list[StoredObject]:
 
 
 def _may_have_sent(record: StoredObject, letter: DeadLetter) -> bool:
-    """Whether the message was sent after the record was written. A producer's second copy is usually older."""
+    """Whether the message was sent after the record was written. A producer's copy was usually sent before."""
     sent_at = letter.message.sent_at_ms
     return not sent_at or sent_at + _CLOCK_SKEW_MS >= record.modified.timestamp() * 1000
 

@@ -40,7 +40,7 @@ class Selection:
     """Which of the letters below the prefix to replay: ``where`` of the input. An empty field selects all.
 
     Attributes:
-        detail_type: The event's topic, or the end of it that names contain.
+        detail_type: The event's topic, or its last words as the names of executions contain them.
         rule: The rule of the last verdict.
         fingerprint: The fingerprint of the verdict, as the key contains it.
         begin: Letters that were archived then or later (ISO 8601, UTC).
@@ -324,7 +324,7 @@ def _skipped(why: str) -> dict[str, Any]:
 
 
 def _not_selected() -> dict[str, Any]:
-    return {"action": "skip", "result": {"outcome": NOT_SELECTED, "why": "where does not select it"}}
+    return {"action": "skip", "result": {"outcome": NOT_SELECTED, "why": "the field where does not select it"}}
 
 
 def _hex(text: str, length: int) -> str:

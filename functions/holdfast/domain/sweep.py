@@ -53,7 +53,7 @@ class SweepReport:
         seen: Snapshots that existed when the sweep began.
         released: Deleted, because their event is stored or archived.
         adopted: Snapshots for which an execution was started.
-        left: Skipped: younger than ``older_than``, or an open execution handles them.
+        left: Skipped: a snapshot of the event is younger than ``older_than``, or an open execution handles them.
         failed: Snapshots whose event could not be decided on.
         oldest_hours: Age of the oldest snapshot that remains. If the sweep was not finished: of the oldest at its
             beginning.
@@ -293,7 +293,7 @@ def _by_body(letters: Mapping[str, DeadLetter]) -> list[dict[str, DeadLetter]]:
 
 def _note_failure(report: SweepReport, keys: Collection[str], error: Exception) -> None:
     report.failed += len(keys)
-    report.noted.append(Noted(_event_id_in(next(iter(keys))), "left", describe(error)))
+    report.noted.append(Noted(_event_id_in(next(iter(keys))), "failed", describe(error)))
 
 
 def _counted(found: Iterable[StoredObject], now: datetime) -> SweepReport:

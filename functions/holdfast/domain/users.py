@@ -80,7 +80,7 @@ class Reference:
         id: The id in lower case: Genesys may answer ids in another case than an event has them.
         prefix: Prefix of the fields to add. ``user`` gives ``userName`` and ``userEmail``, an empty one ``name``.
         holder: The object that receives these fields.
-        member: The compact JSON after which they are added, or the beginning of the holder: ``"eventBody":{"``.
+        member: The text of the event after which they are inserted, or the beginning of the holder: ``"eventBody":{"``.
         key: A field in ``member``. If it occurs once in the text of the event, so does ``member``.
     """
 
@@ -117,14 +117,16 @@ def _names(prefix: str) -> tuple[str, str]:
 
 
 def references(topic: Any, payload: dict[str, Any], text: str, kinds: Collection[Kind] = USERS_ONLY) -> list[Reference]:
-    """Find what an event names: in the payload at any depth outside free dictionaries, and in the topic.
+    """Find what an event names, in the topic and at any depth of the payload.
+
+    Objects whose keys a customer chose, such as ``attributes``, are left out.
 
     Bodies of ``v2.users.{id}.*`` contain no user id; only ``detail.topicName`` does.
 
     Args:
         topic: ``detail.topicName``, of any type.
         payload: The object with the business data.
-        text: The whole event as JSON, in which no letter is escaped.
+        text: The whole event as JSON, without escaped characters.
         kinds: What to find.
     """
     fields = _fields(frozenset(kinds))
@@ -187,7 +189,7 @@ def _names_below(payload: dict[str, Any], text: str, fields: Collection[str]) ->
 
 
 def _objects_in(value: Any) -> Iterator[dict[str, Any]]:
-    """Walk through all objects outside free dictionaries, without recursion: a body may be nested deeply."""
+    """Walk through all objects but those of :data:`_FREE`, without recursion: a body may be nested deeply."""
     pending = [value]
     while pending:
         node = pending.pop()

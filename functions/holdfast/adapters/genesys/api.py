@@ -20,8 +20,8 @@ from holdfast.domain.ports import Deadline
 
 TRIES = 3
 BACKOFF_BASE_SECONDS = 0.3
-#: For a refusal that names no wait. Many environments that start at once are refused together, and ten a second are let
-#: through: the waits spread them.
+#: For a refusal that names no wait. Genesys accepts ten logins a second, and refuses the others of many environments
+#: that start at once.
 THROTTLED_TRIES = 5
 THROTTLED_BASE_SECONDS = 1.0
 #: One week. A longer ``Retry-After`` is reduced to this.
@@ -36,7 +36,7 @@ _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 
 
 class GenesysApi:
-    """Makes calls within a deadline. A call is tried several times, and once as a probe of the breaker."""
+    """Makes calls within a deadline. A call is tried several times, a probe of the breaker once."""
 
     def __init__(self, breaker: CircuitBreaker, sleep: Callable[[float], None], rng: Callable[[], float]) -> None:
         """``rng`` gives numbers in [0, 1) for the jitter."""
@@ -55,7 +55,7 @@ class GenesysApi:
         data: Mapping[str, str] | None = None,
         check: Callable[[Answer], None] = lambda _answer: None,
     ) -> Answer:
-        """Return the answer, unless it says that a retry can help.
+        """Return the answer. One that says that a retry can help is retried.
 
         ``check`` raises the errors of answers that mean something else than usual.
 

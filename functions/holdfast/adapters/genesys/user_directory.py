@@ -120,7 +120,7 @@ class GenesysUserDirectory:
             found = self._fetch(kind, chunk, deadline)
             self._caches[kind].update(found)
             known |= found
-        # An id without an entry is one that the API neither returned nor can be said not to have.
+        # If a page is missing, some ids stay unknown. They are None here, and are not cached.
         return dict.fromkeys(ids) | known if len(known) < len(ids) else known
 
     def cached(self, ids: Collection[str], kind: Kind = Kind.USERS) -> dict[str, User | None]:
