@@ -85,8 +85,8 @@ send: $(SETUP) ## Send an event and show what happens to it: EVENT=user, another
 
 invoke: FUNCTION ?= ProcessorFunction
 invoke: EVENT ?= events/processor/mixed-batch.json
-invoke: $(SETUP) ## Invoke a built function with an event: FUNCTION=... EVENT=events/...
-	@$(BIN)/python -m local.invoke $(FUNCTION) $(EVENT)
+invoke: $(SETUP) ## Invoke a built function with an event: FUNCTION=... EVENT=events/..., in Docker: DOCKER=1
+	@$(BIN)/python -m local.invoke $(if $(DOCKER),--docker) $(FUNCTION) $(EVENT)
 
 ##@ Run it in AWS
 

@@ -50,8 +50,8 @@ REPLAY_CONCURRENCY, REPLAY_SECONDS = 20, 10.0
 #: The circuit breaker of the Genesys client stays open for up to 30 s (adapters/genesys/breaker.py). An event that
 #: fails meanwhile becomes visible when it closes, at the earliest.
 BREAKER_SECONDS = 30.0
-#: From the first failure to the pause of processing by the circuit breaker of the pipeline, as measured: 2.5 periods of
-#: its alarm, which are a minute each (results/outage.json).
+#: From the first failure to the pause of processing by the circuit breaker of the pipeline, as measured: at most 2.5
+#: periods of its alarm, which are a minute each (results/outage.json).
 OPENS_AFTER_SECONDS = 150.0
 #: The mean of the circuit breaker's jitter: up to half of each wait is random.
 MEAN_JITTER = 0.75

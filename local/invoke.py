@@ -32,9 +32,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local.invoke", description=__doc__)
     parser.add_argument("function", help="the logical id, for example ProcessorFunction")
     parser.add_argument("event", type=Path, help="a JSON file, for example events/processor/mixed-batch.json")
+    parser.add_argument("--docker", action="store_true", help="in AWS's container, with sam local invoke")
     options = parser.parse_args()
     renew = renewal_of(options.event)
-    answer = _invoke(demand(), options.function, options.event, renew)
+    answer = _invoke(demand(), options, renew)
     print(_text(answer))
     wanted = expected(options.event, renew)
     return _compared(answer, wanted["answer"]) if "answer" in wanted else 0
@@ -56,16 +57,32 @@ def _compared(answer: object, wanted: object) -> int:
     return 1
 
 
-def _invoke(state: State, logical_id: str, event: Path, renew: Renew) -> object:
-    stack = describe(state.endpoint, state.stack)
-    content = renewed_event(read_event(event).decode(), renew)
-    setup = expected(event, renew).get("setup", {})
-    function = Function.of(stack, logical_id, _built())
+def _invoke(state: State, options: argparse.Namespace, renew: Renew) -> object:
+    stack, built = describe(state.endpoint, state.stack), _built()
+    content = renewed_event(read_event(options.event).decode(), renew)
+    setup = expected(options.event, renew).get("setup", {})
+    function = Function.of(stack, options.function, built)
     function = replace(function, variables={**function.variables, **setup.get("environment", {})})
     FixtureSetup(stack, renew).apply(setup)
-    with faults(state.genesys, setup.get("genesys", {})), Emulator(function) as emulator:
+    with faults(state.genesys, setup.get("genesys", {})):
+        return (
+            _in_docker(function, options.function, built, content) if options.docker else _emulated(function, content)
+        )
+
+
+def _emulated(function: Function, content: bytes) -> object:
+    with Emulator(function) as emulator:
         answer = emulator.invoke(content)
         print(emulator.log, file=sys.stderr)
+    return answer
+
+
+def _in_docker(function: Function, logical_id: str, built: Path, content: bytes) -> object:
+    from local.docker import Docker  # noqa: PLC0415 - it loads SAM CLI, which takes half a second
+
+    with Docker(function, logical_id, built) as docker:
+        answer = docker.invoke(content)
+        print(*docker.steps, docker.log, sep="\n", file=sys.stderr)
     return answer
 
 

@@ -115,6 +115,8 @@ def _print_next_steps(state: State) -> None:
     lines = [f"export {name}={value}" for name, value in client_environment(state.endpoint).items()]
     lines.append(f'export PATH="{BIN}:$PATH"')
     lines.append(f'export PYTHONPATH="{ROOT / "functions"}:{ROOT}"')
+    # Version 1 of the AWS CLI ignores AWS_ENDPOINT_URL for SQS.
+    lines.append('aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }')
     ENVIRONMENT_FILE.write_text("\n".join(lines) + "\n")
     print(
         NEXT_STEPS.format(

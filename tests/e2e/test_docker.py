@@ -6,34 +6,24 @@ otherwise. ``test_invocation.py`` runs every fixture without Docker.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from contextlib import ExitStack
-from ipaddress import ip_network
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
-from samcli.local.docker.lambda_image import LambdaImage, Runtime  # type: ignore[import-untyped]
-from samcli.yamlhelper import yaml_dump, yaml_parse  # type: ignore[import-untyped]
 
-from local.engine import HOST
+from local.docker import IMAGE, Docker, address, has_image
 from local.environment import LocalStack
+from local.errors import LocalError
 from local.expectation import wildcards
 from local.fixture_setup import expected
 from local.stack import build
 from tests.contract.project import EVENTS, FUNCTION_IDS, ROOT
-from tests.e2e.forwarder import Forwarder
 from tests.e2e.idle_stack import IdleStack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+    from pathlib import Path
 
-#: The image that sam uses.
-IMAGE = f"{LambdaImage._INVOKE_REPO_PREFIX}/{Runtime.get_image_name_tag('python3.13', 'x86_64')}"
 FIXTURES = [
     "processor/mixed-batch",
     "fan_out/stream-batch",
@@ -45,90 +35,38 @@ FIXTURES = [
     "evidence_sweep/by-hand",
     "replay/plan-dry-run",
 ]
-CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
-def run(*command: str, seconds: float = 30, **more: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds, **more)  # noqa: S603 - the project's own tools
-
-
-def succeeds(*command: str) -> bool:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
-        return run(*command, seconds=180).returncode == 0
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return False
-
-
-@pytest.fixture(scope="module")
-def host_address() -> str:
-    """This machine's address on Docker's network."""
-    if not succeeds("docker", "info"):
+        address()
+    except LocalError:
         pytest.skip("not run in Docker: no engine answers here (.ci/docker starts one on a throw-away machine)")
-    subnet = run("docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}").stdout
-    return str(ip_network(subnet.strip())[1])  # some versions leave out the gateway
-
-
-@pytest.fixture(scope="module")
-def image() -> None:
-    """AWS's base image."""
-    if not (succeeds("docker", "image", "inspect", IMAGE) or succeeds("docker", "pull", IMAGE)):
+    if not has_image():
         pytest.skip(f"not run in Docker: {IMAGE} is missing and cannot be pulled")
-
-
-class Docker:
-    """Invokes functions of an idle stack in containers."""
-
-    def __init__(self, stack: IdleStack, built: Path, host_address: str, forwarders: ExitStack) -> None:
-        self.stack = stack
-        self._built = built
-        self._host_address = host_address
-        self._forwarders = forwarders
-        self._ports: dict[int, int] = {}
-
-    def invoke(self, logical_id: str, event: Path, setup: Mapping[str, Any]) -> Any:
-        """The function's answer."""
-        variables = {**self.stack.function(logical_id).variables, **setup.get("environment", {})}
-        reachable = {name: self._reachable(value) for name, value in variables.items()}
-        files = ["--template", str(self._template(logical_id, reachable)), "--event", str(event)]
-        command = [str(Path(sys.executable).parent / "sam"), "local", "invoke", logical_id, "--skip-pull-image", *files]
-        environment = os.environ | {name: variables[name] for name in CREDENTIALS} | {"SAM_CLI_TELEMETRY": "0"}
-        done = run(*command, seconds=180, env=environment)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    def _template(self, logical_id: str, variables: Mapping[str, str]) -> Path:
-        """A copy of the template with the deployed values, which sam cannot read from the stack."""
-        template = yaml_parse(self._built.read_text())
-        own = {name: value for name, value in variables.items() if name not in CREDENTIALS}
-        template["Resources"][logical_id]["Properties"]["Environment"]["Variables"] = own
-        copy = self._built.with_name(f"{logical_id}.yaml")
-        copy.write_text(yaml_dump(template))
-        return copy
-
-    def _reachable(self, value: str) -> str:
-        """The URL under which a container reaches a server on the loopback interface."""
-        url = urlsplit(value) if value.startswith(f"http://{HOST}:") else None
-        if url is None or url.port is None:
-            return value
-        if url.port not in self._ports:
-            self._ports[url.port] = self._forwarders.enter_context(Forwarder(self._host_address, url.port)).port
-        return value.replace(f"{HOST}:{url.port}", f"{self._host_address}:{self._ports[url.port]}")
+    return build(ROOT, tmp_path_factory.mktemp("built"))
 
 
 @pytest.fixture(scope="module")
-def docker(host_address: str, image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:  # noqa: ARG001 - needs the image
-    built = build(ROOT, tmp_path_factory.mktemp("built"))
-    with LocalStack(built=built) as local, ExitStack() as forwarders:
-        yield Docker(IdleStack(local, built), built, host_address, forwarders)
+def stack(built: Path) -> Iterator[IdleStack]:
+    with LocalStack(built=built) as local:
+        yield IdleStack(local, built)
 
 
 @pytest.mark.parametrize("fixture", FIXTURES)
-def test_a_function_in_its_container_has_the_expected_answer_and_effects(fixture: str, docker: Docker) -> None:
+def test_a_function_in_its_container_has_the_expected_answer_and_effects(
+    fixture: str, stack: IdleStack, built: Path
+) -> None:
     path = EVENTS / f"{fixture}.json"
+    logical_id = FUNCTION_IDS[path.parent.name]
     setup, wanted = expected(path).get("setup", {}), wildcards(expected(path))
-    docker.stack.prepare(setup)
-    assert docker.invoke(FUNCTION_IDS[path.parent.name], path, setup) == wanted["answer"]
-    assert docker.stack.effects() == wanted["leaves"]
+    stack.prepare(setup)
+    function = stack.function(logical_id)
+    function = replace(function, variables={**function.variables, **setup.get("environment", {})})
+    with Docker(function, logical_id, built) as docker:
+        assert docker.invoke(path.read_bytes()) == wanted["answer"]
+    assert stack.effects() == wanted["leaves"]
 
 
 def test_every_function_has_one_fixture_in_docker() -> None:

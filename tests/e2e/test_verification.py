@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from holdfast.domain.sweep import CURSOR_KEY
 from local.engine import ACCOUNT, REGION, ROOT, client_environment
 from local.eventually import eventually
 from ops import chaos, synthetic
@@ -84,13 +85,13 @@ def findings(result: Result) -> dict[str, dict[str, Any]]:
 
 
 def everything(pipeline: Pipeline) -> list[Any]:
-    """What the stores hold, with all versions of objects."""
+    """What the stores hold, with all versions of objects, but without the position of the sweep."""
     dynamodb, s3 = pipeline.client("dynamodb"), pipeline.client("s3")
     tables = [pipeline.outputs[f"{name}TableName"] for name in ("Events", "Attempts")]
     items = [sorted(map(str, dynamodb.scan(TableName=table)["Items"])) for table in tables]
     versions = s3.list_object_versions(Bucket=pipeline.outputs["ArchiveBucketName"])
     objects = sorted(one["Key"] for kind in ("Versions", "DeleteMarkers") for one in versions.get(kind, ()))
-    return [*items, objects]
+    return [*items, [key for key in objects if key != CURSOR_KEY]]
 
 
 def test_the_stack_proves_every_promise_and_nothing_is_left_or_notified(
@@ -120,13 +121,15 @@ def test_events_survive_a_throttled_processor_and_an_aborted_execution(
     pipeline: Pipeline, controls: Controls, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chaos, "THROTTLED_SECONDS", 10.0)
+    # The engine does not scale visibility timeouts. A message that was received while throttled would wait for minutes.
+    controls.set_queue(VisibilityTimeout="5")
     assert controls.idle()
     before = everything(pipeline)
     with closing(AlarmSubscriber(pipeline)) as on_call:
         result = run("--chaos", "--yes", "--json")
         notified = list(on_call.take())
     found = findings(result)
-    assert result.exit_code == 0, [one for one in found.values() if one["result"] not in {"PASS", "not checked"}]
+    assert {name for name, one in found.items() if one["result"] not in {"PASS", "not checked"}} == {"visibility"}
     disturbed = ("throttled", "throttled-stored", "aborted-recovered")
     assert {found[name]["result"] for name in disturbed} == {"PASS"}
     assert notified == []
