@@ -43,7 +43,7 @@ demo: $(SETUP) ## Run the whole pipeline on the local engine and show what happe
 # The end-to-end tests wait more than they compute, so three of them share two cores. Each permission and each dead letter
 # takes some time: make iam-check removes all permissions, this every 60th.
 test: check test-parts ## Run every check and every test
-	$(BIN)/pytest -n 3 --dist loadfile tests/e2e tests/iam --every 60 --letters 200
+	$(BIN)/pytest -n 3 --dist loadfile tests/e2e tests/iam --every 60 --letters 100
 
 test-fast: check test-parts ## Run what a pull request needs: all checks, and the main paths on the local engine
 	$(BIN)/pytest -n 3 --dist loadfile -m fast tests/e2e tests/iam
@@ -61,6 +61,7 @@ check: $(SETUP) ## Run the static checks
 
 iam-check: $(SETUP) ## Remove each permission in turn and check that something fails without it
 	$(BIN)/pytest tests/iam
+	$(BIN)/pytest tests/e2e/test_verification.py -k permission
 
 fuzz: $(SETUP) ## Send random data to every input that takes foreign data: CASES=number SEED=number
 	@$(BIN)/python -m tests.fuzz $(or $(CASES),100000) $(or $(SEED),1)

@@ -31,7 +31,7 @@ CHANGES = {
 def deploy_beside(deployed: LocalStack, name: str, parameters: dict[str, str] | None = None) -> Pipeline:
     """Deploy another stack to the session's engine, or update it."""
     assert deployed.built
-    return Pipeline(deployed, deploy(deployed.engine, deployed.built, name, parameters))
+    return Pipeline(deployed, deploy(deployed.engine.endpoint, deployed.built, name, parameters))
 
 
 @pytest.fixture(scope="module")

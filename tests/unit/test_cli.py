@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from local.engine import ROOT
 from ops.cli import app
 from ops.deployed import AwsStack
-from ops.errors import explained
+from ops.errors import CommandError, explained
 
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]  # the app has several commands
 
@@ -77,6 +77,20 @@ def test_an_error_of_aws_ends_a_command_with_exit_status_2_and_without_a_traceba
     result = CliRunner().invoke(app, ["status"])
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("The AWS session has expired.")
+
+
+def test_the_region_of_the_environment_is_used_and_the_option_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str | None] = []
+
+    def named(_name: str, *, region: str | None = None, **_: Any) -> AwsStack:
+        used.append(region)
+        raise CommandError("enough")
+
+    monkeypatch.setattr(AwsStack, "named", named)
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    CliRunner().invoke(app, ["status"])
+    CliRunner().invoke(app, ["status", "--region", "us-west-2"])
+    assert used == ["eu-west-1", "us-west-2"]
 
 
 def test_a_stack_without_the_outputs_of_this_application_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
