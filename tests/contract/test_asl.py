@@ -30,6 +30,7 @@ LAMBDA_ERRORS = {
     "Sandbox.Timedout",
     "Runtime.ExitError",
     "Runtime.OutOfMemory",
+    "MemoryError",  # Python's own, if an allocation fails before Lambda ends the worker
 }
 #: Errors of Step Functions when a state machine starts an execution.
 STEP_FUNCTIONS_ERRORS = {

@@ -40,7 +40,7 @@ NOT_THE_LETTERS = {
 #: must not be archived as unknown, and the execution must not fail.
 WRONG_DEPLOYMENT = {"Misconfigured", "Runtime.ImportModuleError"}
 #: A worker that died. The letter may be the cause.
-CRASHES = {"Lambda.Unknown", "Runtime.ExitError", "Runtime.OutOfMemory"}
+CRASHES = {"Lambda.Unknown", "Runtime.ExitError", "Runtime.OutOfMemory", "MemoryError"}
 #: After these errors of RedriveFunction nothing was sent: no call of it began, or SQS refused the message.
 NOTHING_SENT = {"Lambda.TooManyRequestsException", "Throttled"}
 
