@@ -416,7 +416,7 @@ def token_of_a_stopped_execution(world: World) -> str:
 def _finds_no_snapshot(world: World, function: str, payload: dict[str, Any]) -> None:
     """Without ``s3:ListBucket``, S3 answers AccessDenied for a missing object, which would give a wrong verdict."""
     error = world.invoke(function, payload).get("errorType")
-    promise(error == "SnapshotMissing", f"a missing object is told apart from a denied one ({error})")
+    promise(error == "SnapshotMissing", f"a missing object is distinguished from a denied one ({error})")
 
 
 def _start_anew(world: World, function: str) -> None:
