@@ -103,20 +103,20 @@ delete: $(SETUP) ## Delete the stack from AWS, except queues, tables and the arc
 
 ##@ Measure and prove
 
-bench: $(SETUP) ## Compare speed and cost with other implementations (five minutes on two idle cores)
+bench: $(SETUP) ## Compare speed and cost with other implementations (six minutes on two idle cores)
 	@$(BIN)/python -m benchmarks
 
 burst: $(SETUP) ## Process a burst of 10,000 events on the local engine, compared with simpler handlers
 	@$(BIN)/python -m benchmarks.burst
 
-outage: $(SETUP) ## Run an outage and a bad deployment with the circuit breaker and without (ten minutes)
+outage: $(SETUP) ## Run an outage and a bad deployment with the circuit breaker and without (a quarter of an hour)
 	@$(BIN)/python -m benchmarks.outage
 
 capacity: $(SETUP) ## Forecast a launch: make capacity RATE=10000 LATENCY=80 CONCURRENCY=10 BATCH=10 (one minute)
 	@$(BIN)/python -m benchmarks.capacity $(if $(RATE),--rate $(RATE)) $(if $(LATENCY),--latency $(LATENCY)) \
 	  $(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(if $(BATCH),--batch $(BATCH))
 
-faults: $(SETUP) ## Test every call with every fault, one at a time (half an hour): ONLY=text selects some
+faults: $(SETUP) ## Test every call with every fault, one at a time (about an hour): ONLY=text selects some
 	@$(BIN)/python -m proof.faults $(if $(ONLY),--only '$(ONLY)' --results .local/faults.json)
 
 chaos: $(SETUP) ## Send events under random faults and audit continuously: SEED=number MINUTES=number

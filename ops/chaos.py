@@ -6,14 +6,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from ops.checks import Finding, Result
 from ops.deployed import execution_arn
-from ops.synthetic import Event, Expectation, Seen, Trial
+from ops.synthetic import Event, Expectation, Seen, Trial, not_made
 
 ALARM = "TriageFailedAlarm"
-_GROUP = "Chaos"
 THROTTLED_SECONDS = 60.0
 _CAUSE = "holdfast verify --chaos"
 
@@ -35,7 +34,7 @@ class ChaosTrial(Trial):
         failed = [one.name for one in findings if one.result in {Result.FAIL, Result.UNREADABLE}]
         if failed:
             reason = f"nothing was disturbed, because of {', '.join(failed)}"
-            return [*findings, Finding(_GROUP, "chaos", "Events survive chaos", reason, Result.NOT_CHECKED)]
+            return [*findings, not_made("chaos", "Events survive chaos", reason)]
         with self._without_actions(ALARM, "aborted-alarm") as disturbed:
             waiting, letter = self._event("throttled"), self._event("aborted")
             disturbed += [self._while_throttled(waiting, letter), *map(self._watched, self._after(waiting, letter))]
@@ -97,9 +96,12 @@ class ChaosTrial(Trial):
         running = [name for name in self._executions_of(letter) if self._described(name)["status"] == "RUNNING"]
         return None if running else self._stored(letter)
 
-    def _deadline(self) -> datetime:
+    def _sent_at(self) -> datetime:
+        return self._resumed or super()._sent_at()
+
+    def _seconds(self) -> float:
         """A message that Lambda received while it was throttled is invisible for the visibility timeout."""
         if self._resumed is None:
-            return super()._deadline()
+            return super()._seconds()
         buffer = self.declared.properties(self.declared.resource("BufferQueue"))
-        return super()._deadline() + (self._resumed - self.began) + timedelta(seconds=buffer["VisibilityTimeout"])
+        return super()._seconds() + float(buffer["VisibilityTimeout"])

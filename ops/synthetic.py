@@ -211,21 +211,25 @@ class Trial:
 
     def _watched(self, expected: Expectation) -> Finding:
         """Look until it has followed, or the time is up. What is waited for first leaves less to wait for later."""
-        began, deadline = datetime.now(UTC), self._deadline()
+        sent_at, seconds = self._sent_at(), self._seconds()
 
         def look() -> Seen:
             while (seen := expected.look()) is None:
-                if datetime.now(UTC) > deadline:
-                    waited = (datetime.now(UTC) - began).total_seconds()
+                waited = (datetime.now(UTC) - sent_at).total_seconds()
+                if waited > seconds:
                     return Seen("", f"it was not seen within {waited:.0f} s")
                 self.sleep(_LOOK_SECONDS)
             return seen
 
         return self._finding(expected.name, expected.promise, look)
 
-    def _deadline(self) -> datetime:
-        """Until when it is waited for what must follow."""
-        return self.began + timedelta(seconds=_SECONDS + float(self.declared.parameters.get("RetryBaseSeconds", 0)))
+    def _sent_at(self) -> datetime:
+        """When the events were sent that are waited for."""
+        return self.began
+
+    def _seconds(self) -> float:
+        """How long after that it is waited for what must follow."""
+        return _SECONDS + float(self.declared.parameters.get("RetryBaseSeconds", 0))
 
     def _finding(self, name: str, promise: str, look: Callable[[], Seen]) -> Finding:
         try:
@@ -437,6 +441,11 @@ class Trial:
         return Seen("none", f"{others} came. Look at them: holdfast letters --since 1h" if others else "")
 
 
+def not_made(name: str, promise: str, reason: str) -> Finding:
+    """The finding of a check that was not made."""
+    return Finding(_GROUP, name, promise, reason, Result.NOT_CHECKED)
+
+
 def _left(name: str, promise: str, reason: str) -> Expectation:
     def look() -> Seen:
         raise NotCheckedError(reason)
@@ -461,6 +470,7 @@ def tried(trial: Trial, configuration: Sequence[Finding]) -> list[Finding]:
     """Send the synthetic events and return what followed. Nothing is sent if the configuration stops every event."""
     broken = [one.name for one in configuration if one.name in _NEEDED and one.result is not Result.PASS]
     if broken:
-        reason = f"nothing was sent, because of {', '.join(broken)}"
-        return [Finding(_GROUP, "events", "Synthetic events are processed", reason, Result.NOT_CHECKED)]
+        return [
+            not_made("events", "Synthetic events are processed", f"nothing was sent, because of {', '.join(broken)}")
+        ]
     return trial.made()

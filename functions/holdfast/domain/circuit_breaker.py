@@ -76,7 +76,7 @@ class BreakerExecution:
         arn: Its ARN.
         started_at: When it started.
         manual: Whether a person started it.
-        opened: Whether it has decided to open the circuit, and does so or has done so.
+        opened: Whether it has entered the state Open, which disables the mapping.
     """
 
     arn: str

@@ -1,7 +1,7 @@
 """The Genesys Cloud client: users by id.
 
-Import this package only where enrichment is configured. It loads the library requests, and a cold start without
-enrichment need not.
+Import this package only where enrichment is configured. It loads the library requests, which a cold start
+without enrichment does not need.
 
 =================  ===================================================================
 ``user_directory``  the port: cache, bulk look-up, which answers mean what
