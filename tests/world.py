@@ -14,7 +14,7 @@ from holdfast.domain.intake import Generations, Intake, as_response, take_in
 from holdfast.domain.letters import SNAPSHOT_PREFIX, Outgoing
 from holdfast.domain.policy import Limits, Policy
 from holdfast.domain.ports import Execution
-from holdfast.domain.processing import Processing, process_batch
+from holdfast.domain.processing import ProcessorServices, process_batch
 from holdfast.domain.sweep import Sweeper, SweepReport
 from holdfast.domain.triage import Archiver, Classifier, Redriver, Settler, TriageInput
 from tests.contract.asl import TaskFailed, Walk
@@ -68,8 +68,8 @@ class World:
     # -- the pipeline --------------------------------------------------------------------------------------------
 
     @property
-    def processing(self) -> Processing:
-        return Processing(
+    def processing(self) -> ProcessorServices:
+        return ProcessorServices(
             store=self.store, attempt_log=self.attempt_log, queue=self.queue, task_tokens=self.executions, enrichment=None,
             backoff_base_seconds=1, backoff_cap_seconds=1,
             clock=lambda: NOW, rng=lambda: 0.5,

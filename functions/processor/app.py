@@ -25,7 +25,7 @@ from holdfast.domain.enrichment import Enrichment
 from holdfast.domain.errors import Failure
 from holdfast.domain.naming import capitalised
 from holdfast.domain.ports import Stored
-from holdfast.domain.processing import BatchReport, Processing, process_batch, stored_count
+from holdfast.domain.processing import BatchReport, ProcessorServices, process_batch, stored_count
 from holdfast.domain.users import Kind
 
 #: Time of every invocation that is reserved for attempt records and visibility timeouts.
@@ -62,7 +62,9 @@ class ProcessorSettings(Settings):
     enrich_with: str = field(default="users", metadata={"choices": tuple(ENRICH_WITH)})
 
 
-def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Processing | None = None) -> dict[str, Any]:
+def lambda_handler(
+    event: Mapping[str, Any], context: Any, *, services: ProcessorServices | None = None
+) -> dict[str, Any]:
     """Process one SQS batch. At least once: a record is reported as failed unless its event is stored.
 
     The circuit breaker sends batches with ``"probe": true``. Their answer has a second field with the same name: how
@@ -78,10 +80,10 @@ def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Processi
 
 
 @cache
-def production() -> Processing:
+def production() -> ProcessorServices:
     """The services of this execution environment."""
     settings = ProcessorSettings.from_env()
-    return Processing(
+    return ProcessorServices(
         store=EventsTableWriter(
             client("dynamodb"),
             settings.events_table_name,
@@ -118,7 +120,7 @@ def _enrichment(settings: ProcessorSettings) -> Enrichment | None:
 
 def report(batch: BatchReport, usage: Mapping[str, int], *, milliseconds: float) -> None:
     """Log every failure, and count the results of a batch."""
-    failed = [(outcome.record, outcome.failure) for outcome in batch.outcomes if outcome.failure]
+    failed = [(one.record, one.failure) for one in batch.results if one.failure]
     for record, failure in failed:
         message = record.message
         place = {"eventId": record.event_id, "messageId": message.message_id, "receiveCount": message.receive_count}
@@ -133,13 +135,13 @@ def report(batch: BatchReport, usage: Mapping[str, int], *, milliseconds: float)
     }
     emit(
         {
-            "Received": len(batch.outcomes),
-            "Stored": stored_count(batch.outcomes, Stored.NEW),
-            "Duplicate": stored_count(batch.outcomes, Stored.DUPLICATE),
+            "Received": len(batch.results),
+            "Stored": stored_count(batch.results, Stored.NEW),
+            "Duplicate": stored_count(batch.results, Stored.DUPLICATE),
             "Failed": len(failed),
             # EverythingFailsAlarm compares these with Received.
             "FailedForNow": batch.failed_for_now,
-            "FirstReceives": sum(outcome.record.message.receive_count == 1 for outcome in batch.outcomes),
+            "FirstReceives": sum(one.record.message.receive_count == 1 for one in batch.results),
             "Enriched": batch.enriched,
             "EnrichmentErrors": len(batch.enrichment_failures),
             # Once per batch, even if EnrichmentPolicy lets the events go on: this metric has an alarm.
@@ -155,7 +157,7 @@ def report(batch: BatchReport, usage: Mapping[str, int], *, milliseconds: float)
 def probed(batch: BatchReport) -> dict[str, int]:
     """What the circuit breaker needs to know of a batch."""
     return {
-        "stored": sum(1 for outcome in batch.outcomes if not outcome.failure),
+        "stored": sum(1 for one in batch.results if not one.failure),
         "failedForNow": batch.failed_for_now,
         "failedForGood": batch.failed_for_good,
     }

@@ -38,7 +38,7 @@ from holdfast.domain.fan_out import Answers, Publication, Publisher
 from holdfast.domain.intake import Generations
 from holdfast.domain.letters import DeadLetter
 from holdfast.domain.ports import Deadline
-from holdfast.domain.processing import Processing
+from holdfast.domain.processing import ProcessorServices
 from holdfast.domain.replay import Replayer
 from holdfast.domain.sweep import Sweeper
 from holdfast.domain.triage import Archiver, Classifier, Redriver, Settler
@@ -109,7 +109,7 @@ def with_snapshot(text: str | None = None, **changes: Any) -> FakeObjects:
 # -- processor -----------------------------------------------------------------------------------------------------
 
 
-def processing(store: FakeEventStore, user_directory: FakeUserDirectory | None = None) -> Processing:
+def processing(store: FakeEventStore, user_directory: FakeUserDirectory | None = None) -> ProcessorServices:
     enrichment = Enrichment(user_directory, required=False) if user_directory else None
     return replace(World().processing, store=store, enrichment=enrichment)
 

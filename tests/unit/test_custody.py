@@ -46,7 +46,7 @@ def ignores_errors_of_execution_starts(patch: pytest.MonkeyPatch) -> None:
 
 def reports_transient_failures_as_processed(patch: pytest.MonkeyPatch) -> None:
     def response(report: BatchReport) -> dict[str, list[dict[str, str]]]:
-        kept = [o.record.message.message_id for o in report.outcomes if o.failure and o.failure.permanent]
+        kept = [o.record.message.message_id for o in report.results if o.failure and o.failure.permanent]
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in kept]}
 
     patch.setattr(BatchReport, "as_response", response)

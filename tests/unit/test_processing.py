@@ -24,7 +24,7 @@ from holdfast.domain.errors import (
 )
 from holdfast.domain.identity import event_id_of_bytes
 from holdfast.domain.ports import Stored
-from holdfast.domain.processing import BatchReport, Processing, process_batch, stored_count
+from holdfast.domain.processing import BatchReport, ProcessorServices, process_batch, stored_count
 from holdfast.domain.users import User
 from tests.fakes import (
     NOW,
@@ -57,7 +57,7 @@ class World:
         self.people = FakeUserDirectory(self.journal, {USER_ID: User("Anna Ito", "anna@example.com")})
 
     def process(self, *records: dict[str, Any], deadline: FakeDeadline | None = None) -> BatchReport:
-        services = Processing(
+        services = ProcessorServices(
             store=self.store,
             attempt_log=self.attempt_log,
             queue=self.queue,
@@ -89,7 +89,7 @@ def failed_ids(report: BatchReport) -> list[str]:
 
 
 def failures(report: BatchReport) -> list[Failure]:
-    return [outcome.failure for outcome in report.outcomes if outcome.failure]
+    return [one.failure for one in report.results if one.failure]
 
 
 def ten(bad: int | None = None) -> list[dict[str, Any]]:
@@ -112,7 +112,7 @@ def test_a_valid_event_is_stored_and_enriched_with_two_calls(world: World) -> No
 def test_ten_events_cost_one_lookup_and_one_write(world: World) -> None:
     report = world.process(*ten())
     assert world.journal.calls == ["userdirectory.lookup", "eventstore.store"]
-    assert stored_count(report.outcomes, Stored.NEW) == report.enriched == 10
+    assert stored_count(report.results, Stored.NEW) == report.enriched == 10
     assert world.people.lookups == [{USER_ID}]
 
 
@@ -173,7 +173,7 @@ def test_a_redelivery_after_a_lost_answer_is_a_silent_success(world: World) -> N
     assert failed_ids(world.process(record(body()))) == ["message-1"]
     again = world.process(record(body(), receives=2))
     assert failed_ids(again) == []
-    assert stored_count(again.outcomes, Stored.DUPLICATE) == 1
+    assert stored_count(again.results, Stored.DUPLICATE) == 1
 
 
 @pytest.mark.parametrize("step", range(1, 5))
@@ -213,22 +213,22 @@ def test_a_permanent_failure_goes_to_the_dead_letter_queue_without_a_wait(
     world: World, text: str, category: str
 ) -> None:
     report = world.process(record(text))
-    (outcome,) = [one for one in report.outcomes if one.failure]
-    assert outcome.failure
-    assert (outcome.failure.category, outcome.failure.permanent) == (category, True)
+    (result,) = [one for one in report.results if one.failure]
+    assert result.failure
+    assert (result.failure.category, result.failure.permanent) == (category, True)
     assert world.queue.visibility == {"receipt-message-1": 0}
     assert world.store.items == {}
 
 
 @given(st.lists(BODIES, max_size=5), st.integers(1, 3))
-def test_every_record_has_exactly_one_outcome_whatever_it_holds(texts: list[str], receives: int) -> None:
+def test_every_record_has_exactly_one_result_whatever_it_holds(texts: list[str], receives: int) -> None:
     world = World()
     records = [record(text, f"m-{n}", receives=receives) for n, text in enumerate(texts)]
     report = world.process(*records)
-    assert sorted(o.record.message.message_id for o in report.outcomes) == [f"m-{n}" for n in range(len(texts))]
-    for outcome in report.outcomes:
-        assert outcome.failure or outcome.record.event_id in world.store.items
-        assert outcome.failure is None or outcome.failure.category in {"MALFORMED", "INVALID"}
+    assert sorted(o.record.message.message_id for o in report.results) == [f"m-{n}" for n in range(len(texts))]
+    for result in report.results:
+        assert result.failure or result.record.event_id in world.store.items
+        assert result.failure is None or result.failure.category in {"MALFORMED", "INVALID"}
 
 
 # -- enrichment ----------------------------------------------------------------------------------------------------

@@ -65,16 +65,16 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RecordResult:
     """The result of one record: the table holds its event, or the record failed."""
 
     record: Record
-    result: Stored | Failure
+    event_result: Stored | Failure
 
     @property
     def failure(self) -> Failure | None:
         """Why the record failed, if it did."""
-        return self.result if isinstance(self.result, Failure) else None
+        return self.event_result if isinstance(self.event_result, Failure) else None
 
 
 @dataclass(slots=True)
@@ -82,36 +82,36 @@ class BatchReport:
     """The result of a batch, and the counts for its metrics.
 
     Attributes:
-        outcomes: One for every record.
+        results: One for every record.
         enriched: Events that name users, all of whom could be looked up.
         enrichment_failures: Why users could not be looked up, once for each event that names one of them.
         bookkeeping_errors: Failures of the attempt log, of visibility timeouts, of deleting finished messages, or of
             answering executions. No event is lost by them.
     """
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    results: list[RecordResult] = field(default_factory=list)
     enriched: int = 0
     enrichment_failures: list[Failure] = field(default_factory=list)
     bookkeeping_errors: list[str] = field(default_factory=list)
 
     def as_response(self) -> dict[str, list[dict[str, str]]]:
         """Lambda's partial batch response."""
-        failed = [outcome.record.message.message_id for outcome in self.outcomes if outcome.failure]
+        failed = [one.record.message.message_id for one in self.results if one.failure]
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
     @property
     def failed_for_now(self) -> int:
         """How many records failed in a way that can be over later."""
-        return sum(outcome.failure.category in FOR_NOW for outcome in self.outcomes if outcome.failure)
+        return sum(one.failure.category in FOR_NOW for one in self.results if one.failure)
 
     @property
     def failed_for_good(self) -> int:
         """How many records failed permanently."""
-        return sum(outcome.failure.permanent for outcome in self.outcomes if outcome.failure)
+        return sum(one.failure.permanent for one in self.results if one.failure)
 
 
 @dataclass(frozen=True, slots=True)
-class Processing:
+class ProcessorServices:
     """What the processor needs. ``enrichment`` is ``None`` if it is off."""
 
     store: EventStore
@@ -126,7 +126,7 @@ class Processing:
 
 
 def process_batch(
-    raw_records: Sequence[Mapping[str, Any]], services: Processing, deadline: Deadline, request_id: str
+    raw_records: Sequence[Mapping[str, Any]], services: ProcessorServices, deadline: Deadline, request_id: str
 ) -> BatchReport:
     """Process one batch. At least once: a record is reported as failed unless its event is stored."""
     batch = _Batch(services, deadline, request_id)
@@ -146,7 +146,7 @@ def process_batch(
 class _Batch:
     """The work on one batch, and its report so far."""
 
-    def __init__(self, services: Processing, deadline: Deadline, request_id: str) -> None:
+    def __init__(self, services: ProcessorServices, deadline: Deadline, request_id: str) -> None:
         self.report = BatchReport()
         self._services = services
         self._deadline = deadline
@@ -159,23 +159,23 @@ class _Batch:
         if not records:
             return
         if self._deadline.remaining() <= 0:
-            self._finish([Outcome(record, DEFERRED) for record in records])
+            self._finish([RecordResult(record, DEFERRED) for record in records])
             return
         events = {record.event_id: record.event for record in records if isinstance(record.event, Event)}
         self.history.mark_started([record.attempt for record in records if isinstance(record.event, Event)])
         # Copies of one event are processed once and share the result: from here on the event id is the key.
-        results = self._store(self._enrich(events))
-        outcomes = [
-            Outcome(record, record.event if isinstance(record.event, Failure) else results[record.event_id])
+        event_results = self._store(self._enrich(events))
+        results = [
+            RecordResult(record, record.event if isinstance(record.event, Failure) else event_results[record.event_id])
             for record in records
         ]
-        self._finish([self._answer_execution(outcome) for outcome in outcomes])
+        self._finish([self._answer_execution(result) for result in results])
 
     def delete_finished(self) -> None:
         """Delete from the queue the messages whose events are stored."""
-        fresh = self.report.outcomes[self._deleted :]
-        self._deleted = len(self.report.outcomes)
-        receipts = [outcome.record.receipt for outcome in fresh if not outcome.failure]
+        fresh = self.report.results[self._deleted :]
+        self._deleted = len(self.report.results)
+        receipts = [one.record.receipt for one in fresh if not one.failure]
         if receipts:
             self._bookkeeping.run("delete finished messages", lambda: self._services.queue.delete(receipts))
 
@@ -218,31 +218,31 @@ class _Batch:
             text=event.text,
         )
 
-    def _answer_execution(self, outcome: Outcome) -> Outcome:
+    def _answer_execution(self, result: RecordResult) -> RecordResult:
         """Report to the execution of a redriven record that its event is stored, before the record leaves the queue.
 
         After a transient error the record comes again. After any other error it does not: the event is stored, and the
         execution finds it in the events table.
         """
-        stamp = outcome.record.message.triage
-        if outcome.failure or stamp is None or stamp.event_id != outcome.record.event_id:
-            return outcome
+        stamp = result.record.message.triage
+        if result.failure or stamp is None or stamp.event_id != result.record.event_id:
+            return result
         if self._deadline.remaining() <= 0:
-            return Outcome(outcome.record, DEFERRED)
-        output = {"outcome": "STORED", "eventId": stamp.event_id, "messageId": outcome.record.message.message_id}
+            return RecordResult(result.record, DEFERRED)
+        output = {"outcome": "STORED", "eventId": stamp.event_id, "messageId": result.record.message.message_id}
         try:
             self._services.task_tokens.succeed(stamp.task_token, output)
         except TransientError as error:
-            return Outcome(outcome.record, Failure.of(error))
+            return RecordResult(result.record, Failure.of(error))
         except Exception as error:  # noqa: BLE001 - the event is stored: no error here may fail it or its batch
             self.report.bookkeeping_errors.append(f"answer the execution: {describe(error)}")
-        return outcome
+        return result
 
-    def _finish(self, outcomes: list[Outcome]) -> None:
+    def _finish(self, results: list[RecordResult]) -> None:
         """Report on a group of records: close their attempts, and set the visibility timeout of those that failed."""
-        self.report.outcomes += outcomes
-        self.history.close({outcome.record.attempt: outcome.failure for outcome in outcomes})
-        seconds = {o.record.receipt: self._backoff(o.record, o.failure) for o in outcomes if o.failure}
+        self.report.results += results
+        self.history.close({one.record.attempt: one.failure for one in results})
+        seconds = {one.record.receipt: self._backoff(one.record, one.failure) for one in results if one.failure}
         if seconds:
             self._bookkeeping.run("set visibility timeouts", lambda: self._services.queue.set_visibility(seconds))
 
@@ -271,6 +271,6 @@ def _read(body: str) -> tuple[str, Event | Failure]:
     return examined.event_id, content if isinstance(content, Event) else Failure.of(content)
 
 
-def stored_count(outcomes: Iterable[Outcome], kind: Stored) -> int:
-    """How many outcomes are of one kind."""
-    return sum(outcome.result is kind for outcome in outcomes)
+def stored_count(results: Iterable[RecordResult], kind: Stored) -> int:
+    """How many events were stored as one kind."""
+    return sum(one.event_result is kind for one in results)
