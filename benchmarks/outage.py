@@ -35,7 +35,7 @@ from local.genesys import GenesysStandIn
 from local.mappings import processing_of
 from ops.audit import Auditor, Place
 from ops.deployed import executions, history, keys
-from ops.pause import Processing
+from ops.pause import ProcessingState
 
 RESULTS = Path(__file__).parent / "results" / "outage.json"
 #: Real seconds for each second here. The engine's alarms look at five seconds at least, which are two minutes then.
@@ -243,7 +243,7 @@ class Incident:
         return float(sum(point["Sum"] for point in answer["Datapoints"]))
 
     def _paused(self) -> bool:
-        return processing_of(self._stack) in {Processing.PAUSED, Processing.PAUSING}
+        return processing_of(self._stack) in {ProcessingState.PAUSED, ProcessingState.PAUSING}
 
     def _breakers(self, **filters: str) -> list[dict[str, Any]]:
         if "CircuitBreakerStateMachineArn" not in self._stack.outputs:

@@ -35,7 +35,7 @@ from local.watch import Counts, Watch, count, queue_length
 from ops.audit import Audit, Auditor, Place
 from ops.deployed import executions, history, keys
 from ops.execution_report import execution_report, steps
-from ops.pause import Processing
+from ops.pause import ProcessingState
 from ops.reconciliation import Holdings, Reconciliation, reconcile, shortened
 
 EVENTS = 600
@@ -186,7 +186,7 @@ class Demo:
         return self._count().stored >= WARM * len(self._sender.sent)
 
     def _paused(self) -> bool:
-        return processing_of(self._stack) is Processing.PAUSED
+        return processing_of(self._stack) is ProcessingState.PAUSED
 
     def _incident(self) -> str:
         """The first execution of the circuit breaker: another alarm could start a second one, which changes nothing."""

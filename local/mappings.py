@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from local.eventually import eventually
-from ops.pause import Processing, mapping_of
+from ops.pause import ProcessingState, mapping_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.05
 
 
-def processing_of(stack: DeployedStack) -> Processing | None:
+def processing_of(stack: DeployedStack) -> ProcessingState | None:
     """Whether the processor receives from the buffer; ``None`` without its mapping. One call."""
     found = mapping_of(stack)
     return found.processing if found else None

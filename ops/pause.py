@@ -23,8 +23,8 @@ _LOOK_SECONDS = 1.0
 Sleep = Callable[[float], None]
 
 
-class Processing(StrEnum):
-    """The state of the processor's event source mapping."""
+class ProcessingState(StrEnum):
+    """Whether the processor receives from the buffer, by the state of its event source mapping."""
 
     RUNNING = "running"
     STARTING = "starting"
@@ -33,12 +33,12 @@ class Processing(StrEnum):
 
 
 _STATES = {
-    "Enabled": Processing.RUNNING,
-    "Updating": Processing.RUNNING,
-    "Enabling": Processing.STARTING,
-    "Creating": Processing.STARTING,
-    "Disabling": Processing.PAUSING,
-    "Disabled": Processing.PAUSED,
+    "Enabled": ProcessingState.RUNNING,
+    "Updating": ProcessingState.RUNNING,
+    "Enabling": ProcessingState.STARTING,
+    "Creating": ProcessingState.STARTING,
+    "Disabling": ProcessingState.PAUSING,
+    "Disabled": ProcessingState.PAUSED,
 }
 
 
@@ -53,7 +53,7 @@ class Mapping:
     """
 
     uuid: str
-    processing: Processing
+    processing: ProcessingState
     concurrency: int | None
 
 
@@ -65,7 +65,7 @@ def mapping_of(stack: DeployedStack) -> Mapping | None:
     if not found:
         return None
     limit = found[0].get("ScalingConfig", {}).get("MaximumConcurrency")
-    return Mapping(found[0]["UUID"], _STATES.get(found[0]["State"], Processing.STARTING), limit)
+    return Mapping(found[0]["UUID"], _STATES.get(found[0]["State"], ProcessingState.STARTING), limit)
 
 
 def pause_processing(stack: DeployedStack, reason: str, sleep: Sleep = time.sleep) -> str | None:
@@ -84,7 +84,7 @@ def pause_processing(stack: DeployedStack, reason: str, sleep: Sleep = time.slee
         execution = started["executionArn"].rpartition(":")[2]
     else:
         _set_enabled(stack, enabled=False)
-    _await(stack, Processing.PAUSED, sleep)
+    _await(stack, ProcessingState.PAUSED, sleep)
     return execution
 
 
@@ -95,14 +95,14 @@ def resume_processing(stack: DeployedStack, sleep: Sleep = time.sleep) -> None:
         CommandError: Processing did not start in time, or its mapping does not exist.
     """
     _set_enabled(stack, enabled=True)
-    _await(stack, Processing.RUNNING, sleep)
+    _await(stack, ProcessingState.RUNNING, sleep)
 
 
 def _set_enabled(stack: DeployedStack, *, enabled: bool) -> None:
     stack.client("lambda").update_event_source_mapping(UUID=_demanded(stack).uuid, Enabled=enabled)
 
 
-def _await(stack: DeployedStack, wanted: Processing, sleep: Sleep) -> None:
+def _await(stack: DeployedStack, wanted: ProcessingState, sleep: Sleep) -> None:
     with screen.errors().status(f"Waiting until processing is {wanted} ..."):
         for _ in range(_LOOKS):
             if _demanded(stack).processing is wanted:
@@ -134,7 +134,7 @@ def pause(
     """
     with screen.ended_by_errors():
         deployed = AwsStack.named(stack, profile=profile, region=region)
-        if _demanded(deployed).processing is Processing.PAUSED:
+        if _demanded(deployed).processing is ProcessingState.PAUSED:
             raise CommandError("Processing is paused already. Why: holdfast status")
         screen.confirmed(f"Pause processing of {stack}? Events wait in the buffer until it is resumed.", yes=yes)
         execution = pause_processing(deployed, reason)
@@ -154,7 +154,7 @@ def resume(
     """
     with screen.ended_by_errors():
         deployed = AwsStack.named(stack, profile=profile, region=region)
-        if _demanded(deployed).processing is Processing.RUNNING:
+        if _demanded(deployed).processing is ProcessingState.RUNNING:
             screen.console().print("Processing runs already. Nothing was changed.")
             return
         screen.confirmed(f"Resume processing of {stack}? Waiting events are processed at once.", yes=yes)

@@ -19,7 +19,7 @@ from holdfast.domain.categories import VERDICT_CATEGORIES, Category
 from ops import options, screen
 from ops.deployed import AwsStack, DeployedStack, metric_query
 from ops.log_query import LogQuery, moment
-from ops.pause import Processing, mapping_of
+from ops.pause import ProcessingState, mapping_of
 from ops.rules import explanation_of
 from ops.runbook import section_about, section_of
 
@@ -29,7 +29,7 @@ SHOWN = 8
 PAGE = 1_000
 _QUEUES = {"buffer": "BufferQueueUrl", "dead_letters": "DeadLetterQueueUrl"}
 _DEPTH = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
-_RUNS = {Processing.RUNNING, Processing.STARTING}
+_RUNS = {ProcessingState.RUNNING, ProcessingState.STARTING}
 #: Logs Insights usually answers within a second. A status without causes is better than a slow one.
 _LOOKS, _LOOK_SECONDS = 3, 0.4
 _FUNCTIONS = (
@@ -148,7 +148,7 @@ class Status:
     stack: str
     region: str
     at: datetime
-    processing: Processing | None
+    processing: ProcessingState | None
     concurrency: int | None
     pause: Pause | None
     buffer: Depth
@@ -165,7 +165,7 @@ class Status:
     @property
     def well(self) -> bool:
         """Whether processing runs and no alarm is active."""
-        return self.processing is Processing.RUNNING and not self.alarms
+        return self.processing is ProcessingState.RUNNING and not self.alarms
 
 
 # -- read ----------------------------------------------------------------------------------------------------------
@@ -341,7 +341,7 @@ def _mapping_missing(status: Status) -> Advice:
 
 
 def _paused_by_nothing(status: Status) -> Advice:
-    if status.processing is not Processing.PAUSED or status.pause:
+    if status.processing is not ProcessingState.PAUSED or status.pause:
         return None
     return "No execution of the circuit breaker runs, so nothing resumes processing.", "holdfast resume"
 
@@ -431,7 +431,7 @@ def _facts(status: Status) -> Iterable[tuple[str, RenderableType]]:
 
 
 def _processing(status: Status) -> Text:
-    if status.processing is Processing.RUNNING:
+    if status.processing is ProcessingState.RUNNING:
         limit = f", at most {status.concurrency} batches at the same time" if status.concurrency else ""
         return Text.assemble(("running", "green"), limit)
     if not status.pause:

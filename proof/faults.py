@@ -31,7 +31,7 @@ from local.sending import send_messages
 from local.traffic import envelope
 from ops.audit import Auditor, Location, Place
 from ops.deployed import executions, keys
-from ops.pause import Processing
+from ops.pause import ProcessingState
 from proof.effects import Effects
 from proof.fault_injector import Crash, FaultInjector
 from proof.network import Fault
@@ -465,7 +465,7 @@ class Scenarios:
     def _circuit_closed(self) -> bool:
         """Whether no execution of the circuit breaker runs and the processor receives."""
         running = any(executions(self._local.stack, "CircuitBreaker", statusFilter="RUNNING"))
-        return processing_of(self._local.stack) is Processing.RUNNING and not running
+        return processing_of(self._local.stack) is ProcessingState.RUNNING and not running
 
     def _queued(self) -> int:
         outputs = [self._local.outputs[name] for name in ("BufferQueueUrl", "DeadLetterQueueUrl")]

@@ -15,7 +15,7 @@ from holdfast.adapters.mapping import EventSourceMapping
 from holdfast.adapters.settings import Settings
 from holdfast.adapters.sqs import BufferConsumer
 from holdfast.adapters.telemetry import emit, logger
-from holdfast.domain.circuit_breaker import BreakerInput, CircuitBreaker, Step
+from holdfast.domain.circuit_breaker import BreakerInput, CircuitBreaker, NextStep
 from holdfast.domain.errors import InvalidInput
 
 #: Longer than the timeout of the processor (30 s).
@@ -66,7 +66,7 @@ def lambda_handler(
 def report(breaker: BreakerInput, decided: Mapping[str, Any], hours_open: float, max_hours: int) -> None:
     """Log a step. While processing is paused, count for how long: alarms and the dashboard read it."""
     logger().info("circuit breaker", extra=dict(decided))
-    if decided["step"] in {Step.OPEN, Step.WAIT}:
+    if decided["step"] in {NextStep.OPEN, NextStep.WAIT}:
         emit(
             {
                 "ProcessingPaused": 1,

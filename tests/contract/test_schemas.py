@@ -11,7 +11,7 @@ import pytest
 from jsonschema import ValidationError
 
 from holdfast.adapters.eventbridge import TRIAGE_SOURCE
-from holdfast.domain.circuit_breaker import Outcome
+from holdfast.domain.circuit_breaker import BreakerOutcome
 from holdfast.domain.envelope import Event
 from holdfast.domain.fan_out import MAX_REQUEST_BYTES, SOURCE, Publication, publication, published
 from holdfast.domain.processing import Record
@@ -72,7 +72,7 @@ def settled() -> Iterator[dict[str, Any]]:
 
 
 def announced() -> Iterator[dict[str, Any]]:
-    for outcome in (Outcome.CLOSED, Outcome.MAX_HOURS_REACHED):
+    for outcome in (BreakerOutcome.CLOSED, BreakerOutcome.MAX_HOURS_REACHED):
         ends = {"step": "close", "outcome": outcome.value, "probes": 1}
         _, _, asked = walk(BY_ALARM, {"Inspect": [OPEN], "Probe": [ends], "ConfirmClosed": [{"step": "announce"}]})
         yield from _entries(asked)

@@ -13,7 +13,7 @@ from local.environment import LocalStack
 from local.eventually import eventually
 from local.genesys import GenesysStandIn
 from local.mappings import change_mapping, processing_of
-from ops.pause import Processing
+from ops.pause import ProcessingState
 from tests.e2e.pipeline import PARAMETERS, SECONDS, WAIT_SCALE, Pipeline, with_user
 from tests.e2e.subscribers import AlarmSubscriber, Consumer
 
@@ -47,7 +47,7 @@ def closed(pipeline: Pipeline) -> Iterator[None]:
 
 
 def paused(pipeline: Pipeline) -> bool:
-    return processing_of(pipeline.stack) is Processing.PAUSED
+    return processing_of(pipeline.stack) is ProcessingState.PAUSED
 
 
 def resume(pipeline: Pipeline) -> None:

@@ -27,12 +27,12 @@ from holdfast.domain.circuit_breaker import (
     LONGEST_WAIT_SECONDS,
     BreakerExecution,
     BreakerInput,
+    BreakerOutcome,
     CircuitBreaker,
     LastIncident,
-    Outcome,
+    MappingState,
+    NextStep,
     ProbeResult,
-    Processing,
-    Step,
 )
 from holdfast.domain.errors import InvalidInput, Misconfigured, Throttled
 from holdfast.domain.letters import Message
@@ -49,9 +49,9 @@ NOTHING = ProbeResult(buffer_empty=True)
 
 @dataclass
 class FakeMapping:
-    state: Processing = Processing.PAUSED
+    state: MappingState = MappingState.PAUSED
 
-    def processing(self) -> Processing:
+    def read_state(self) -> MappingState:
         return self.state
 
 
@@ -108,10 +108,10 @@ OPEN = BreakerInput(run(), opened_at=NOW)
 
 
 def test_an_alarm_opens_the_circuit_and_the_first_probe_follows_within_a_minute() -> None:
-    circuit = Circuit(FakeMapping(Processing.RUNNING))
+    circuit = Circuit(FakeMapping(MappingState.RUNNING))
     answer = circuit.breaker.inspect(BreakerInput(run()))
     assert answer == {
-        "step": Step.OPEN,
+        "step": NextStep.OPEN,
         "openedAt": "2026-11-23T12:00:00.000Z",
         "waitSeconds": 60,
         "delaySeconds": 45,
@@ -121,68 +121,68 @@ def test_an_alarm_opens_the_circuit_and_the_first_probe_follows_within_a_minute(
 
 
 def test_two_alarms_at_once_open_the_circuit_once() -> None:
-    circuit = Circuit(FakeMapping(Processing.PAUSED), FakeRuns([run("one"), run("two", minutes=1)]))
+    circuit = Circuit(FakeMapping(MappingState.PAUSED), FakeRuns([run("one"), run("two", minutes=1)]))
     assert circuit.breaker.inspect(BreakerInput(run("two", minutes=1))) == {
-        "step": Step.END,
-        "outcome": Outcome.ALREADY_OPEN,
+        "step": NextStep.END,
+        "outcome": BreakerOutcome.ALREADY_OPEN,
     }
 
 
 def test_processing_that_was_disabled_by_hand_stays_disabled() -> None:
     """This execution would enable the mapping after a healthy probe, although a person has disabled it."""
-    circuit = Circuit(FakeMapping(Processing.PAUSED))
-    assert circuit.breaker.inspect(BreakerInput(run()))["outcome"] is Outcome.ALREADY_OPEN
+    circuit = Circuit(FakeMapping(MappingState.PAUSED))
+    assert circuit.breaker.inspect(BreakerInput(run()))["outcome"] is BreakerOutcome.ALREADY_OPEN
 
 
 def test_a_pause_by_hand_takes_over_from_an_execution_that_an_alarm_started() -> None:
     pause = run("pause", minutes=5, manual=True)
-    circuit = Circuit(FakeMapping(Processing.PAUSED), FakeRuns([run(), pause]))
-    assert circuit.breaker.inspect(BreakerInput(pause))["step"] is Step.OPEN
-    assert circuit.breaker.check(OPEN)["outcome"] is Outcome.SUPERSEDED
-    assert circuit.breaker.check(BreakerInput(pause, opened_at=NOW))["step"] is Step.WAIT
+    circuit = Circuit(FakeMapping(MappingState.PAUSED), FakeRuns([run(), pause]))
+    assert circuit.breaker.inspect(BreakerInput(pause))["step"] is NextStep.OPEN
+    assert circuit.breaker.check(OPEN)["outcome"] is BreakerOutcome.SUPERSEDED
+    assert circuit.breaker.check(BreakerInput(pause, opened_at=NOW))["step"] is NextStep.WAIT
 
 
 def test_a_second_pause_by_hand_takes_over_from_the_first() -> None:
     first, second = run("first", manual=True), run("second", minutes=1, manual=True)
-    circuit = Circuit(FakeMapping(Processing.PAUSED), FakeRuns([first, second]))
-    assert circuit.breaker.inspect(BreakerInput(second))["step"] is Step.OPEN
-    assert circuit.breaker.check(BreakerInput(first, opened_at=NOW))["outcome"] is Outcome.SUPERSEDED
-    assert circuit.breaker.check(BreakerInput(second, opened_at=NOW))["step"] is Step.WAIT
+    circuit = Circuit(FakeMapping(MappingState.PAUSED), FakeRuns([first, second]))
+    assert circuit.breaker.inspect(BreakerInput(second))["step"] is NextStep.OPEN
+    assert circuit.breaker.check(BreakerInput(first, opened_at=NOW))["outcome"] is BreakerOutcome.SUPERSEDED
+    assert circuit.breaker.check(BreakerInput(second, opened_at=NOW))["step"] is NextStep.WAIT
 
 
 def test_an_outage_after_a_pause_that_was_resumed_is_probed() -> None:
     """The execution of the pause has not noticed yet that a person resumed processing."""
     pause, outage = run("pause", manual=True), run("outage", minutes=5)
-    circuit = Circuit(FakeMapping(Processing.RUNNING), FakeRuns([pause, outage]))
-    assert circuit.breaker.inspect(BreakerInput(outage))["step"] is Step.OPEN
-    circuit.mapping.state = Processing.PAUSED
-    assert circuit.breaker.check(BreakerInput(pause, opened_at=NOW))["outcome"] is Outcome.SUPERSEDED
-    assert circuit.breaker.check(BreakerInput(outage, opened_at=NOW))["outcome"] is Outcome.CLOSED
+    circuit = Circuit(FakeMapping(MappingState.RUNNING), FakeRuns([pause, outage]))
+    assert circuit.breaker.inspect(BreakerInput(outage))["step"] is NextStep.OPEN
+    circuit.mapping.state = MappingState.PAUSED
+    assert circuit.breaker.check(BreakerInput(pause, opened_at=NOW))["outcome"] is BreakerOutcome.SUPERSEDED
+    assert circuit.breaker.check(BreakerInput(outage, opened_at=NOW))["outcome"] is BreakerOutcome.CLOSED
 
 
 def test_an_execution_that_has_not_opened_the_circuit_supersedes_no_other() -> None:
     """It ends without opening if it finds processing paused, and then the other one must still be there."""
     pause, later = run("pause", manual=True), run("later", minutes=5, opened=False)
-    circuit = Circuit(FakeMapping(Processing.PAUSED), FakeRuns([pause, later]))
-    assert circuit.breaker.check(BreakerInput(pause, opened_at=NOW))["step"] is Step.WAIT
+    circuit = Circuit(FakeMapping(MappingState.PAUSED), FakeRuns([pause, later]))
+    assert circuit.breaker.check(BreakerInput(pause, opened_at=NOW))["step"] is NextStep.WAIT
 
 
 def test_without_the_mapping_the_circuit_does_not_open() -> None:
-    circuit = Circuit(FakeMapping(Processing.MISSING))
-    assert circuit.breaker.inspect(OPEN) == {"step": Step.END, "outcome": Outcome.MAPPING_MISSING}
+    circuit = Circuit(FakeMapping(MappingState.MISSING))
+    assert circuit.breaker.inspect(OPEN) == {"step": NextStep.END, "outcome": BreakerOutcome.MAPPING_MISSING}
 
 
 def test_a_mapping_that_is_reported_as_missing_while_the_circuit_is_open_is_looked_for_again() -> None:
     """One wrong answer must not end the execution: nothing else would resume processing."""
-    circuit = Circuit(FakeMapping(Processing.MISSING))
+    circuit = Circuit(FakeMapping(MappingState.MISSING))
     answer = circuit.breaker.check(OPEN)
-    assert (answer["step"], answer["waitSeconds"], circuit.prober.sizes) == (Step.WAIT, LONGEST_WAIT_SECONDS, [])
-    circuit.mapping.state = Processing.PAUSED
-    assert circuit.breaker.check(OPEN)["step"] is Step.CLOSE
-    circuit.mapping.state = Processing.MISSING
-    assert circuit.breaker.confirm(OPEN) == {"step": Step.CLOSE}
+    assert (answer["step"], answer["waitSeconds"], circuit.prober.sizes) == (NextStep.WAIT, LONGEST_WAIT_SECONDS, [])
+    circuit.mapping.state = MappingState.PAUSED
+    assert circuit.breaker.check(OPEN)["step"] is NextStep.CLOSE
+    circuit.mapping.state = MappingState.MISSING
+    assert circuit.breaker.confirm(OPEN) == {"step": NextStep.CLOSE}
     circuit.now += timedelta(hours=240)
-    assert circuit.breaker.check(OPEN)["step"] is Step.CLOSE
+    assert circuit.breaker.check(OPEN)["step"] is NextStep.CLOSE
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_mapping_that_is_reported_as_missing_while_the_circuit_is_open_is_look
 )
 def test_an_incident_soon_after_the_last_one_starts_with_its_wait(minutes: int, wait: int, expected: int) -> None:
     last = LastIncident(NOW - timedelta(minutes=minutes), wait)
-    circuit = Circuit(FakeMapping(Processing.RUNNING), FakeRuns(last=last))
+    circuit = Circuit(FakeMapping(MappingState.RUNNING), FakeRuns(last=last))
     assert circuit.breaker.inspect(BreakerInput(run()))["waitSeconds"] == expected
 
 
@@ -200,36 +200,38 @@ def test_an_incident_soon_after_the_last_one_starts_with_its_wait(minutes: int, 
 @pytest.mark.parametrize(
     ("results", "sizes", "step"),
     [
-        pytest.param([HEALTHY, ProbeResult(10, 10)], [1, 10], Step.CLOSE, id="all stored"),
-        pytest.param([FAILED], [1], Step.WAIT, id="the first one fails: no other event is put at risk"),
-        pytest.param([HEALTHY, ProbeResult(10, 0, 10)], [1, 10], Step.WAIT, id="one of eleven is stored"),
-        pytest.param([HEALTHY, ProbeResult(10, 5, 5)], [1, 10], Step.CLOSE, id="half of them are stored"),
-        pytest.param([NONSENSE, ProbeResult(10, 0, 0, 10)], [1, 10], Step.WAIT, id="only malformed messages"),
-        pytest.param([NONSENSE, ProbeResult(10, 3, 0, 7)], [1, 10], Step.CLOSE, id="malformed ones among valid ones"),
-        pytest.param([NOTHING], [1], Step.CLOSE, id="the buffer is empty"),
-        pytest.param([ProbeResult()], [1], Step.WAIT, id="every message waits for its next receive"),
-        pytest.param([ProbeResult(1, 0, 1, error="x")], [1], Step.WAIT, id="a poison message"),
-        pytest.param([Throttled("invoke")], [1], Step.WAIT, id="the account throttles Lambda"),
-        pytest.param([HEALTHY, Throttled("invoke")], [1, 10], Step.WAIT, id="throttled after the first one"),
-        pytest.param([Misconfigured("receive")], [1], Step.WAIT, id="a permission is missing"),
+        pytest.param([HEALTHY, ProbeResult(10, 10)], [1, 10], NextStep.CLOSE, id="all stored"),
+        pytest.param([FAILED], [1], NextStep.WAIT, id="the first one fails: no other event is put at risk"),
+        pytest.param([HEALTHY, ProbeResult(10, 0, 10)], [1, 10], NextStep.WAIT, id="one of eleven is stored"),
+        pytest.param([HEALTHY, ProbeResult(10, 5, 5)], [1, 10], NextStep.CLOSE, id="half of them are stored"),
+        pytest.param([NONSENSE, ProbeResult(10, 0, 0, 10)], [1, 10], NextStep.WAIT, id="only malformed messages"),
+        pytest.param(
+            [NONSENSE, ProbeResult(10, 3, 0, 7)], [1, 10], NextStep.CLOSE, id="malformed ones among valid ones"
+        ),
+        pytest.param([NOTHING], [1], NextStep.CLOSE, id="the buffer is empty"),
+        pytest.param([ProbeResult()], [1], NextStep.WAIT, id="every message waits for its next receive"),
+        pytest.param([ProbeResult(1, 0, 1, error="x")], [1], NextStep.WAIT, id="a poison message"),
+        pytest.param([Throttled("invoke")], [1], NextStep.WAIT, id="the account throttles Lambda"),
+        pytest.param([HEALTHY, Throttled("invoke")], [1, 10], NextStep.WAIT, id="throttled after the first one"),
+        pytest.param([Misconfigured("receive")], [1], NextStep.WAIT, id="a permission is missing"),
     ],
 )
 def test_a_probe_closes_the_circuit_if_it_is_healthy(
-    results: list[ProbeResult | Exception], sizes: list[int], step: Step
+    results: list[ProbeResult | Exception], sizes: list[int], step: NextStep
 ) -> None:
     circuit = Circuit(prober=FakeProber(*results))
     answer = circuit.breaker.check(OPEN)
     assert answer["step"] is step
     assert answer["probes"] == 1
-    assert answer["probe"]["healthy"] is (step is Step.CLOSE)
+    assert answer["probe"]["healthy"] is (step is NextStep.CLOSE)
     assert circuit.prober.sizes == sizes
 
 
 def test_a_poison_message_does_not_keep_the_circuit_open() -> None:
     """It stays in flight after it crashed the processor, so the next probe receives another message."""
     circuit = Circuit(prober=FakeProber(ProbeResult(1, 0, 1), HEALTHY, ProbeResult(10, 10)))
-    assert circuit.breaker.check(OPEN)["step"] is Step.WAIT
-    assert circuit.breaker.check(OPEN)["step"] is Step.CLOSE
+    assert circuit.breaker.check(OPEN)["step"] is NextStep.WAIT
+    assert circuit.breaker.check(OPEN)["step"] is NextStep.CLOSE
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.999])
@@ -248,23 +250,23 @@ def test_the_wait_doubles_up_to_a_quarter_of_an_hour_and_half_of_it_is_random(ji
 
 def test_after_the_longest_time_the_circuit_closes_without_a_probe() -> None:
     circuit = Circuit(now=NOW + timedelta(hours=240), prober=FakeProber(FAILED))
-    assert circuit.breaker.check(OPEN) == {"step": Step.CLOSE, "outcome": Outcome.MAX_HOURS_REACHED}
+    assert circuit.breaker.check(OPEN) == {"step": NextStep.CLOSE, "outcome": BreakerOutcome.MAX_HOURS_REACHED}
     assert circuit.prober.sizes == []
 
 
 def test_a_pause_by_hand_is_not_probed_and_ends_at_the_longest_time_too() -> None:
     circuit, pause = Circuit(), replace(OPEN, execution=run(manual=True))
     answer = circuit.breaker.check(pause)
-    assert (answer["step"], answer["delaySeconds"]) == (Step.WAIT, LONGEST_WAIT_SECONDS)
+    assert (answer["step"], answer["delaySeconds"]) == (NextStep.WAIT, LONGEST_WAIT_SECONDS)
     assert circuit.prober.sizes == []
     circuit.now += timedelta(hours=241)
-    assert circuit.breaker.check(pause)["outcome"] is Outcome.MAX_HOURS_REACHED
+    assert circuit.breaker.check(pause)["outcome"] is BreakerOutcome.MAX_HOURS_REACHED
 
 
-@pytest.mark.parametrize("state", [Processing.RUNNING, Processing.STARTING])
-def test_processing_that_a_person_or_a_deployment_resumed_ends_the_execution(state: Processing) -> None:
+@pytest.mark.parametrize("state", [MappingState.RUNNING, MappingState.STARTING])
+def test_processing_that_a_person_or_a_deployment_resumed_ends_the_execution(state: MappingState) -> None:
     circuit = Circuit(FakeMapping(state))
-    assert circuit.breaker.check(OPEN) == {"step": Step.ANNOUNCE, "outcome": Outcome.RESUMED_BY_HAND}
+    assert circuit.breaker.check(OPEN) == {"step": NextStep.ANNOUNCE, "outcome": BreakerOutcome.RESUMED_BY_HAND}
 
 
 # -- closing -------------------------------------------------------------------------------------------------------
@@ -273,14 +275,14 @@ def test_processing_that_a_person_or_a_deployment_resumed_ends_the_execution(sta
 @pytest.mark.parametrize(
     ("state", "others", "expected"),
     [
-        (Processing.RUNNING, [], {"step": Step.ANNOUNCE}),
-        (Processing.STARTING, [], {"step": Step.RESUMING}),
-        (Processing.PAUSED, [], {"step": Step.CLOSE}),
-        (Processing.PAUSED, [run("two", minutes=1)], {"step": Step.END, "outcome": Outcome.SUPERSEDED}),
-        (Processing.PAUSED, [run("earlier", minutes=-1)], {"step": Step.CLOSE}),
+        (MappingState.RUNNING, [], {"step": NextStep.ANNOUNCE}),
+        (MappingState.STARTING, [], {"step": NextStep.RESUMING}),
+        (MappingState.PAUSED, [], {"step": NextStep.CLOSE}),
+        (MappingState.PAUSED, [run("two", minutes=1)], {"step": NextStep.END, "outcome": BreakerOutcome.SUPERSEDED}),
+        (MappingState.PAUSED, [run("earlier", minutes=-1)], {"step": NextStep.CLOSE}),
     ],
 )
-def test_closing_is_confirmed(state: Processing, others: list[BreakerExecution], expected: dict[str, Any]) -> None:
+def test_closing_is_confirmed(state: MappingState, others: list[BreakerExecution], expected: dict[str, Any]) -> None:
     circuit = Circuit(FakeMapping(state), FakeRuns([run(), *others]))
     assert circuit.breaker.confirm(OPEN) == expected
 
@@ -302,7 +304,7 @@ class Model:
     """Executions, the mapping and a person, step by step. A decision and what follows from it are two steps."""
 
     def __init__(self) -> None:
-        self.circuit = Circuit(FakeMapping(Processing.RUNNING))
+        self.circuit = Circuit(FakeMapping(MappingState.RUNNING))
         self.executions: list[Running] = []
 
     def start(self, *, manual: bool) -> None:
@@ -311,7 +313,7 @@ class Model:
         self.executions.append(Running(BreakerInput(execution, opened_at=NOW)))
 
     def resume_by_hand(self) -> None:
-        self.circuit.mapping.state = Processing.RUNNING
+        self.circuit.mapping.state = MappingState.RUNNING
 
     def advance(self, running: Running, *, healthy: bool) -> None:
         """Take the next step of an execution."""
@@ -319,17 +321,17 @@ class Model:
             self.circuit.runs.found = [replace(one.data.execution, opened=one.opened) for one in self.open]
             self.circuit.prober = FakeProber(HEALTHY if healthy else FAILED)
             running.at = str(getattr(self.circuit.breaker, running.at)(running.data)["step"])
-        elif running.at == Step.OPEN and not running.opened:
+        elif running.at == NextStep.OPEN and not running.opened:
             running.opened = True
-        elif running.at == Step.OPEN:
-            self.circuit.mapping.state, running.at = Processing.PAUSED, Step.WAIT
-        elif running.at == Step.CLOSE:
-            self.circuit.mapping.state, running.at = Processing.RUNNING, "confirm"
-        elif running.at == Step.WAIT:
+        elif running.at == NextStep.OPEN:
+            self.circuit.mapping.state, running.at = MappingState.PAUSED, NextStep.WAIT
+        elif running.at == NextStep.CLOSE:
+            self.circuit.mapping.state, running.at = MappingState.RUNNING, "confirm"
+        elif running.at == NextStep.WAIT:
             running.at = "check"
-        elif running.at == Step.ANNOUNCE:
+        elif running.at == NextStep.ANNOUNCE:
             running.at = "ended"
-        if running.at == Step.END:
+        if running.at == NextStep.END:
             running.at = "ended"
 
     @property
@@ -351,10 +353,10 @@ def test_processing_is_never_paused_without_an_execution_that_resumes_it(data: s
         elif model.open:
             # An execution that only has to end does so before the wait of another one is over: the contract tests
             # compare the two times.
-            ending = [one for one in model.open if one.at == Step.ANNOUNCE]
+            ending = [one for one in model.open if one.at == NextStep.ANNOUNCE]
             chosen = ending[0] if ending else data.draw(st.sampled_from(model.open))
             model.advance(chosen, healthy=data.draw(st.booleans()))
-    if model.circuit.mapping.state is Processing.PAUSED:
+    if model.circuit.mapping.state is MappingState.PAUSED:
         # A pause by a person that has only started will open the circuit; an alarm's execution would end.
         assert [one for one in model.open if one.at != "inspect" or one.data.execution.manual]
 
@@ -390,26 +392,26 @@ def error(code: str) -> ClientError:
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
-        ("Enabled", Processing.RUNNING),
-        ("Enabling", Processing.STARTING),
-        ("Creating", Processing.STARTING),
-        ("Updating", Processing.STARTING),
-        ("Disabling", Processing.PAUSED),
-        ("Disabled", Processing.PAUSED),
-        ("Deleting", Processing.MISSING),
+        ("Enabled", MappingState.RUNNING),
+        ("Enabling", MappingState.STARTING),
+        ("Creating", MappingState.STARTING),
+        ("Updating", MappingState.STARTING),
+        ("Disabling", MappingState.PAUSED),
+        ("Disabled", MappingState.PAUSED),
+        ("Deleting", MappingState.MISSING),
     ],
 )
-def test_the_state_of_the_mapping_says_whether_processing_runs(state: str, expected: Processing) -> None:
+def test_the_state_of_the_mapping_says_whether_processing_runs(state: str, expected: MappingState) -> None:
     client = FakeClient(get_event_source_mapping={"State": state})
-    assert EventSourceMapping(client, "a-mapping").processing() is expected
+    assert EventSourceMapping(client, "a-mapping").read_state() is expected
     assert client.requests("get_event_source_mapping") == [{"UUID": "a-mapping"}]
 
 
 def test_a_deleted_mapping_is_missing_and_a_refused_permission_is_an_error() -> None:
     missing = FakeClient(get_event_source_mapping=error("ResourceNotFoundException"))
-    assert EventSourceMapping(missing, "m").processing() is Processing.MISSING
+    assert EventSourceMapping(missing, "m").read_state() is MappingState.MISSING
     with pytest.raises(Misconfigured, match="read the event source mapping: AccessDeniedException"):
-        EventSourceMapping(FakeClient(get_event_source_mapping=error("AccessDeniedException")), "m").processing()
+        EventSourceMapping(FakeClient(get_event_source_mapping=error("AccessDeniedException")), "m").read_state()
 
 
 def listed(name: str, **more: Any) -> dict[str, Any]:
@@ -569,7 +571,7 @@ def test_the_handler_counts_an_open_circuit(capsys: pytest.CaptureFixture[str]) 
     circuit = Circuit(now=NOW + timedelta(hours=24), prober=FakeProber(FAILED))
     event = {**STATE, "action": "check", "openedAt": "2026-11-23T12:00:00.000Z", "waitSeconds": 60, "probes": 3}
     answer = circuit_breaker.app.lambda_handler(event, None, services=circuit.breaker)
-    assert (answer["step"], answer["probes"], answer["waitSeconds"]) == (Step.WAIT, 4, 120)
+    assert (answer["step"], answer["probes"], answer["waitSeconds"]) == (NextStep.WAIT, 4, 120)
     json.dumps(answer)
     (line,) = [json.loads(one) for one in capsys.readouterr().out.splitlines() if '"CloudWatchMetrics"' in one]
     counted = {name: line[name] for name in ("ProcessingPaused", "CircuitOpen", "CircuitOpenHours")}
@@ -578,7 +580,7 @@ def test_the_handler_counts_an_open_circuit(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_pause_by_hand_counts_as_paused_and_not_as_open(capsys: pytest.CaptureFixture[str]) -> None:
-    circuit = Circuit(FakeMapping(Processing.RUNNING))
+    circuit = Circuit(FakeMapping(MappingState.RUNNING))
     circuit_breaker.app.lambda_handler({**STATE, "manual": True, "action": "inspect"}, None, services=circuit.breaker)
     out = capsys.readouterr().out
     assert '"ProcessingPaused"' in out

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ops.pause import Processing
+from ops.pause import ProcessingState
 from ops.screen import to_json
 from ops.status import Alarm, Depth, Failure, Pause, Status, advised, collect, render
 from tests.commands import AnsweringStack, assert_screen, screen_of
@@ -40,7 +40,7 @@ WELL = Status(
     stack="holdfast",
     region="eu-west-1",
     at=NOW,
-    processing=Processing.RUNNING,
+    processing=ProcessingState.RUNNING,
     concurrency=10,
     pause=None,
     buffer=Depth(0, 3, 0, None),
@@ -171,7 +171,7 @@ def test_a_status_of_a_paused_stack_is_read_with_at_most_twelve_calls() -> None:
 
 def test_a_status_has_what_the_services_report() -> None:
     status, _ = collected()
-    assert status.processing is Processing.RUNNING
+    assert status.processing is ProcessingState.RUNNING
     assert status.buffer == Depth(7, 3, 0, 90.0)
     assert status.dead_letters.oldest is None
     assert (status.in_triage, status.more_in_triage) == (2, False)
@@ -202,16 +202,16 @@ def test_a_missing_mapping_is_the_first_thing_to_mend() -> None:
     ("changes", "command"),
     [
         ({}, ""),
-        ({"processing": Processing.PAUSED}, "holdfast resume"),
-        ({"processing": Processing.PAUSED, "pause": replace(PAUSE, by_hand=True, reason="r")}, "holdfast resume"),
-        ({"processing": Processing.PAUSED, "pause": PAUSE}, ""),
+        ({"processing": ProcessingState.PAUSED}, "holdfast resume"),
+        ({"processing": ProcessingState.PAUSED, "pause": replace(PAUSE, by_hand=True, reason="r")}, "holdfast resume"),
+        ({"processing": ProcessingState.PAUSED, "pause": PAUSE}, ""),
         ({"alarms": (Alarm("BufferAgeAlarm", NOW, "operations.md#buffer-age"),), "failures": (CAUSE,)}, ""),
         (
             {"alarms": (Alarm("DeadLetterAlarm", NOW, "x"),), "failures": (CAUSE,), "in_triage": 1},
             "holdfast letters --fingerprint 0123456789abcdef",
         ),
         ({"failures": (CAUSE,), "in_triage": 1}, "holdfast letters --fingerprint 0123456789abcdef"),
-        ({"processing": Processing.STARTING}, "holdfast status"),
+        ({"processing": ProcessingState.STARTING}, "holdfast status"),
     ],
 )
 def test_the_next_command_fits_the_state(changes: dict[str, Any], command: str) -> None:
@@ -222,7 +222,7 @@ def test_the_next_command_fits_the_state(changes: dict[str, Any], command: str) 
     ("changes", "step"),
     [
         (
-            {"processing": Processing.PAUSED, "pause": PAUSE, "failures": (CAUSE, RECEIVES)},
+            {"processing": ProcessingState.PAUSED, "pause": PAUSE, "failures": (CAUSE, RECEIVES)},
             f"Correct the cause: {CAUSE.what} (operations.md#misconfigured). A probe then resumes processing.",
         ),
         (
@@ -243,7 +243,7 @@ def test_the_screen_of_a_bad_day_fits_80_columns() -> None:
     bad = advised(
         replace(
             WELL,
-            processing=Processing.PAUSED,
+            processing=ProcessingState.PAUSED,
             pause=PAUSE,
             buffer=Depth(48_211, 0, 12, 1_860.0),
             in_triage=1_000,

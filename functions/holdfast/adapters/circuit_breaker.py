@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from holdfast.adapters.aws import code_of, translated
 from holdfast.adapters.sqs import BufferConsumer, is_empty
-from holdfast.domain.circuit_breaker import BreakerExecution, LastIncident, Outcome, ProbeResult
+from holdfast.domain.circuit_breaker import BreakerExecution, BreakerOutcome, LastIncident, ProbeResult
 from holdfast.domain.errors import HoldfastError
 from holdfast.domain.letters import parse_document
 
@@ -48,7 +48,7 @@ class CircuitBreakerExecutions:
         with translated("list the circuit breaker's executions"):
             for one in self._newest(execution_arn, "SUCCEEDED"):
                 output = parse_document(self.client.describe_execution(executionArn=one["executionArn"]).get("output"))
-                if output.get("outcome") == Outcome.CLOSED:
+                if output.get("outcome") == BreakerOutcome.CLOSED:
                     return LastIncident(one["stopDate"].astimezone(UTC), int(output["waitSeconds"]))
         return None
 

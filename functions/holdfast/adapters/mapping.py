@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from holdfast.adapters.aws import code_of, translated
-from holdfast.domain.circuit_breaker import Processing
+from holdfast.domain.circuit_breaker import MappingState
 
 #: https://docs.aws.amazon.com/lambda/latest/api/API_GetEventSourceMapping.html
 _PAUSED = frozenset({"Disabled", "Disabling"})
@@ -22,17 +22,17 @@ class EventSourceMapping:
     client: Any
     mapping_id: str
 
-    def processing(self) -> Processing:
-        """Whether the processor receives from the buffer."""
+    def read_state(self) -> MappingState:
+        """Read whether the processor receives from the buffer."""
         with translated("read the event source mapping"):
             try:
                 state = self.client.get_event_source_mapping(UUID=self.mapping_id)["State"]
             except ClientError as error:
                 if code_of(error) == "ResourceNotFoundException":
-                    return Processing.MISSING
+                    return MappingState.MISSING
                 raise
         if state == "Deleting":
-            return Processing.MISSING
+            return MappingState.MISSING
         if state in _PAUSED:
-            return Processing.PAUSED
-        return Processing.STARTING if state in _STARTING else Processing.RUNNING
+            return MappingState.PAUSED
+        return MappingState.STARTING if state in _STARTING else MappingState.RUNNING

@@ -10,7 +10,7 @@ from typing import Any
 from holdfast.adapters.aws import translated
 from holdfast.adapters.batches import send_all
 from holdfast.adapters.mapping import EventSourceMapping
-from holdfast.domain.circuit_breaker import Processing
+from holdfast.domain.circuit_breaker import MappingState
 from holdfast.domain.errors import Unavailable, readable
 from holdfast.domain.letters import Outgoing
 from holdfast.domain.ports import Clock
@@ -84,7 +84,7 @@ class Buffer:
 
     def paused(self) -> bool:
         """Whether processing is paused."""
-        return self.mapping.processing() is Processing.PAUSED
+        return self.mapping.read_state() is MappingState.PAUSED
 
     def may_hold(self, sent_at: datetime) -> bool:
         """Whether the buffer may still hold a message that was sent at this time. In doubt it may.

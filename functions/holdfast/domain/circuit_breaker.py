@@ -30,7 +30,7 @@ SAME_INCIDENT = timedelta(hours=1)
 PROBE_SIZES = (1, 10)
 
 
-class Processing(StrEnum):
+class MappingState(StrEnum):
     """The state of the processor's event source mapping."""
 
     RUNNING = "running"
@@ -40,7 +40,7 @@ class Processing(StrEnum):
     MISSING = "missing"
 
 
-class Step(StrEnum):
+class NextStep(StrEnum):
     """What the state machine does next."""
 
     OPEN = "open"
@@ -51,7 +51,7 @@ class Step(StrEnum):
     END = "end"
 
 
-class Outcome(StrEnum):
+class BreakerOutcome(StrEnum):
     """How an execution of the circuit breaker ended."""
 
     #: A probe was healthy, or there was nothing to probe. The execution resumed processing.
@@ -151,8 +151,8 @@ class ProbeResult:
 class ProcessorMapping(Protocol):
     """The event source mapping of the processor."""
 
-    def processing(self) -> Processing:
-        """Whether the processor receives from the buffer."""
+    def read_state(self) -> MappingState:
+        """Read whether the processor receives from the buffer."""
 
 
 class BreakerExecutions(Protocol):
@@ -238,37 +238,37 @@ class CircuitBreaker:
         It does if processing runs. If processing is paused, only an execution that a person started takes over. One
         that an alarm started ends: it would later resume a pause that is not its own.
         """
-        processing = self.mapping.processing()
-        if processing is Processing.MISSING:
-            return self._end(Outcome.MAPPING_MISSING)
-        if processing is Processing.PAUSED and not breaker.execution.manual:
-            return self._end(Outcome.ALREADY_OPEN)
+        state = self.mapping.read_state()
+        if state is MappingState.MISSING:
+            return self._end(BreakerOutcome.MAPPING_MISSING)
+        if state is MappingState.PAUSED and not breaker.execution.manual:
+            return self._end(BreakerOutcome.ALREADY_OPEN)
         wait = self._first_wait(breaker)
-        return {"step": Step.OPEN, "openedAt": format_time(self.clock()), **self._next_probe(wait, breaker)}
+        return {"step": NextStep.OPEN, "openedAt": format_time(self.clock()), **self._next_probe(wait, breaker)}
 
     def check(self, breaker: BreakerInput) -> dict[str, Any]:
         """Decide after a wait whether the circuit stays open. Probe the processor unless a person paused it."""
-        processing = self.mapping.processing()
-        if processing in {Processing.RUNNING, Processing.STARTING}:
-            return {"step": Step.ANNOUNCE, "outcome": Outcome.RESUMED_BY_HAND}
+        state = self.mapping.read_state()
+        if state in {MappingState.RUNNING, MappingState.STARTING}:
+            return {"step": NextStep.ANNOUNCE, "outcome": BreakerOutcome.RESUMED_BY_HAND}
         if self._superseded(breaker):
-            return self._end(Outcome.SUPERSEDED)
+            return self._end(BreakerOutcome.SUPERSEDED)
         if self.hours_open(breaker) >= self.max_hours:
-            return {"step": Step.CLOSE, "outcome": Outcome.MAX_HOURS_REACHED}
+            return {"step": NextStep.CLOSE, "outcome": BreakerOutcome.MAX_HOURS_REACHED}
         # One answer that the mapping does not exist can be wrong, and processing would stay paused. Close ends the
         # execution if the mapping is still missing then.
-        if processing is Processing.MISSING or breaker.execution.manual:
-            return {"step": Step.WAIT, **self._next_probe(LONGEST_WAIT_SECONDS, breaker)}
+        if state is MappingState.MISSING or breaker.execution.manual:
+            return {"step": NextStep.WAIT, **self._next_probe(LONGEST_WAIT_SECONDS, breaker)}
         return self._probed(breaker)
 
     def confirm(self, breaker: BreakerInput) -> dict[str, Any]:
         """Decide after the mapping was enabled whether processing runs. Another execution may have paused it again."""
-        processing = self.mapping.processing()
-        if processing is Processing.RUNNING:
-            return {"step": Step.ANNOUNCE}
-        if processing is Processing.STARTING:
-            return {"step": Step.RESUMING}
-        return self._end(Outcome.SUPERSEDED) if self._superseded(breaker) else {"step": Step.CLOSE}
+        state = self.mapping.read_state()
+        if state is MappingState.RUNNING:
+            return {"step": NextStep.ANNOUNCE}
+        if state is MappingState.STARTING:
+            return {"step": NextStep.RESUMING}
+        return self._end(BreakerOutcome.SUPERSEDED) if self._superseded(breaker) else {"step": NextStep.CLOSE}
 
     def hours_open(self, breaker: BreakerInput) -> float:
         """How long the circuit has been open."""
@@ -280,9 +280,9 @@ class CircuitBreaker:
         probed = replace(breaker, probes=breaker.probes + 1)
         shown = {"probes": probed.probes, "probe": probe.as_json(self.failure_percent)}
         if probe.healthy(self.failure_percent):
-            return {"step": Step.CLOSE, "outcome": Outcome.CLOSED, **shown}
+            return {"step": NextStep.CLOSE, "outcome": BreakerOutcome.CLOSED, **shown}
         wait = min(2 * breaker.wait_seconds, LONGEST_WAIT_SECONDS)
-        return {"step": Step.WAIT, **self._next_probe(wait, probed), **shown}
+        return {"step": NextStep.WAIT, **self._next_probe(wait, probed), **shown}
 
     def _superseded(self, breaker: BreakerInput) -> bool:
         """Whether an execution that started later has opened the circuit: it owns it now."""
@@ -317,5 +317,5 @@ class CircuitBreaker:
         return found
 
     @staticmethod
-    def _end(outcome: Outcome) -> dict[str, Any]:
-        return {"step": Step.END, "outcome": outcome}
+    def _end(outcome: BreakerOutcome) -> dict[str, Any]:
+        return {"step": NextStep.END, "outcome": outcome}

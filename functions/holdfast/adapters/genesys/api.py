@@ -13,7 +13,7 @@ from typing import Any
 
 from requests.auth import AuthBase
 
-from holdfast.adapters.genesys.breaker import CircuitBreaker
+from holdfast.adapters.genesys.breaker import ApiCircuitBreaker
 from holdfast.adapters.genesys.http import Answer, HttpClient
 from holdfast.domain.errors import Misconfigured, Throttled, TransientError, Unavailable
 from holdfast.domain.ports import Deadline
@@ -38,7 +38,7 @@ _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 class GenesysApi:
     """Makes calls within a deadline. A call is tried several times, a probe of the breaker once."""
 
-    def __init__(self, breaker: CircuitBreaker, sleep: Callable[[float], None], rng: Callable[[], float]) -> None:
+    def __init__(self, breaker: ApiCircuitBreaker, sleep: Callable[[float], None], rng: Callable[[], float]) -> None:
         """``rng`` gives numbers in [0, 1) for the jitter."""
         self.usage: Counter[str] = Counter()
         self._http = HttpClient()

@@ -9,7 +9,7 @@ from holdfast.domain.errors import HoldfastError
 BREAKER_CAP_SECONDS = 30.0
 
 
-class CircuitBreaker:
+class ApiCircuitBreaker:
     """Stops calls to an API that fails.
 
     Closed: calls pass. Open: calls fail at once with the error that opened it. Half-open, once the wait is over: the

@@ -17,7 +17,7 @@ from cachetools import TTLCache
 
 from holdfast.adapters.aws import chunks
 from holdfast.adapters.genesys.api import GenesysApi, json_object
-from holdfast.adapters.genesys.breaker import BREAKER_CAP_SECONDS, CircuitBreaker
+from holdfast.adapters.genesys.breaker import BREAKER_CAP_SECONDS, ApiCircuitBreaker
 from holdfast.adapters.genesys.http import Answer
 from holdfast.adapters.genesys.token import TokenCache
 from holdfast.adapters.secrets import CredentialsSecret
@@ -99,8 +99,8 @@ class GenesysUserDirectory:
     ) -> None:
         """Makes no call. ``breaker_seconds`` are the base and the cap of the circuit breaker."""
         self._url = urls.api
-        self._breaker = CircuitBreaker(*breaker_seconds, clock)
-        self._breakers = {kind: CircuitBreaker(*breaker_seconds, clock) for kind in Kind}
+        self._breaker = ApiCircuitBreaker(*breaker_seconds, clock)
+        self._breakers = {kind: ApiCircuitBreaker(*breaker_seconds, clock) for kind in Kind}
         self._api = GenesysApi(self._breaker, sleep, rng)
         self._token = TokenCache(self._api, urls.login, secret, clock)
         self._caches: dict[Kind, TTLCache[str, User | None]] = {
