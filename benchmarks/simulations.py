@@ -209,7 +209,7 @@ def sweep(letters: int) -> int:
     adopted = 0
     while clock.seconds < DAY:
         begin = clock.seconds
-        deadline = Until(clock, begin + SWEEP_TIMEOUT_SECONDS - reserve_seconds())
+        deadline = Until(clock, begin + SWEEP_TIMEOUT_SECONDS - reserved_seconds())
         adopted += sweeper.sweep(clock.now(), timedelta(days=1), deadline).adopted
         clock.seconds = max(clock.seconds, begin + SWEEP_EVERY_SECONDS)
     if client.throttled:
@@ -225,10 +225,10 @@ def paces(clock: Clock) -> dict[str, Any]:
     return {name: pace.Pace(rate, lambda: clock.seconds, clock.pause) for name, rate in rates.items()}
 
 
-def reserve_seconds() -> float:
+def reserved_seconds() -> float:
     """What EvidenceSweepFunction keeps for its last decision and its report."""
     app: Any = importlib.import_module("evidence_sweep.app")
-    return float(app.REPORT_SECONDS)
+    return float(app.RESERVED_FOR_REPORT_SECONDS)
 
 
 @dataclass(slots=True)

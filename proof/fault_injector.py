@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from evidence_sweep.app import REPORT_SECONDS
+from evidence_sweep.app import RESERVED_FOR_REPORT_SECONDS
 from local.environment import LocalStack
 from proof.network import Network
 
@@ -149,7 +149,7 @@ class FaultInjector:
             "FAULT_CRASHES": str(self._crashes),
         }
         # The sweep begins with no event in its last seconds, which would be all of the short time-out.
-        timeout = self._timeout + (REPORT_SECONDS if function == "EvidenceSweepFunction" else 0)
+        timeout = self._timeout + (RESERVED_FOR_REPORT_SECONDS if function == "EvidenceSweepFunction" else 0)
         functions.update_function_configuration(
             FunctionName=name, Timeout=int(timeout), Environment={"Variables": variables}
         )

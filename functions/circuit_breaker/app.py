@@ -19,7 +19,7 @@ from holdfast.domain.circuit_breaker import BreakerInput, CircuitBreaker, NextSt
 from holdfast.domain.errors import InvalidInput
 
 #: Longer than the timeout of the processor (30 s).
-PROCESSOR_SECONDS = 40
+PROCESSOR_READ_TIMEOUT_SECONDS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def production() -> CircuitBreaker:
         prober=ProcessorProbe(
             BufferConsumer(client("sqs"), settings.buffer_queue_url),
             settings.buffer_queue_arn,
-            invoking_client(PROCESSOR_SECONDS),
+            invoking_client(PROCESSOR_READ_TIMEOUT_SECONDS),
             settings.processor_function_name,
         ),
         failure_percent=settings.circuit_breaker_failure_percent,

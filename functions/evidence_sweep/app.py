@@ -20,8 +20,8 @@ from holdfast.domain.errors import InvalidInput
 from holdfast.domain.intake import Generations
 from holdfast.domain.sweep import Sweeper
 
-#: Longer than the decision on one event, with retries and timeouts.
-REPORT_SECONDS = 60.0
+#: Time of every invocation that is reserved for the last decision, with retries and timeouts, and for the report.
+RESERVED_FOR_REPORT_SECONDS = 60.0
 #: Below the smallest quotas of an account, which the intake, the console and other state machines use too: 10
 #: descriptions and 2 listings a second. https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 DESCRIPTIONS_PER_SECOND = 8.0
@@ -52,7 +52,7 @@ def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Sweeper 
         ``seen``, ``released``, ``adopted``, ``left``, ``failed``, ``oldest_hours``, ``finished``, ``errors``.
     """
     age = older_than(event)
-    swept = (services or production()).sweep(now(), age, InvocationDeadline(context, REPORT_SECONDS))
+    swept = (services or production()).sweep(now(), age, InvocationDeadline(context, RESERVED_FOR_REPORT_SECONDS))
     for one in swept.noted:
         extra = {"eventId": one.event_id, "step": one.step, "error": one.error}
         if one.error:

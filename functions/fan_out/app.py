@@ -18,11 +18,11 @@ from holdfast.adapters.settings import Settings
 from holdfast.adapters.telemetry import emit, logger
 from holdfast.domain.fan_out import Published, Publisher
 
-#: A page of the table is published within this time.
-PAGE_SECONDS = 20.0
-#: Longer than a request to EventBridge with its retries and timeouts (holdfast/adapters/aws.py). Refused entries are
-#: sent again until then.
-REQUEST_SECONDS = 40.0
+#: Time that is reserved for the last page of the table: a page is published within it.
+RESERVED_FOR_PAGE_SECONDS = 20.0
+#: Time that is reserved for the last request to EventBridge. It is longer than one with its retries and timeouts
+#: (holdfast/adapters/aws.py). Refused entries are sent again until then.
+RESERVED_FOR_REQUEST_SECONDS = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,11 @@ def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Publishe
     """
     services = services or production()
     if "republish" not in event:
-        published = services.publish(event["Records"], InvocationDeadline(context, REQUEST_SECONDS))
+        published = services.publish(event["Records"], InvocationDeadline(context, RESERVED_FOR_REQUEST_SECONDS))
         report(published)
         first = published.first_refused
         return {"batchItemFailures": [{"itemIdentifier": first.sequence_number}] if first else []}
-    published = services.republish(event["republish"], InvocationDeadline(context, PAGE_SECONDS))
+    published = services.republish(event["republish"], InvocationDeadline(context, RESERVED_FOR_PAGE_SECONDS))
     report(published)
     refused = [one.event_id for one in published.refused]
     return {

@@ -29,7 +29,7 @@ from holdfast.domain.processing import BatchReport, ProcessorServices, process_b
 from holdfast.domain.users import Kind
 
 #: Time of every invocation that is reserved for attempt records and visibility timeouts.
-REPORT_SECONDS = 3.0
+RESERVED_FOR_REPORT_SECONDS = 3.0
 #: The values of ``EnrichWith``. Users are always among them.
 ENRICH_WITH = {
     ",".join(kinds): frozenset(kinds)
@@ -72,7 +72,7 @@ def lambda_handler(
     """
     began = time.perf_counter()
     services = services or production()
-    deadline = InvocationDeadline(context, REPORT_SECONDS)
+    deadline = InvocationDeadline(context, RESERVED_FOR_REPORT_SECONDS)
     batch = process_batch(event["Records"], services, deadline, context.aws_request_id)
     usage = services.enrichment.user_directory.usage() if services.enrichment else {}
     report(batch, usage, milliseconds=(time.perf_counter() - began) * 1000)

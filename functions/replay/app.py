@@ -18,8 +18,8 @@ from holdfast.domain.errors import InvalidInput
 from holdfast.domain.ports import Deadline
 from holdfast.domain.replay import Plan, Replayer
 
-#: To list a million letters without a look at their tags: a thousand pages.
-LISTING_SECONDS = 300.0
+#: Time of a dry run that is reserved to list a million letters without a look at their tags: a thousand pages.
+RESERVED_FOR_LISTING_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Replayer
     step = _STEPS.get(event.get("step", ""))
     if step is None:
         raise InvalidInput(f"step must be one of {', '.join(_STEPS)}")
-    return step(event, services or production(), InvocationDeadline(context, LISTING_SECONDS))
+    return step(event, services or production(), InvocationDeadline(context, RESERVED_FOR_LISTING_SECONDS))
 
 
 def _plan(event: Mapping[str, Any], services: Replayer, deadline: Deadline) -> dict[str, Any]:

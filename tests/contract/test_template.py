@@ -284,8 +284,8 @@ def test_only_the_intake_is_exempt_from_loop_detection() -> None:
 
 
 def test_the_timeout_of_the_processor_leaves_time_to_report() -> None:
-    reserve: float = importlib.import_module("processor.app").REPORT_SECONDS
-    assert functions()["ProcessorFunction"]["Timeout"] > 2 * reserve
+    reserved: float = importlib.import_module("processor.app").RESERVED_FOR_REPORT_SECONDS
+    assert functions()["ProcessorFunction"]["Timeout"] > 2 * reserved
 
 
 # ------------------------------------------------------------------ rules

@@ -14,11 +14,11 @@ def now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class InvocationDeadline:
-    """The time that an invocation has left for work, without ``reserve_seconds``, which reporting needs."""
+    """The time that an invocation has left for work: ``reserved_seconds`` of it are kept for what comes after."""
 
     context: Any
-    reserve_seconds: float
+    reserved_seconds: float
 
     def remaining(self) -> float:
         """Seconds left for work."""
-        return float(self.context.get_remaining_time_in_millis()) / 1000 - self.reserve_seconds
+        return float(self.context.get_remaining_time_in_millis()) / 1000 - self.reserved_seconds
