@@ -276,7 +276,7 @@ class NoExecutions:
     def describe(_name: str) -> Any:
         """Describe one."""
         ports: Any = importlib.import_module("holdfast.domain.ports")
-        return ports.ExecutionReport(ports.Execution.ABSENT)
+        return ports.ExecutionDescription(ports.ExecutionStatus.ABSENT)
 
 
 def replay(letters: int) -> int:

@@ -30,7 +30,7 @@ from holdfast.domain.letters import (
     parse_document,
 )
 from holdfast.domain.policy import Limits
-from holdfast.domain.ports import Execution
+from holdfast.domain.ports import ExecutionStatus
 from holdfast.domain.replay import ARCHIVE_PREFIX, Plan, Replayer
 from holdfast.domain.triage import Redriver, TriageInput
 from tests.contract.asl import TaskFailed, Walk
@@ -146,12 +146,12 @@ class Running:
         except Waiting:
             return
         except TaskFailed:
-            self._end(Execution.FAILED)
+            self._end(ExecutionStatus.FAILED)
         else:
             self.timed_out, self.token = False, None
             self._world.executions.last_inputs[self.name] = self.data
             if self.state is None:
-                self._end(Execution.SUCCEEDED)
+                self._end(ExecutionStatus.SUCCEEDED)
 
     def time_out(self) -> None:
         """Let the callback time out."""
@@ -161,15 +161,15 @@ class Running:
 
     def abort(self) -> None:
         """Stop the execution by hand."""
-        self._end(Execution.ABORTED)
+        self._end(ExecutionStatus.ABORTED)
 
     @property
     def waits(self) -> bool:
         return self.token in self._world.executions.waiting
 
-    def _end(self, status: Execution) -> None:
+    def _end(self, status: ExecutionStatus) -> None:
         self._world.executions.waiting.discard(self.token or "")
-        output = self.data if status is Execution.SUCCEEDED else None
+        output = self.data if status is ExecutionStatus.SUCCEEDED else None
         self._world.executions.end(self.name, status, output, event_id=self.data["eventId"])
 
     def _answer(self, state: str, payload: Any) -> Any:
@@ -265,12 +265,12 @@ class Custody(RuleBasedStateMachine):
         attributes = TEN_ATTRIBUTES if kind.endswith("ten attributes") else attributes
         self.receive(text, attributes, undelivered=kind == "undelivered")
 
-    @precondition(lambda self: self.world.executions.reports and len(self.received) < MAX_BODIES)
+    @precondition(lambda self: self.world.executions.descriptions and len(self.received) < MAX_BODIES)
     @rule(data=st.data(), number=st.integers(1, 9), other=st.integers(1, 9))
     def an_event_with_a_forged_stamp_arrives(self, data: st.DataObject, number: int, other: int) -> None:
         """The worst case: the producer knows every task token and the name of every execution."""
         tokens = st.sampled_from(["none", *sorted(self.world.executions.waiting)])
-        names = st.sampled_from(["none", *sorted(self.world.executions.reports)])
+        names = st.sampled_from(["none", *sorted(self.world.executions.descriptions)])
         claimed = data.draw(st.sampled_from([f"event-{number}", f"event-{other}"]))
         stamp = TriageStamp(claimed, MACHINE + data.draw(names), 1, data.draw(tokens))
         text = quiet_body(f"event-{number}")

@@ -25,9 +25,9 @@ from holdfast.domain.ports import (
     DeadLetterStore,
     Deadline,
     EventStore,
-    Execution,
-    ExecutionReport,
+    ExecutionDescription,
     Executions,
+    ExecutionStatus,
     QueueConsumer,
     QueueSender,
     StorableEvent,
@@ -240,7 +240,7 @@ class FakeQueue(Fake):
 class FakeExecutions(Fake):
     """The triage state machine. Starting a running execution again with the same name and input is idempotent, as in AWS."""
 
-    reports: dict[str, ExecutionReport] = field(default_factory=dict)
+    descriptions: dict[str, ExecutionDescription] = field(default_factory=dict)
     inputs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     last_inputs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
@@ -248,15 +248,17 @@ class FakeExecutions(Fake):
 
     @recorded
     def start(self, name: str, execution_input: Mapping[str, Any]) -> bool:
-        if name in self.reports:
-            return self.reports[name].status is Execution.RUNNING and self.inputs.get(name) == execution_input
-        self.reports[name] = ExecutionReport(Execution.RUNNING, execution_input["eventId"])
+        if name in self.descriptions:
+            return (
+                self.descriptions[name].status is ExecutionStatus.RUNNING and self.inputs.get(name) == execution_input
+            )
+        self.descriptions[name] = ExecutionDescription(ExecutionStatus.RUNNING, execution_input["eventId"])
         self.inputs[name] = execution_input
         return True
 
     @recorded
-    def describe(self, name_or_arn: str) -> ExecutionReport:
-        return self.reports.get(name_or_arn.removeprefix(MACHINE), ExecutionReport(Execution.ABSENT))
+    def describe(self, name_or_arn: str) -> ExecutionDescription:
+        return self.descriptions.get(name_or_arn.removeprefix(MACHINE), ExecutionDescription(ExecutionStatus.ABSENT))
 
     @recorded
     def last_input(self, name_or_arn: str) -> Mapping[str, Any]:
@@ -283,15 +285,15 @@ class FakeExecutions(Fake):
         return iter(self.running)
 
     def end(
-        self, name: str, status: Execution, output: Mapping[str, Any] | None = None, *, event_id: str = "event-1"
+        self, name: str, status: ExecutionStatus, output: Mapping[str, Any] | None = None, *, event_id: str = "event-1"
     ) -> None:
         """End an execution."""
-        self.reports[name] = ExecutionReport(status, event_id, output)
+        self.descriptions[name] = ExecutionDescription(status, event_id, output)
 
     @property
     def running(self) -> list[str]:
         """The names of the running executions."""
-        return [name for name, report in self.reports.items() if report.status is Execution.RUNNING]
+        return [name for name, execution in self.descriptions.items() if execution.status is ExecutionStatus.RUNNING]
 
 
 @dataclass

@@ -13,7 +13,7 @@ from typing import Any
 from holdfast.domain.intake import Generations, Intake, as_response, take_in
 from holdfast.domain.letters import SNAPSHOT_PREFIX, Outgoing
 from holdfast.domain.policy import Limits, Policy
-from holdfast.domain.ports import Execution
+from holdfast.domain.ports import ExecutionStatus
 from holdfast.domain.processing import ProcessorServices, process_batch
 from holdfast.domain.sweep import Sweeper, SweepReport
 from holdfast.domain.triage import Archiver, Classifier, Redriver, Settler, TriageInput
@@ -116,16 +116,16 @@ class World:
             output = walk.run(json.loads(json.dumps(self.executions.inputs[name])))
         except Aborted:
             self.executions.waiting.clear()
-            self.executions.end(name, Execution.ABORTED)
+            self.executions.end(name, ExecutionStatus.ABORTED)
         except TaskFailed:
-            self.executions.end(name, Execution.FAILED)
+            self.executions.end(name, ExecutionStatus.FAILED)
         else:
-            self.executions.end(name, Execution.SUCCEEDED, output)
+            self.executions.end(name, ExecutionStatus.SUCCEEDED, output)
         self.executions.last_inputs[name] = walk.inputs[-1]
         return walk.entered
 
     def output(self, name: str) -> Mapping[str, Any]:
-        found = self.executions.reports[name].output
+        found = self.executions.descriptions[name].output
         assert found is not None
         return found
 

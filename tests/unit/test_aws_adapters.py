@@ -58,7 +58,7 @@ from holdfast.domain.errors import (
 )
 from holdfast.domain.fan_out import Publication
 from holdfast.domain.letters import Outgoing
-from holdfast.domain.ports import Execution, ExecutionReport, StorableEvent, Stored
+from holdfast.domain.ports import ExecutionDescription, ExecutionStatus, StorableEvent, Stored
 from tests.fakes import NOW, FakeDeadline, FakeDynamoDb, FakeObjects
 from tests.unit.samples import PERSONAL
 
@@ -731,24 +731,24 @@ def described(status: str, **more: Any) -> dict[str, Any]:
 def test_an_execution_is_described_by_its_name_or_arn(states: Service, name: str) -> None:
     response = described("SUCCEEDED", input='{"eventId": "event-1"}', output='{"a": 1}')
     states.responds("describe_execution", response, {"executionArn": EXECUTION + "name"})
-    assert executions(states).describe(name) == ExecutionReport(Execution.SUCCEEDED, "event-1", {"a": 1})
+    assert executions(states).describe(name) == ExecutionDescription(ExecutionStatus.SUCCEEDED, "event-1", {"a": 1})
 
 
-@pytest.mark.parametrize("status", [status for status in Execution if status is not Execution.ABSENT])
-def test_every_status_of_an_execution_is_supported(states: Service, status: Execution) -> None:
+@pytest.mark.parametrize("status", [status for status in ExecutionStatus if status is not ExecutionStatus.ABSENT])
+def test_every_status_of_an_execution_is_supported(states: Service, status: ExecutionStatus) -> None:
     states.responds("describe_execution", described(status.value))
-    assert executions(states).describe("name") == ExecutionReport(status)
+    assert executions(states).describe("name") == ExecutionDescription(status)
 
 
 @pytest.mark.parametrize("code", ["ExecutionDoesNotExist", "InvalidArn", "ValidationException"])
 def test_an_execution_that_does_not_exist_is_absent(states: Service, code: str) -> None:
     states.fails("describe_execution", code)
-    assert executions(states).describe("name").status is Execution.ABSENT
+    assert executions(states).describe("name").status is ExecutionStatus.ABSENT
 
 
 def test_an_execution_of_another_state_machine_is_absent_without_a_call(states: Service) -> None:
     another = EXECUTION.replace("triage", "payroll") + "name"
-    assert executions(states).describe(another).status is Execution.ABSENT
+    assert executions(states).describe(another).status is ExecutionStatus.ABSENT
     assert executions(states).last_input(another) == {}
 
 

@@ -12,7 +12,7 @@ from holdfast.domain.errors import Throttled, Unavailable
 from holdfast.domain.identity import execution_name
 from holdfast.domain.intake import MAX_GENERATIONS, take_in
 from holdfast.domain.letters import DeadLetter, Message, parse_document
-from holdfast.domain.ports import Execution
+from holdfast.domain.ports import ExecutionStatus
 from tests.fakes import MACHINE, WorkerCrashed
 from tests.unit.samples import ACD_START, PERSONAL, body, record, stamped
 from tests.world import World
@@ -55,7 +55,7 @@ def test_the_input_of_an_execution_contains_no_personal_data(world: World) -> No
 def test_a_second_delivery_of_a_dead_letter_starts_no_second_execution(world: World) -> None:
     world.take_in(DEAD)
     assert world.take_in(record(body(), receives=2)) == []
-    assert list(world.executions.reports) == [NAME]
+    assert list(world.executions.descriptions) == [NAME]
 
 
 @pytest.mark.parametrize("text", ["oops", " ", "null", "\ud800", "[" * 100_000])
@@ -70,23 +70,25 @@ def test_an_unreadable_body_is_taken_in(world: World, text: str) -> None:
 # -- an execution with the same name exists -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [Execution.RUNNING, Execution.PENDING_REDRIVE])
-def test_a_running_execution_keeps_its_dead_letter(world: World, status: Execution) -> None:
+@pytest.mark.parametrize("status", [ExecutionStatus.RUNNING, ExecutionStatus.PENDING_REDRIVE])
+def test_a_running_execution_keeps_its_dead_letter(world: World, status: ExecutionStatus) -> None:
     world.executions.end(NAME, status)
     assert world.take_in(DEAD) == []
-    assert list(world.executions.reports) == [NAME]
+    assert list(world.executions.descriptions) == [NAME]
     assert KEY in world.objects.texts
 
 
 def test_the_snapshot_of_a_settled_dead_letter_is_deleted(world: World) -> None:
-    world.executions.end(NAME, Execution.SUCCEEDED, {"messageIds": ["message-1"]})
+    world.executions.end(NAME, ExecutionStatus.SUCCEEDED, {"messageIds": ["message-1"]})
     assert world.take_in(DEAD) == []
     assert world.objects.texts == {}
     assert world.executions.running == []
 
 
-@pytest.mark.parametrize("status", [Execution.FAILED, Execution.ABORTED, Execution.TIMED_OUT])
-def test_the_next_generation_starts_after_an_execution_that_did_not_succeed(world: World, status: Execution) -> None:
+@pytest.mark.parametrize("status", [ExecutionStatus.FAILED, ExecutionStatus.ABORTED, ExecutionStatus.TIMED_OUT])
+def test_the_next_generation_starts_after_an_execution_that_did_not_succeed(
+    world: World, status: ExecutionStatus
+) -> None:
     world.executions.end(NAME, status)
     assert world.take_in(DEAD) == []
     assert world.executions.running == [f"{NAME}-g1"]
@@ -97,7 +99,7 @@ def test_the_next_generation_starts_after_an_execution_that_did_not_succeed(worl
 
 def test_the_message_stays_in_its_queue_when_every_generation_exists(world: World) -> None:
     for generation in range(MAX_GENERATIONS):
-        world.executions.end(execution_name(ACD_START, "event-1", "message-1", generation), Execution.ABORTED)
+        world.executions.end(execution_name(ACD_START, "event-1", "message-1", generation), ExecutionStatus.ABORTED)
     assert world.take_in(DEAD) == ["message-1"]
     assert KEY in world.objects.texts
 
@@ -106,7 +108,7 @@ def test_the_message_stays_in_its_queue_when_every_generation_exists(world: Worl
 
 
 def test_the_new_snapshot_is_reported_to_the_waiting_execution(world: World) -> None:
-    world.executions.end("execution-1", Execution.RUNNING)
+    world.executions.end("execution-1", ExecutionStatus.RUNNING)
     world.executions.waiting.add("token-1")
     assert world.take_in(REDRIVEN) == []
     cause = {"eventId": "event-1", "snapshot": KEY}
@@ -115,13 +117,13 @@ def test_the_new_snapshot_is_reported_to_the_waiting_execution(world: World) -> 
 
 
 def test_the_message_stays_in_its_queue_while_its_execution_runs_with_another_token(world: World) -> None:
-    world.executions.end("execution-1", Execution.RUNNING)
+    world.executions.end("execution-1", ExecutionStatus.RUNNING)
     assert world.take_in(REDRIVEN) == ["message-1"]
     assert world.executions.running == ["execution-1"]
 
 
 def test_a_message_that_its_execution_has_settled_is_deleted(world: World) -> None:
-    world.executions.end("execution-1", Execution.SUCCEEDED, {"messageIds": ["message-0", "message-1"]})
+    world.executions.end("execution-1", ExecutionStatus.SUCCEEDED, {"messageIds": ["message-0", "message-1"]})
     assert world.take_in(REDRIVEN) == []
     assert world.objects.texts == {}
     assert world.executions.running == []
@@ -131,14 +133,22 @@ def test_a_message_that_its_execution_has_settled_is_deleted(world: World) -> No
     ("status", "output"),
     [
         *(
-            (Execution.SUCCEEDED, output)
+            (ExecutionStatus.SUCCEEDED, output)
             for output in (None, {}, {"messageIds": ["message-0"]}, {"messageIds": "message-1"})
         ),
-        *((status, None) for status in (Execution.FAILED, Execution.ABORTED, Execution.TIMED_OUT, Execution.ABSENT)),
+        *(
+            (status, None)
+            for status in (
+                ExecutionStatus.FAILED,
+                ExecutionStatus.ABORTED,
+                ExecutionStatus.TIMED_OUT,
+                ExecutionStatus.ABSENT,
+            )
+        ),
     ],
 )
 def test_a_message_that_its_execution_did_not_settle_gets_a_new_execution(
-    world: World, status: Execution, output: dict[str, Any] | None
+    world: World, status: ExecutionStatus, output: dict[str, Any] | None
 ) -> None:
     world.executions.end("execution-1", status, output)
     assert world.take_in(REDRIVEN) == []
@@ -153,14 +163,14 @@ OLDER = "dead-letters/event-1/message-0.json"
 @pytest.mark.parametrize(
     ("status", "held", "expected"),
     [
-        (Execution.ABORTED, OLDER, [OLDER, KEY]),
-        (Execution.SUCCEEDED, OLDER, [KEY]),
-        (Execution.ABORTED, "archive/category=UNKNOWN/dt=2026-11-20/x.json", [KEY]),
+        (ExecutionStatus.ABORTED, OLDER, [OLDER, KEY]),
+        (ExecutionStatus.SUCCEEDED, OLDER, [KEY]),
+        (ExecutionStatus.ABORTED, "archive/category=UNKNOWN/dt=2026-11-20/x.json", [KEY]),
     ],
     ids=["aborted", "settled", "aborted replay"],
 )
 def test_a_new_execution_takes_over_limits_and_open_snapshots(
-    world: World, status: Execution, held: str, expected: list[str]
+    world: World, status: ExecutionStatus, held: str, expected: list[str]
 ) -> None:
     world.executions.end("execution-1", status, {"messageIds": ["message-0"]})
     world.executions.last_inputs["execution-1"] = {**LAST_INPUT, "snapshots": [held]}
@@ -171,7 +181,7 @@ def test_a_new_execution_takes_over_limits_and_open_snapshots(
 
 
 def test_the_next_generation_takes_over_the_limits(world: World) -> None:
-    world.executions.end(NAME, Execution.FAILED)
+    world.executions.end(NAME, ExecutionStatus.FAILED)
     world.executions.last_inputs[NAME] = {**LAST_INPUT, "snapshots": [KEY]}
     world.take_in(DEAD)
     started = world.executions.inputs[f"{NAME}-g1"]
@@ -179,8 +189,8 @@ def test_the_next_generation_takes_over_the_limits(world: World) -> None:
     assert started["snapshots"] == [KEY]
 
 
-@pytest.mark.parametrize("status", [Execution.RUNNING, Execution.SUCCEEDED, Execution.ABORTED])
-def test_a_stamp_that_names_the_execution_of_another_event_is_ignored(world: World, status: Execution) -> None:
+@pytest.mark.parametrize("status", [ExecutionStatus.RUNNING, ExecutionStatus.SUCCEEDED, ExecutionStatus.ABORTED])
+def test_a_stamp_that_names_the_execution_of_another_event_is_ignored(world: World, status: ExecutionStatus) -> None:
     world.executions.end("execution-1", status, {"messageIds": ["message-1"]}, event_id="event-2")
     world.executions.last_inputs["execution-1"] = {**LAST_INPUT, "eventId": "event-2"}
     assert world.take_in(REDRIVEN) == []
@@ -205,7 +215,7 @@ def test_only_the_messages_whose_start_was_throttled_stay_in_the_queue(world: Wo
 def test_no_execution_starts_without_a_snapshot(world: World) -> None:
     world.journal.fail("objects.create", Unavailable("down"))
     assert world.take_in(DEAD) == ["message-1"]
-    assert world.executions.reports == {}
+    assert world.executions.descriptions == {}
 
 
 def test_the_snapshot_of_another_message_is_never_overwritten(world: World) -> None:
@@ -224,7 +234,7 @@ def test_the_message_stays_in_its_queue_when_its_key_holds_another_object(world:
 
 def test_the_message_stays_in_its_queue_when_its_snapshot_is_deleted_meanwhile(world: World) -> None:
     world.take_in(DEAD)
-    world.executions.reports.clear()
+    world.executions.descriptions.clear()
     world.objects.read = lambda _key: None  # type: ignore[method-assign]
     assert world.take_in(DEAD) == ["message-1"]
 
@@ -243,18 +253,18 @@ def prepare(world: World, scenario: str) -> dict[str, Any]:
     if scenario == "first":
         return DEAD
     if scenario == "next-generation":
-        world.executions.end(NAME, Execution.ABORTED)
+        world.executions.end(NAME, ExecutionStatus.ABORTED)
         return DEAD
     if scenario == "settled":
-        world.executions.end(NAME, Execution.SUCCEEDED, {"messageIds": ["message-1"]})
+        world.executions.end(NAME, ExecutionStatus.SUCCEEDED, {"messageIds": ["message-1"]})
         return DEAD
     if scenario == "waiting":
         world.executions.waiting.add("token-1")
-        world.executions.end("execution-1", Execution.RUNNING)
+        world.executions.end("execution-1", ExecutionStatus.RUNNING)
     if scenario == "settled-by-redriver":
-        world.executions.end("execution-1", Execution.SUCCEEDED, {"messageIds": ["message-1"]})
+        world.executions.end("execution-1", ExecutionStatus.SUCCEEDED, {"messageIds": ["message-1"]})
     if scenario == "failed-redriver":
-        world.executions.end("execution-1", Execution.FAILED)
+        world.executions.end("execution-1", ExecutionStatus.FAILED)
     return REDRIVEN
 
 
@@ -287,12 +297,12 @@ def test_an_intake_that_runs_again_after_a_crash_at_any_step_has_the_same_result
     if scenario == "waiting" and step == len(calls):
         # Its execution has received the callback and runs: the message stays until that execution has ended.
         assert world.take_in(dead) == ["message-1"]
-        world.executions.end("execution-1", Execution.SUCCEEDED, {"messageIds": ["message-0", "message-1"]})
+        world.executions.end("execution-1", ExecutionStatus.SUCCEEDED, {"messageIds": ["message-0", "message-1"]})
         assert world.take_in(dead) == []
         assert len(world.executions.answered) == 1
         assert world.objects.texts == {}
         return
     assert world.take_in(dead) == []
-    assert world.executions.reports == undisturbed.executions.reports
+    assert world.executions.descriptions == undisturbed.executions.descriptions
     assert world.executions.answered == undisturbed.executions.answered
     assert world.objects.texts == undisturbed.objects.texts

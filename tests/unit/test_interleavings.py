@@ -17,7 +17,7 @@ from holdfast.domain.envelope import format_time
 from holdfast.domain.errors import Misconfigured, Rejected, Unavailable
 from holdfast.domain.identity import execution_name
 from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter, Message
-from holdfast.domain.ports import Execution
+from holdfast.domain.ports import ExecutionStatus
 from holdfast.domain.replay import ARCHIVE_PREFIX, Plan, Replayer
 from holdfast.domain.triage import REPLAYED_TAG
 from tests.fakes import NOW
@@ -231,7 +231,7 @@ def test_after_a_failed_archive_write_the_next_generation_archives_the_dead_lett
     (name,) = world.executions.running
     world.journal.fail_always("objects.create", Unavailable("down"))
     assert world.triage(name)[-1] == "Archive"
-    assert world.executions.reports[name].status is Execution.FAILED
+    assert world.executions.descriptions[name].status is ExecutionStatus.FAILED
     world.journal.reset()
     assert world.sweep().adopted == 1
     assert world.triage(f"{name}-g1")[-1] == "Archived"
@@ -288,7 +288,7 @@ def test_the_sweep_adopts_an_event_although_another_body_with_its_id_was_archive
 def test_the_sweep_adopts_two_bodies_with_one_id_separately(world: World) -> None:
     for message_id, text in (("message-1", NOT_AN_EVENT), ("message-2", quiet_body())):
         world.take_in(dead_letter(message_id, text))
-        world.executions.end(name_of(message_id), Execution.ABORTED)
+        world.executions.end(name_of(message_id), ExecutionStatus.ABORTED)
     assert world.sweep().adopted == 2
     assert world.triage(name_of("message-1", 1))[-1] == "Archived"
     assert world.triage(name_of("message-2", 1))[-1] == "Recovered"

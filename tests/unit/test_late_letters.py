@@ -16,7 +16,7 @@ from botocore.stub import Stubber
 from holdfast.adapters.s3 import ArchiveBucket
 from holdfast.domain.errors import Misconfigured, Unavailable
 from holdfast.domain.letters import DeadLetter, Message
-from holdfast.domain.ports import Execution
+from holdfast.domain.ports import ExecutionStatus
 from holdfast.domain.replay import ARCHIVE_PREFIX
 from holdfast.domain.triage import Archiver, TriageInput
 from tests.custody import TEN_ATTRIBUTES
@@ -78,7 +78,7 @@ def test_the_next_generation_of_an_aborted_execution_keeps_the_archive_object(wo
     late = archived_unconfirmed(world, record(EVENT))
     world.die(late)
     (name,) = world.executions.running
-    world.executions.end(name, Execution.ABORTED)
+    world.executions.end(name, ExecutionStatus.ABORTED)
     world.take_in(*map(dead, late))
     (again,) = world.executions.running
     assert world.executions.inputs[again]["archivedAs"] == world.executions.inputs[name]["archivedAs"]

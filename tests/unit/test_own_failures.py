@@ -15,7 +15,7 @@ from holdfast.domain.attempts import Attempt, AttemptKey, Status
 from holdfast.domain.errors import AlreadyStored, Failure, Unavailable
 from holdfast.domain.identity import execution_name, names_execution_of
 from holdfast.domain.letters import TriageStamp, parse_document
-from holdfast.domain.ports import Execution
+from holdfast.domain.ports import ExecutionStatus
 from holdfast.domain.processing import process_batch
 from holdfast.domain.replay import ARCHIVE_PREFIX, Plan, Replayer
 from holdfast.domain.triage import Archiver, TriageInput
@@ -176,7 +176,7 @@ def test_an_unreadable_record_of_another_message_of_the_event_does_not_count(wor
 def test_a_letter_with_an_unreadable_record_is_redriven_archived_and_adopted_like_any_other(world: World) -> None:
     world.take_in(dead_letter())
     add(world, 1, Status.UNREADABLE)
-    world.executions.end(NAME, Execution.ABORTED)
+    world.executions.end(NAME, ExecutionStatus.ABORTED)
     assert world.sweep().adopted == 1
     world.triage(f"{NAME}-g1", lambda _sent: None)
     assert world.output(f"{NAME}-g1")["category"] == "UNCONFIRMED"
@@ -298,7 +298,7 @@ def test_the_name_of_an_execution_says_which_event_it_handles() -> None:
 
 def test_a_stamp_of_an_execution_with_any_name_is_followed_if_it_handles_this_event(world: World) -> None:
     """An operator may start an execution by hand, with a name of his own."""
-    world.executions.end("by-hand", Execution.RUNNING)
+    world.executions.end("by-hand", ExecutionStatus.RUNNING)
     world.executions.waiting.add("token-1")
     text = stamp(execution="by-hand").write()
     raw = dead(record(quiet_body(), "m", attributes={"Triage": {"dataType": "String", "stringValue": text}}))

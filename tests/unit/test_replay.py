@@ -11,7 +11,7 @@ import pytest
 from holdfast.domain.errors import InvalidInput, SnapshotMissing
 from holdfast.domain.identity import EXECUTION_NAME_LIMIT
 from holdfast.domain.letters import DeadLetter
-from holdfast.domain.ports import Execution
+from holdfast.domain.ports import ExecutionStatus
 from holdfast.domain.replay import Plan, Replayer, category_of
 from holdfast.domain.triage import REPLAYED_TAG, Archiver, TriageInput
 from tests.fakes import MACHINE, FakeDeadline
@@ -111,7 +111,7 @@ def test_a_dry_run_counts_by_category_and_writes_nothing(world: ReplayWorld) -> 
     assert world.replayer.count(dry, FakeDeadline()) == {"CRASHED": 1, "SKIPPED": 1, "UNKNOWN": 1}
     assert world.replayer.count(forced, FakeDeadline()) == {"CRASHED": 1, "UNKNOWN": 2}
     assert world.replayer.count(dry, FakeDeadline(0)) == {"CRASHED": 1, "NOT_CHECKED": 3, "UNKNOWN": 2}
-    assert (world.objects.texts, world.executions.reports) == (before, {})
+    assert (world.objects.texts, world.executions.descriptions) == (before, {})
 
 
 @pytest.mark.parametrize(
@@ -229,9 +229,9 @@ def test_results_of_another_run_are_not_counted(world: ReplayWorld) -> None:
     assert world.replayer.report(plan(run="run-2"))["letters"] == 0
 
 
-@pytest.mark.parametrize("status", [Execution.ABORTED, Execution.FAILED, Execution.TIMED_OUT])
+@pytest.mark.parametrize("status", [ExecutionStatus.ABORTED, ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT])
 def test_a_letter_whose_execution_was_stopped_is_replayed_by_the_next_run(
-    world: ReplayWorld, status: Execution
+    world: ReplayWorld, status: ExecutionStatus
 ) -> None:
     key = world.archive("event-1")
     first = world.replayer.prepare(plan(), key)["name"]
@@ -243,7 +243,7 @@ def test_a_letter_whose_execution_was_stopped_is_replayed_by_the_next_run(
 
 def test_a_letter_that_this_replay_handles_is_skipped(world: ReplayWorld) -> None:
     key = world.archive("event-1")
-    world.executions.end(world.replayer.prepare(plan(), key)["name"], Execution.RUNNING)
+    world.executions.end(world.replayer.prepare(plan(), key)["name"], ExecutionStatus.RUNNING)
     prepared = world.replayer.prepare(plan(run="run-2"), key)
     assert (prepared["action"], prepared["result"]["outcome"]) == ("skip", "SKIPPED")
 
@@ -252,7 +252,9 @@ def test_the_report_of_a_resumed_replay_is_about_the_whole_replay(world: ReplayW
     keys = [world.archive(f"event-{number}") for number in range(4)]
     for key, outcome in zip(keys, ("RECOVERED", "ARCHIVED", None), strict=False):
         name = world.replayer.prepare(plan(), key)["name"]
-        world.executions.end(name, Execution.SUCCEEDED if outcome else Execution.ABORTED, {"outcome": outcome})
+        world.executions.end(
+            name, ExecutionStatus.SUCCEEDED if outcome else ExecutionStatus.ABORTED, {"outcome": outcome}
+        )
     world.objects.tag(keys[0], REPLAYED_TAG)
     world.objects.tag(keys[3], REPLAYED_TAG)
     resumed = plan(run="run-2", startedAt="2026-11-24T12:00:00Z")

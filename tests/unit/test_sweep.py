@@ -12,7 +12,7 @@ from holdfast.domain.categories import VERDICT_CATEGORIES as CATEGORIES
 from holdfast.domain.errors import Throttled, Unavailable
 from holdfast.domain.identity import execution_name
 from holdfast.domain.letters import DeadLetter
-from holdfast.domain.ports import Execution
+from holdfast.domain.ports import ExecutionStatus
 from holdfast.domain.sweep import SweepReport
 from tests.fakes import MACHINE, NOW, FakeDeadline
 from tests.unit.samples import ACD_START, PERSONAL, body, message, stamped
@@ -49,7 +49,7 @@ def test_a_sweep_without_snapshots_returns_an_empty_report(world: SweepWorld) ->
 def test_a_young_snapshot_is_left_alone_and_its_age_is_reported(world: SweepWorld) -> None:
     world.add_snapshot(hours=23)
     assert world.sweep() == SweepReport(seen=1, left=1, oldest_hours=23.0)
-    assert world.executions.reports == {}
+    assert world.executions.descriptions == {}
 
 
 def test_the_snapshot_of_a_stored_event_is_deleted(world: SweepWorld) -> None:
@@ -74,9 +74,9 @@ def test_an_unfinished_sweep_reports_the_age_at_its_beginning(world: SweepWorld)
     assert (report.released, report.finished, report.oldest_hours) == (1, False, 48.0)
 
 
-@pytest.mark.parametrize("status", [Execution.RUNNING, Execution.PENDING_REDRIVE])
+@pytest.mark.parametrize("status", [ExecutionStatus.RUNNING, ExecutionStatus.PENDING_REDRIVE])
 def test_the_snapshot_of_a_stored_event_is_left_while_an_execution_is_open(
-    world: SweepWorld, status: Execution
+    world: SweepWorld, status: ExecutionStatus
 ) -> None:
     key = world.add_snapshot()
     world.store.items["event-1"] = None  # type: ignore[assignment]  # only its key matters
@@ -92,25 +92,25 @@ def test_the_snapshot_of_another_body_with_the_id_of_a_stored_event_is_adopted(w
     assert world.sweep().adopted == 1
 
 
-@pytest.mark.parametrize("status", [Execution.RUNNING, Execution.PENDING_REDRIVE])
-def test_a_snapshot_that_a_running_execution_handles_is_left_alone(world: SweepWorld, status: Execution) -> None:
+@pytest.mark.parametrize("status", [ExecutionStatus.RUNNING, ExecutionStatus.PENDING_REDRIVE])
+def test_a_snapshot_that_a_running_execution_handles_is_left_alone(world: SweepWorld, status: ExecutionStatus) -> None:
     world.add_snapshot()
-    world.executions.end(NAME, Execution.ABORTED)
+    world.executions.end(NAME, ExecutionStatus.ABORTED)
     world.executions.end(f"{NAME}-g1", status)
     assert world.sweep().left == 1
-    assert list(world.executions.reports) == [NAME, f"{NAME}-g1"]
+    assert list(world.executions.descriptions) == [NAME, f"{NAME}-g1"]
 
 
 def test_the_snapshot_of_an_execution_that_succeeded_is_deleted(world: SweepWorld) -> None:
     world.add_snapshot()
-    world.executions.end(NAME, Execution.SUCCEEDED)
+    world.executions.end(NAME, ExecutionStatus.SUCCEEDED)
     assert world.sweep().released == 1
     assert world.snapshots() == []
 
 
-@pytest.mark.parametrize("status", [Execution.ABORTED, Execution.FAILED, Execution.TIMED_OUT])
+@pytest.mark.parametrize("status", [ExecutionStatus.ABORTED, ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT])
 def test_the_next_generation_adopts_the_snapshot_of_an_execution_that_did_not_succeed(
-    world: SweepWorld, status: Execution
+    world: SweepWorld, status: ExecutionStatus
 ) -> None:
     key = world.add_snapshot()
     world.executions.end(NAME, status)
@@ -123,7 +123,7 @@ def test_the_next_generation_adopts_the_snapshot_of_an_execution_that_did_not_su
 
 def test_the_next_generation_takes_over_the_limits(world: SweepWorld) -> None:
     key = world.add_snapshot()
-    world.executions.end(NAME, Execution.ABORTED)
+    world.executions.end(NAME, ExecutionStatus.ABORTED)
     world.executions.last_inputs[NAME] = {"snapshots": [key], "redrives": 2, "history": ["CRASHED", "CRASHED"]}
     world.sweep()
     started = world.executions.inputs[f"{NAME}-g1"]
@@ -139,7 +139,7 @@ def archive(world: SweepWorld, text: str, *, digest_of: str = "event-1", day: st
 
 def test_a_snapshot_whose_letter_another_execution_archived_is_deleted(world: SweepWorld) -> None:
     world.add_snapshot(hours=48)
-    world.executions.end(NAME, Execution.ABORTED)
+    world.executions.end(NAME, ExecutionStatus.ABORTED)
     archived = archive(world, body())
     assert world.sweep() == SweepReport(seen=1, released=1)
     assert world.snapshots() == []
@@ -198,12 +198,12 @@ def test_an_event_with_a_young_snapshot_is_left_alone(world: SweepWorld) -> None
 
 def test_a_snapshot_is_left_alone_while_the_execution_that_redrove_it_runs(world: SweepWorld) -> None:
     world.add_snapshot(attributes=stamped(execution=f"{MACHINE}redriver"))
-    world.executions.end("redriver", Execution.RUNNING)
+    world.executions.end("redriver", ExecutionStatus.RUNNING)
     assert world.sweep().left == 1
 
 
-@pytest.mark.parametrize("status", [Execution.SUCCEEDED, Execution.RUNNING])
-def test_a_stamp_for_another_event_is_ignored(world: SweepWorld, status: Execution) -> None:
+@pytest.mark.parametrize("status", [ExecutionStatus.SUCCEEDED, ExecutionStatus.RUNNING])
+def test_a_stamp_for_another_event_is_ignored(world: SweepWorld, status: ExecutionStatus) -> None:
     world.add_snapshot(attributes=stamped("event-2", execution=f"{MACHINE}another", redrives=9))
     world.executions.end("another", status)
     assert world.sweep().adopted == 1
@@ -287,7 +287,7 @@ def test_a_sweep_that_continues_sees_all_snapshots_of_an_event(world: SweepWorld
 
 def test_a_snapshot_of_an_event_with_a_running_execution_is_left_without_a_description(world: SweepWorld) -> None:
     world.add_snapshot()
-    world.executions.end(NAME, Execution.RUNNING)
+    world.executions.end(NAME, ExecutionStatus.RUNNING)
     assert world.sweep().left == 1
     assert "executions.describe" not in world.journal.calls
 
@@ -295,7 +295,7 @@ def test_a_snapshot_of_an_event_with_a_running_execution_is_left_without_a_descr
 @pytest.mark.parametrize("error", [Throttled("too fast"), Unavailable("down")])
 def test_executions_are_described_when_they_cannot_be_listed(world: SweepWorld, error: Exception) -> None:
     world.add_snapshot()
-    world.executions.end(NAME, Execution.RUNNING)
+    world.executions.end(NAME, ExecutionStatus.RUNNING)
     world.journal.fail("executions.running_names", error)
     report = world.sweep()
     assert (report.left, report.failed) == (1, 0)
@@ -305,13 +305,13 @@ def test_executions_are_described_when_they_cannot_be_listed(world: SweepWorld, 
 def test_the_listing_of_executions_takes_at_most_half_of_the_time(world: SweepWorld) -> None:
     add_snapshots(world, 1)
     for number in range(3):
-        world.executions.end(f"another-{number}", Execution.RUNNING)
+        world.executions.end(f"another-{number}", ExecutionStatus.RUNNING)
     assert world.sweep(deadline=FakeDeadline(100, 60, 49, 49)).adopted == 1
 
 
 def test_an_execution_is_described_once_for_each_decision(world: SweepWorld) -> None:
     world.add_snapshot()
-    world.executions.end(NAME, Execution.ABORTED)
+    world.executions.end(NAME, ExecutionStatus.ABORTED)
     world.sweep()
     assert world.journal.calls.count("executions.describe") == 2, "the aborted one and the next generation"
     assert world.journal.calls.count("executions.last_input") == 1
@@ -322,7 +322,7 @@ def test_a_generation_that_starts_during_the_decision_is_not_started_again(world
     start = world.executions.start
 
     def started_meanwhile(name: str, execution_input: Mapping[str, Any]) -> bool:
-        world.executions.end(name, Execution.RUNNING)
+        world.executions.end(name, ExecutionStatus.RUNNING)
         return start(name, execution_input)
 
     world.executions.start = started_meanwhile  # type: ignore[method-assign]

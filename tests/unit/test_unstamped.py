@@ -17,7 +17,7 @@ from holdfast.domain.letters import (
     parse_document,
     redriven,
 )
-from holdfast.domain.ports import Execution
+from holdfast.domain.ports import ExecutionStatus
 from holdfast.domain.redrive_records import REDRIVE_PREFIX
 from holdfast.domain.replay import ARCHIVE_PREFIX, Plan, Replayer
 from tests.custody import TEN_ATTRIBUTES
@@ -286,7 +286,7 @@ def test_an_execution_that_was_stopped_has_a_next_generation_with_its_redrives(w
 
     def stop(sent: list[Raw]) -> None:
         world.executions.waiting.clear()
-        world.executions.end(name, Execution.ABORTED)
+        world.executions.end(name, ExecutionStatus.ABORTED)
         world.executions.last_inputs[name] = dict(world.executions.inputs[name]) | {"redrives": 1}
         world.die(sent)
 

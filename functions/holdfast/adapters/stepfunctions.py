@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from holdfast.adapters.aws import code_of, translated
 from holdfast.adapters.pace import UNPACED, Pace
 from holdfast.domain.letters import parse_document
-from holdfast.domain.ports import Execution, ExecutionReport
+from holdfast.domain.ports import ExecutionDescription, ExecutionStatus
 
 #: https://docs.aws.amazon.com/step-functions/latest/apireference/API_ListExecutions.html
 LIST_PAGE = 1_000
@@ -43,21 +43,23 @@ class TriageExecutions:
                 raise
         return True
 
-    def describe(self, name_or_arn: str) -> ExecutionReport:
+    def describe(self, name_or_arn: str) -> ExecutionDescription:
         """Describe an execution of this state machine. Any other is ``ABSENT``."""
         arn = self._own_arn(name_or_arn)
         if arn is None:
-            return ExecutionReport(Execution.ABSENT)
+            return ExecutionDescription(ExecutionStatus.ABSENT)
         self.describing.wait()
         with translated("describe a triage execution"):
             try:
                 answer = self.client.describe_execution(executionArn=arn)
             except ClientError as error:
                 if code_of(error) in _ABSENT:
-                    return ExecutionReport(Execution.ABSENT)
+                    return ExecutionDescription(ExecutionStatus.ABSENT)
                 raise
         event_id = parse_document(answer.get("input")).get("eventId")
-        return ExecutionReport(Execution(answer["status"]), event_id, parse_document(answer.get("output")) or None)
+        return ExecutionDescription(
+            ExecutionStatus(answer["status"]), event_id, parse_document(answer.get("output")) or None
+        )
 
     def last_input(self, name_or_arn: str) -> Mapping[str, Any]:
         """Return the input of the last state that an execution of this state machine entered; empty for any other.

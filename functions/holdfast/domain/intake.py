@@ -13,7 +13,14 @@ from typing import Any
 from holdfast.domain.errors import SnapshotConflict, Unavailable, describe
 from holdfast.domain.identity import event_id_of_bytes, execution_name, names_execution_of
 from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter, Message, TriageStamp, parse_document
-from holdfast.domain.ports import DeadLetterStore, Execution, ExecutionReport, Executions, Parallel, TaskTokens
+from holdfast.domain.ports import (
+    DeadLetterStore,
+    ExecutionDescription,
+    Executions,
+    ExecutionStatus,
+    Parallel,
+    TaskTokens,
+)
 from holdfast.domain.redrive_records import stamp_of
 
 MAX_GENERATIONS = 99
@@ -111,7 +118,7 @@ def _hand_over(letter: DeadLetter, services: Intake) -> str:
     stamp = stamp_of(letter, services.generations.store)
     if stamp is None:
         return start_generation(letter, Carried((letter.key,)), services.generations)
-    return _report_death(letter, stamp, services)
+    return _report_dead_lettered_again(letter, stamp, services)
 
 
 def _write_snapshot(letter: DeadLetter, store: DeadLetterStore) -> None:
@@ -132,7 +139,7 @@ def _is_snapshot_of(text: str, message: Message) -> bool:
         return False
 
 
-def _report_death(letter: DeadLetter, stamp: TriageStamp, services: Intake) -> str:
+def _report_dead_lettered_again(letter: DeadLetter, stamp: TriageStamp, services: Intake) -> str:
     """A redriven message reached the DLQ again: report it to its execution, or find out how that one ended.
 
     If the stamp names the execution of another event, its task token is not used: that execution would resume and
@@ -140,13 +147,13 @@ def _report_death(letter: DeadLetter, stamp: TriageStamp, services: Intake) -> s
     """
     generations = services.generations
     own = names_execution_of(stamp.execution, letter.event_id) or (
-        redriver_of(letter, stamp, generations.executions).status is not Execution.ABSENT
+        redriver_of(letter, stamp, generations.executions).status is not ExecutionStatus.ABSENT
     )
     cause = {"eventId": letter.event_id, "snapshot": letter.key}
     if own and services.task_tokens.fail(stamp.task_token, "DeadLetteredAgain", cause):
         return "reported to the waiting execution"
-    report = redriver_of(letter, stamp, generations.executions)
-    if report.status.open:
+    execution = redriver_of(letter, stamp, generations.executions)
+    if execution.status.open:
         if letter.key in generations.executions.last_input(stamp.execution).get("snapshots", ()):
             return "held by the running execution"
         # At the next receive the execution has ended or holds this snapshot: after a redrive has timed out, Classify
@@ -154,20 +161,20 @@ def _report_death(letter: DeadLetter, stamp: TriageStamp, services: Intake) -> s
         raise Unavailable(
             "the execution in the stamp is running and does not wait for this message; the next receive tries again"
         )
-    succeeded = report.status is Execution.SUCCEEDED
-    if succeeded and letter.message.message_id in _settled_messages(report.output):
+    succeeded = execution.status is ExecutionStatus.SUCCEEDED
+    if succeeded and letter.message.message_id in _settled_messages(execution.output):
         generations.store.delete([letter.key])
         return "settled already"
-    carried = Carried((letter.key,), redrives=stamp.redrives, archived_as=_archive_object(report.output))
-    if report.status is not Execution.ABSENT:
+    carried = Carried((letter.key,), redrives=stamp.redrives, archived_as=_archive_object(execution.output))
+    if execution.status is not ExecutionStatus.ABSENT:
         carried = carried.after(generations.executions.last_input(stamp.execution), settled=succeeded)
     return start_generation(letter, carried, generations)
 
 
-def redriver_of(letter: DeadLetter, stamp: TriageStamp, executions: Executions) -> ExecutionReport:
+def redriver_of(letter: DeadLetter, stamp: TriageStamp, executions: Executions) -> ExecutionDescription:
     """Return the execution that sent this message, by its stamp; ``ABSENT`` if that execution handles another event."""
-    report = executions.describe(stamp.execution)
-    return report if report.event_id == letter.event_id else ExecutionReport(Execution.ABSENT)
+    execution = executions.describe(stamp.execution)
+    return execution if execution.event_id == letter.event_id else ExecutionDescription(ExecutionStatus.ABSENT)
 
 
 def _settled_messages(output: Mapping[str, Any] | None) -> Sequence[str]:
@@ -198,10 +205,10 @@ def start_generation(
         name = execution_name(letter.detail_type, letter.event_id, letter.message.message_id, generation)
         if services.executions.start(name, execution_input(letter, carried)):
             return f"started {name}"
-        report = services.executions.describe(name)
-        if report.status.open:
+        execution = services.executions.describe(name)
+        if execution.status.open:
             return f"already handled by {name}"
-        settled = report.status is Execution.SUCCEEDED
+        settled = execution.status is ExecutionStatus.SUCCEEDED
         if settled and settled_is_done:
             services.store.delete(carried.snapshots)
             return f"settled already by {name}"

@@ -161,7 +161,7 @@ class BufferInspection(Protocol):
 # -- triage executions -----------------------------------------------------------------------------------------------
 
 
-class Execution(StrEnum):
+class ExecutionStatus(StrEnum):
     """The status of a triage execution."""
 
     RUNNING = "RUNNING"
@@ -175,14 +175,14 @@ class Execution(StrEnum):
     @property
     def open(self) -> bool:
         """Whether the execution still handles its dead letter."""
-        return self in (Execution.RUNNING, Execution.PENDING_REDRIVE)
+        return self in (ExecutionStatus.RUNNING, ExecutionStatus.PENDING_REDRIVE)
 
 
 @dataclass(frozen=True, slots=True)
-class ExecutionReport:
+class ExecutionDescription:
     """One execution: its status, the event that it handles, and its output after success."""
 
-    status: Execution
+    status: ExecutionStatus
     event_id: str | None = None
     output: Mapping[str, Any] | None = None
 
@@ -193,7 +193,7 @@ class Executions(Protocol):
     def start(self, name: str, execution_input: Mapping[str, Any]) -> bool:
         """Start one. Returns false if an execution with this name exists."""
 
-    def describe(self, name_or_arn: str) -> ExecutionReport:
+    def describe(self, name_or_arn: str) -> ExecutionDescription:
         """Describe an execution of this state machine. Any other is ``ABSENT``."""
 
     def last_input(self, name_or_arn: str) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from holdfast.domain.errors import InvalidInput
 from holdfast.domain.identity import event_digest, topic_end
 from holdfast.domain.intake import MAX_GENERATIONS
 from holdfast.domain.letters import DeadLetter, parse_document
-from holdfast.domain.ports import ArchiveStore, Deadline, Execution, Executions, Parallel
+from holdfast.domain.ports import ArchiveStore, Deadline, Executions, ExecutionStatus, Parallel
 from holdfast.domain.triage import REPLAYED_TAG
 
 ARCHIVE_PREFIX = "archive/"
@@ -245,12 +245,12 @@ class Replayer:
         """
         for generation in range(MAX_GENERATIONS):
             name = plan.execution_name(event_id, generation)
-            report = self.executions.describe(name)
-            if report.status is Execution.ABSENT:
+            execution = self.executions.describe(name)
+            if execution.status is ExecutionStatus.ABSENT:
                 return name, None
-            if report.status is Execution.SUCCEEDED:
-                return name, {"outcome": f"{_word((report.output or {}).get('outcome'))}{BEFORE}"}
-            if report.status.open:
+            if execution.status is ExecutionStatus.SUCCEEDED:
+                return name, {"outcome": f"{_word((execution.output or {}).get('outcome'))}{BEFORE}"}
+            if execution.status.open:
                 break
         return name, {"outcome": "SKIPPED", "why": "an execution of this replay handles it"}
 

@@ -22,9 +22,9 @@ from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter, TriageStamp, pa
 from holdfast.domain.ports import (
     DeadLetterStore,
     Deadline,
-    Execution,
-    ExecutionReport,
+    ExecutionDescription,
     Executions,
+    ExecutionStatus,
     StoredEvents,
     StoredObject,
 )
@@ -148,7 +148,7 @@ class Sweeper:
         Returns the keys of the deleted snapshots.
         """
         released: set[str] = set()
-        generations = replace(self.generations, executions=_Remembered(self.generations.executions))
+        generations = replace(self.generations, executions=_CachedExecutions(self.generations.executions))
         keys, oldest = [one.key for one in objects], objects[0].modified.date()
         try:
             letters = {key: self._letter(key) for key in keys}
@@ -176,16 +176,16 @@ class Sweeper:
         newest = letters[-1]
         stamps = [stamp_of(letter, generations.store) for letter in letters]
         owners = {
-            name: report
+            name: execution
             for letter, stamp in zip(letters, stamps, strict=True)
-            for name, report in _owners(letter, stamp, generations.executions).items()
+            for name, execution in _owners(letter, stamp, generations.executions).items()
         }
         # Also if the event is stored: an open execution reads its snapshots before it looks into the events table.
-        if any(report.status.open for report in owners.values()):
+        if any(execution.status.open for execution in owners.values()):
             return "left", ""
         stored = is_stored(newest, self.stored_events)
         last = next(reversed(owners), None)
-        settled = last is not None and owners[last].status is Execution.SUCCEEDED
+        settled = last is not None and owners[last].status is ExecutionStatus.SUCCEEDED
         if stored or settled or archive.holds(newest, oldest):
             generations.store.delete(list(snapshots))
             return "released", ""
@@ -202,16 +202,16 @@ class Sweeper:
         return DeadLetter.of_document(parse_document(text))
 
 
-def _owners(letter: DeadLetter, stamp: TriageStamp | None, executions: Executions) -> dict[str, ExecutionReport]:
+def _owners(letter: DeadLetter, stamp: TriageStamp | None, executions: Executions) -> dict[str, ExecutionDescription]:
     """The executions that may hold a snapshot: the one that redrove its message, and all generations."""
     owners = {stamp.execution: redriver_of(letter, stamp, executions)} if stamp else {}
     for generation in range(MAX_GENERATIONS):
         name = execution_name(letter.detail_type, letter.event_id, letter.message.message_id, generation)
-        report = executions.describe(name)
-        if report.status is Execution.ABSENT:
+        execution = executions.describe(name)
+        if execution.status is ExecutionStatus.ABSENT:
             break
-        owners[name] = report
-    return {name: report for name, report in owners.items() if report.status is not Execution.ABSENT}
+        owners[name] = execution
+    return {name: execution for name, execution in owners.items() if execution.status is not ExecutionStatus.ABSENT}
 
 
 class _ArchiveListing:
@@ -240,24 +240,24 @@ class _ArchiveListing:
 
 
 @dataclass(frozen=True, slots=True)
-class _Remembered:
+class _CachedExecutions:
     """The executions, each described and its history read only once while an event is decided on."""
 
     executions: Executions
-    reports: dict[str, ExecutionReport] = field(default_factory=dict)
+    descriptions: dict[str, ExecutionDescription] = field(default_factory=dict)
     inputs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def start(self, name: str, execution_input: Mapping[str, Any]) -> bool:
         if self.executions.start(name, execution_input):
             return True
-        if name in self.reports and self.reports[name].status is Execution.ABSENT:
-            del self.reports[name]  # it was started meanwhile
+        if name in self.descriptions and self.descriptions[name].status is ExecutionStatus.ABSENT:
+            del self.descriptions[name]  # it was started meanwhile
         return False
 
-    def describe(self, name_or_arn: str) -> ExecutionReport:
-        if name_or_arn not in self.reports:
-            self.reports[name_or_arn] = self.executions.describe(name_or_arn)
-        return self.reports[name_or_arn]
+    def describe(self, name_or_arn: str) -> ExecutionDescription:
+        if name_or_arn not in self.descriptions:
+            self.descriptions[name_or_arn] = self.executions.describe(name_or_arn)
+        return self.descriptions[name_or_arn]
 
     def last_input(self, name_or_arn: str) -> Mapping[str, Any]:
         if name_or_arn not in self.inputs:
