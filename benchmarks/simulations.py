@@ -205,7 +205,7 @@ def sweep(letters: int) -> int:
     names = (identity.execution_name("topic", f"event-{number}", f"message-{number}") for number in range(letters))
     client = StepFunctions(clock, dict.fromkeys(names, "{}"))
     executions = adapter.TriageExecutions(client, MACHINE, **paces(clock))
-    sweeper = domain.Sweeper(intake.Generations(bucket, executions), NothingStored(clock))
+    sweeper = domain.Sweeper(intake.TriageServices(bucket, executions), NothingStored(clock))
     adopted = 0
     while clock.seconds < DAY:
         begin = clock.seconds

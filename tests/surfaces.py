@@ -29,7 +29,7 @@ from holdfast.adapters.secrets import CredentialsSecret
 from holdfast.domain.envelope import Event, examine
 from holdfast.domain.errors import Failure, HoldfastError, InvalidInput, PermanentError
 from holdfast.domain.fan_out import MAX_REQUEST_BYTES, Publication, Publisher, failed_records, publication
-from holdfast.domain.intake import Generations
+from holdfast.domain.intake import TriageServices
 from holdfast.domain.letters import DeadLetter, Message, TriageStamp, parse_document
 from holdfast.domain.policy import Evidence, Limits, Policy, PolicyError
 from holdfast.domain.ports import StorableEvent, Stored
@@ -268,7 +268,7 @@ def snapshots(text: str) -> str:
     for key, content in ((KEY, text), (valid.key, valid.as_json())):
         objects.create(key, content)
     executions = FakeExecutions()
-    report = Sweeper(Generations(objects, executions), FakeEventStore()).sweep(NOW, NOW - NOW, FakeDeadline())
+    report = Sweeper(TriageServices(objects, executions), FakeEventStore()).sweep(NOW, NOW - NOW, FakeDeadline())
     assert valid.event_id in {started["eventId"] for started in executions.inputs.values()}
     return f"{report.failed} failed, {report.adopted} adopted"
 
@@ -303,7 +303,7 @@ def replays(data: Any) -> str:
 
 def sweeps(data: dict[str, Any]) -> str:
     """A manual sweep runs or is refused."""
-    services = Sweeper(Generations(FakeObjects(), FakeExecutions()), FakeEventStore())
+    services = Sweeper(TriageServices(FakeObjects(), FakeExecutions()), FakeEventStore())
     return _called_manually(lambda: evidence_sweep.app.lambda_handler(data, FakeContext(), services=services))
 
 

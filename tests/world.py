@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import Any
 
-from holdfast.domain.intake import Generations, Intake, as_response, take_in
+from holdfast.domain.intake import IntakeServices, TriageServices, as_response, take_in
 from holdfast.domain.letters import SNAPSHOT_PREFIX, Outgoing
 from holdfast.domain.policy import Limits, Policy
 from holdfast.domain.ports import ExecutionStatus
@@ -76,8 +76,8 @@ class World:
         )  # fmt: skip
 
     @property
-    def intake(self) -> Intake:
-        return Intake(Generations(self.objects, self.executions), self.executions, map)
+    def intake(self) -> IntakeServices:
+        return IntakeServices(TriageServices(self.objects, self.executions), self.executions, map)
 
     def process(self, *records: Raw) -> list[str]:
         """Process a batch. Returns the ids of the messages that were reported as failed."""
@@ -90,7 +90,7 @@ class World:
         return [one["itemIdentifier"] for one in as_response(taken)["batchItemFailures"]]
 
     def sweep(self, now: datetime = NOW + timedelta(days=2), deadline: FakeDeadline | None = None) -> SweepReport:
-        sweeper = Sweeper(self.intake.generations, self.store)
+        sweeper = Sweeper(self.intake.triage, self.store)
         return sweeper.sweep(now, timedelta(days=1), deadline or FakeDeadline())
 
     def sent(self) -> list[Raw]:

@@ -17,7 +17,7 @@ from holdfast.adapters.settings import Settings
 from holdfast.adapters.stepfunctions import TriageExecutions
 from holdfast.adapters.telemetry import emit, logger
 from holdfast.domain.errors import InvalidInput
-from holdfast.domain.intake import Generations
+from holdfast.domain.intake import TriageServices
 from holdfast.domain.sweep import Sweeper
 
 #: Time of every invocation that is reserved for the last decision, with retries and timeouts, and for the report.
@@ -83,7 +83,7 @@ def production() -> Sweeper:
     """The services of this execution environment."""
     settings = SweepSettings.from_env()
     return Sweeper(
-        Generations(
+        TriageServices(
             ArchiveBucket(client("s3"), settings.archive_bucket_name),
             TriageExecutions(
                 client("stepfunctions"),

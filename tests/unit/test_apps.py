@@ -35,7 +35,7 @@ from holdfast.domain.errors import (
     Unavailable,
 )
 from holdfast.domain.fan_out import Answers, Publication, Publisher
-from holdfast.domain.intake import Generations
+from holdfast.domain.intake import TriageServices
 from holdfast.domain.letters import DeadLetter
 from holdfast.domain.ports import Deadline
 from holdfast.domain.processing import ProcessorServices
@@ -271,7 +271,7 @@ def test_a_state_without_an_event_is_refused(app: Any) -> None:
 def test_a_manual_sweep_includes_young_snapshots_and_returns_a_report(output: Callable[[], str]) -> None:
     executions = FakeExecutions()
     objects = with_snapshot()
-    services = Sweeper(Generations(objects, executions), FakeEventStore())
+    services = Sweeper(TriageServices(objects, executions), FakeEventStore())
     report = evidence_sweep.app.lambda_handler({"olderThanHours": 0}, FakeContext(900_000), services=services)
     assert (report["seen"], report["adopted"], report["finished"]) == (1, 1, True)
     (name,) = executions.running
@@ -284,7 +284,7 @@ def test_a_manual_sweep_includes_young_snapshots_and_returns_a_report(output: Ca
 def test_the_sweep_logs_an_error_for_each_event_that_it_could_not_decide_on(output: Callable[[], str]) -> None:
     objects = with_snapshot()
     objects.create("dead-letters/event-9/x.json", "not a snapshot")
-    services = Sweeper(Generations(objects, FakeExecutions()), FakeEventStore())
+    services = Sweeper(TriageServices(objects, FakeExecutions()), FakeEventStore())
     report = evidence_sweep.app.lambda_handler({"olderThanHours": 0}, FakeContext(900_000), services=services)
     (line,) = [line for line in map(json.loads, output().splitlines()) if line.get("level") == "ERROR"]
     assert (report["failed"], line["eventId"]) == (1, "event-9")
@@ -292,7 +292,7 @@ def test_the_sweep_logs_an_error_for_each_event_that_it_could_not_decide_on(outp
 
 
 def test_a_scheduled_sweep_needs_no_input() -> None:
-    services = Sweeper(Generations(FakeObjects(), FakeExecutions()), FakeEventStore())
+    services = Sweeper(TriageServices(FakeObjects(), FakeExecutions()), FakeEventStore())
     assert evidence_sweep.app.lambda_handler({"source": "aws.scheduler"}, FakeContext(), services=services)["seen"] == 0
 
 

@@ -16,7 +16,7 @@ from holdfast.adapters.pace import Pace
 from holdfast.adapters.parallel import in_parallel
 from holdfast.domain.errors import Throttled
 from holdfast.domain.fan_out import Answers, Publication
-from holdfast.domain.intake import Intake, as_response, take_in
+from holdfast.domain.intake import IntakeServices, as_response, take_in
 from tests.fakes import FakeDeadline
 from tests.unit.samples import body, record
 from tests.world import World
@@ -131,8 +131,8 @@ def letters(count: int) -> list[dict[str, Any]]:
     return [record(body(f"event-{number}"), f"message-{number}") for number in range(count)]
 
 
-def parallel_intake(world: World) -> Intake:
-    return Intake(world.intake.generations, world.executions, in_parallel)
+def parallel_intake(world: World) -> IntakeServices:
+    return IntakeServices(world.intake.triage, world.executions, in_parallel)
 
 
 def test_the_letters_of_a_batch_are_taken_in_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,24 +27,24 @@ MAX_GENERATIONS = 99
 
 
 @dataclass(frozen=True, slots=True)
-class Generations:
-    """What starting the executions of a dead letter needs."""
+class TriageServices:
+    """The snapshots of dead letters, and the executions that handle them."""
 
     store: DeadLetterStore
     executions: Executions
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
+class IntakeServices:
     """What the intake needs."""
 
-    generations: Generations
+    triage: TriageServices
     task_tokens: TaskTokens
     parallel: Parallel
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class IntakeResult:
     """The result for one message: ``step`` for the log, and ``error`` if the message stays in the dead-letter queue."""
 
     message_id: str
@@ -92,17 +92,17 @@ class Carried:
         )
 
 
-def take_in(raw_records: Sequence[Mapping[str, Any]], services: Intake) -> list[Taken]:
+def take_in(raw_records: Sequence[Mapping[str, Any]], services: IntakeServices) -> list[IntakeResult]:
     """Take in one batch, several records at once and each independently of the others."""
     return list(services.parallel(lambda raw: _take_one(Message.of_record(raw), services), raw_records))
 
 
-def as_response(taken: Iterable[Taken]) -> dict[str, list[dict[str, str]]]:
+def as_response(results: Iterable[IntakeResult]) -> dict[str, list[dict[str, str]]]:
     """Lambda's partial batch response."""
-    return {"batchItemFailures": [{"itemIdentifier": one.message_id} for one in taken if one.error]}
+    return {"batchItemFailures": [{"itemIdentifier": one.message_id} for one in results if one.error]}
 
 
-def _take_one(message: Message, services: Intake) -> Taken:
+def _take_one(message: Message, services: IntakeServices) -> IntakeResult:
     event_id = ""
     try:
         letter = DeadLetter.of(message)
@@ -110,14 +110,14 @@ def _take_one(message: Message, services: Intake) -> Taken:
         step, error = _hand_over(letter, services), None
     except Exception as failure:  # noqa: BLE001 - whatever the error is, the message stays in the queue
         step, error = "left in the queue", describe(failure)
-    return Taken(message.message_id, event_id or event_id_of_bytes(message.body), step, error)
+    return IntakeResult(message.message_id, event_id or event_id_of_bytes(message.body), step, error)
 
 
-def _hand_over(letter: DeadLetter, services: Intake) -> str:
-    _write_snapshot(letter, services.generations.store)
-    stamp = stamp_of(letter, services.generations.store)
+def _hand_over(letter: DeadLetter, services: IntakeServices) -> str:
+    _write_snapshot(letter, services.triage.store)
+    stamp = stamp_of(letter, services.triage.store)
     if stamp is None:
-        return start_generation(letter, Carried((letter.key,)), services.generations)
+        return start_generation(letter, Carried((letter.key,)), services.triage)
     return _report_dead_lettered_again(letter, stamp, services)
 
 
@@ -139,22 +139,22 @@ def _is_snapshot_of(text: str, message: Message) -> bool:
         return False
 
 
-def _report_dead_lettered_again(letter: DeadLetter, stamp: TriageStamp, services: Intake) -> str:
+def _report_dead_lettered_again(letter: DeadLetter, stamp: TriageStamp, services: IntakeServices) -> str:
     """A redriven message reached the DLQ again: report it to its execution, or find out how that one ended.
 
     If the stamp names the execution of another event, its task token is not used: that execution would resume and
     ignore this letter.
     """
-    generations = services.generations
+    triage = services.triage
     own = names_execution_of(stamp.execution, letter.event_id) or (
-        redriver_of(letter, stamp, generations.executions).status is not ExecutionStatus.ABSENT
+        redriver_of(letter, stamp, triage.executions).status is not ExecutionStatus.ABSENT
     )
     cause = {"eventId": letter.event_id, "snapshot": letter.key}
     if own and services.task_tokens.fail(stamp.task_token, "DeadLetteredAgain", cause):
         return "reported to the waiting execution"
-    execution = redriver_of(letter, stamp, generations.executions)
+    execution = redriver_of(letter, stamp, triage.executions)
     if execution.status.open:
-        if letter.key in generations.executions.last_input(stamp.execution).get("snapshots", ()):
+        if letter.key in triage.executions.last_input(stamp.execution).get("snapshots", ()):
             return "held by the running execution"
         # At the next receive the execution has ended or holds this snapshot: after a redrive has timed out, Classify
         # adds the snapshots of messages that the execution sent.
@@ -163,12 +163,12 @@ def _report_dead_lettered_again(letter: DeadLetter, stamp: TriageStamp, services
         )
     succeeded = execution.status is ExecutionStatus.SUCCEEDED
     if succeeded and letter.message.message_id in _settled_messages(execution.output):
-        generations.store.delete([letter.key])
+        triage.store.delete([letter.key])
         return "settled already"
     carried = Carried((letter.key,), redrives=stamp.redrives, archived_as=_archive_object(execution.output))
     if execution.status is not ExecutionStatus.ABSENT:
-        carried = carried.after(generations.executions.last_input(stamp.execution), settled=succeeded)
-    return start_generation(letter, carried, generations)
+        carried = carried.after(triage.executions.last_input(stamp.execution), settled=succeeded)
+    return start_generation(letter, carried, triage)
 
 
 def redriver_of(letter: DeadLetter, stamp: TriageStamp, executions: Executions) -> ExecutionDescription:
@@ -188,14 +188,14 @@ def _archive_object(output: Mapping[str, Any] | None) -> str:
 
 
 def start_generation(
-    letter: DeadLetter, carried: Carried, services: Generations, *, settled_is_done: bool = True
+    letter: DeadLetter, carried: Carried, triage: TriageServices, *, settled_is_done: bool = True
 ) -> str:
     """Start the execution of a dead letter, or the next generation of one that ended without settling it.
 
     Args:
         letter: The dead letter.
         carried: What the execution starts with. What older generations have used up is added.
-        services: What this needs.
+        triage: What this needs.
         settled_is_done: Whether a generation that succeeded has settled these snapshots.
 
     Returns:
@@ -203,16 +203,16 @@ def start_generation(
     """
     for generation in range(MAX_GENERATIONS):
         name = execution_name(letter.detail_type, letter.event_id, letter.message.message_id, generation)
-        if services.executions.start(name, execution_input(letter, carried)):
+        if triage.executions.start(name, execution_input(letter, carried)):
             return f"started {name}"
-        execution = services.executions.describe(name)
+        execution = triage.executions.describe(name)
         if execution.status.open:
             return f"already handled by {name}"
         settled = execution.status is ExecutionStatus.SUCCEEDED
         if settled and settled_is_done:
-            services.store.delete(carried.snapshots)
+            triage.store.delete(carried.snapshots)
             return f"settled already by {name}"
-        carried = carried.after(services.executions.last_input(name), settled=settled)
+        carried = carried.after(triage.executions.last_input(name), settled=settled)
     raise Unavailable("every generation of this execution name exists")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from holdfast.domain.categories import VERDICT_CATEGORIES
 from holdfast.domain.errors import SnapshotMissing, Throttled, Unavailable, describe
 from holdfast.domain.identity import digest_in, event_digest, execution_name
-from holdfast.domain.intake import MAX_GENERATIONS, Carried, Generations, redriver_of, start_generation
+from holdfast.domain.intake import MAX_GENERATIONS, Carried, TriageServices, redriver_of, start_generation
 from holdfast.domain.letters import SNAPSHOT_PREFIX, DeadLetter, TriageStamp, parse_document
 from holdfast.domain.ports import (
     DeadLetterStore,
@@ -85,12 +85,12 @@ class SweepReport:
 class Sweeper:
     """What the sweep needs."""
 
-    generations: Generations
+    triage: TriageServices
     stored_events: StoredEvents
 
     def sweep(self, now: datetime, older_than: timedelta, deadline: Deadline) -> SweepReport:
         """Go through all snapshots, event by event, until the time is up. The next sweep continues."""
-        store = self.generations.store
+        store = self.triage.store
         report = _counted(store.list(SNAPSHOT_PREFIX), now)
         if not report.seen:
             return report
@@ -125,7 +125,7 @@ class Sweeper:
         found: set[str] = set()
         enough = deadline.remaining() / 2
         try:
-            for name in self.generations.executions.running_names():
+            for name in self.triage.executions.running_names():
                 digest = digest_in(name)
                 if digest:
                     found.add(digest)
@@ -137,7 +137,7 @@ class Sweeper:
 
     def _from(self, begin: str) -> Iterator[tuple[str, list[StoredObject]]]:
         """The snapshots by event id: first those after a key, then the others. Of an event, the newest is last."""
-        store = self.generations.store
+        store = self.triage.store
         yield from _by_event(store.list(SNAPSHOT_PREFIX, begin))
         if begin:
             yield from _by_event(takewhile(lambda one: one.key < begin, store.list(SNAPSHOT_PREFIX)))
@@ -148,7 +148,7 @@ class Sweeper:
         Returns the keys of the deleted snapshots.
         """
         released: set[str] = set()
-        generations = replace(self.generations, executions=_CachedExecutions(self.generations.executions))
+        triage = replace(self.triage, executions=_CachedExecutions(self.triage.executions))
         keys, oldest = [one.key for one in objects], objects[0].modified.date()
         try:
             letters = {key: self._letter(key) for key in keys}
@@ -157,7 +157,7 @@ class Sweeper:
             return released
         for same in _by_body(letters):
             try:
-                counted, step = self._release_or_adopt(same, generations, archive, oldest)
+                counted, step = self._release_or_adopt(same, triage, archive, oldest)
             except Exception as error:  # noqa: BLE001 - as above
                 _note_failure(report, same, error)
                 continue
@@ -169,16 +169,16 @@ class Sweeper:
         return released
 
     def _release_or_adopt(
-        self, snapshots: Mapping[str, DeadLetter], generations: Generations, archive: _ArchiveListing, oldest: date
+        self, snapshots: Mapping[str, DeadLetter], triage: TriageServices, archive: _ArchiveListing, oldest: date
     ) -> tuple[str, str]:
         """Return the count of the report that the snapshots belong to, and what was done if they were adopted."""
         letters = list(snapshots.values())
         newest = letters[-1]
-        stamps = [stamp_of(letter, generations.store) for letter in letters]
+        stamps = [stamp_of(letter, triage.store) for letter in letters]
         owners = {
             name: execution
             for letter, stamp in zip(letters, stamps, strict=True)
-            for name, execution in _owners(letter, stamp, generations.executions).items()
+            for name, execution in _owners(letter, stamp, triage.executions).items()
         }
         # Also if the event is stored: an open execution reads its snapshots before it looks into the events table.
         if any(execution.status.open for execution in owners.values()):
@@ -187,16 +187,16 @@ class Sweeper:
         last = next(reversed(owners), None)
         settled = last is not None and owners[last].status is ExecutionStatus.SUCCEEDED
         if stored or settled or archive.holds(newest, oldest):
-            generations.store.delete(list(snapshots))
+            triage.store.delete(list(snapshots))
             return "released", ""
         redrives = max((stamp.redrives for stamp in stamps if stamp), default=0)
         carried = Carried(tuple(snapshots), redrives)
         if last is not None:
-            carried = carried.after(generations.executions.last_input(last))
-        return "adopted", start_generation(newest, carried, generations, settled_is_done=False)
+            carried = carried.after(triage.executions.last_input(last))
+        return "adopted", start_generation(newest, carried, triage, settled_is_done=False)
 
     def _letter(self, key: str) -> DeadLetter:
-        text = self.generations.store.read(key)
+        text = self.triage.store.read(key)
         if text is None:
             raise SnapshotMissing("the snapshot was deleted during the sweep")
         return DeadLetter.of_document(parse_document(text))
