@@ -53,8 +53,8 @@ def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Sweeper 
     """
     age = older_than(event)
     swept = (services or production()).sweep(now(), age, InvocationDeadline(context, RESERVED_FOR_REPORT_SECONDS))
-    for one in swept.noted:
-        extra = {"eventId": one.event_id, "step": one.step, "error": one.error}
+    for one in swept.notes:
+        extra = {"eventId": one.subject, "step": one.step, "error": one.error}
         if one.error:
             logger().error("snapshots not decided on", extra=extra)
         else:

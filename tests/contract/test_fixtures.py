@@ -152,10 +152,10 @@ def test_the_duplicate_in_a_batch_is_one_event_in_two_messages() -> None:
 
 def test_the_redriven_record_has_a_stamp_for_its_own_event_and_the_forged_one_for_another() -> None:
     (redriven,), (forged,) = records("processor/redriven"), records("processor/forged-triage")
-    assert redriven.message.triage is not None
-    assert redriven.message.triage.event_id == redriven.event_id
-    assert forged.message.triage is not None
-    assert forged.message.triage.event_id != forged.event_id
+    assert redriven.message.triage_stamp is not None
+    assert redriven.message.triage_stamp.event_id == redriven.event_id
+    assert forged.message.triage_stamp is not None
+    assert forged.message.triage_stamp.event_id != forged.event_id
 
 
 def test_the_throttled_record_names_a_user_to_look_up() -> None:
@@ -203,7 +203,7 @@ def test_a_dead_letter_shows_how_it_reached_the_dlq(
     for letter in letters(f"dead_letter_intake/{fixture}"):
         assert letter.message.dead_lettered is dead_lettered
         assert letter.message.rule_error == rule_error
-        assert (letter.message.triage is not None) is stamped
+        assert (letter.message.triage_stamp is not None) is stamped
         assert letter.key == f"{SNAPSHOT_PREFIX}{letter.event_id}/{letter.message.message_id}.json"
 
 

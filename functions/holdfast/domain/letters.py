@@ -140,7 +140,7 @@ class Message:
         return "DeadLetterQueueSourceArn" in self.attributes
 
     @property
-    def triage(self) -> TriageStamp | None:
+    def triage_stamp(self) -> TriageStamp | None:
         """The stamp of the redrive that sent this message, if one did."""
         attribute = self.message_attributes.get(TRIAGE_ATTRIBUTE)
         return TriageStamp.read(attribute.get("stringValue", "")) if attribute else None
@@ -216,7 +216,7 @@ class DeadLetter:
     @property
     def stamp(self) -> TriageStamp | None:
         """The stamp of the redrive that sent it. A stamp for another event is ignored: it proves nothing."""
-        stamp = self.message.triage
+        stamp = self.message.triage_stamp
         return stamp if stamp and stamp.event_id == self.event_id else None
 
     @property

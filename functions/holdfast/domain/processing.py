@@ -224,7 +224,7 @@ class _Batch:
         After a transient error the record comes again. After any other error it does not: the event is stored, and the
         execution finds it in the events table.
         """
-        stamp = result.record.message.triage
+        stamp = result.record.message.triage_stamp
         if result.failure or stamp is None or stamp.event_id != result.record.event_id:
             return result
         if self._deadline.remaining() <= 0:

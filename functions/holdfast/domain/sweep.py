@@ -34,13 +34,21 @@ from holdfast.domain.triage import archive_folder, is_stored
 CURSOR_KEY = "sweep/cursor.json"
 #: The report lists so many errors. The log has all of them.
 ERRORS_LIMIT = 20
+#: The subject of a note about the list of running executions.
+LISTING = "list of executions"
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
-    """An event whose snapshots got a new execution (``step``), or why they could not be decided on (``error``)."""
+class SweepNote:
+    """What the log has of a sweep: snapshots that got a new execution, or what failed.
 
-    event_id: str
+    Attributes:
+        subject: The event id of the snapshots, or :data:`LISTING` if the running executions could not be listed.
+        step: What was done.
+        error: What failed, if anything did.
+    """
+
+    subject: str
     step: str
     error: str | None = None
 
@@ -58,7 +66,7 @@ class SweepReport:
         oldest_hours: Age of the oldest snapshot that remains. If the sweep was not finished: of the oldest at its
             beginning.
         finished: Whether the sweep went through all of them. If not, the next one continues.
-        noted: The events whose snapshots were adopted or failed.
+        notes: What was adopted, and what failed.
     """
 
     seen: int = 0
@@ -68,16 +76,16 @@ class SweepReport:
     failed: int = 0
     oldest_hours: float = 0.0
     finished: bool = True
-    noted: list[Noted] = field(default_factory=list)
+    notes: list[SweepNote] = field(default_factory=list)
 
     @property
     def errors(self) -> list[str]:
-        """Why snapshots failed, by event."""
-        return [f"{one.event_id}: {one.error}" for one in self.noted if one.error]
+        """What failed and why, by event."""
+        return [f"{one.subject}: {one.error}" for one in self.notes if one.error]
 
     def as_json(self) -> dict[str, Any]:
         """The counts, and the first errors."""
-        counts = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "noted"}
+        counts = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "notes"}
         return {**counts, "errors": self.errors[:ERRORS_LIMIT]}
 
 
@@ -132,7 +140,7 @@ class Sweeper:
                 if deadline.remaining() < enough:
                     break
         except (Throttled, Unavailable) as error:
-            report.noted.append(Noted("list of executions", "incomplete", describe(error)))
+            report.notes.append(SweepNote(LISTING, "incomplete", describe(error)))
         return found
 
     def _from(self, begin: str) -> Iterator[tuple[str, list[StoredObject]]]:
@@ -165,7 +173,7 @@ class Sweeper:
             if counted == "released":
                 released |= same.keys()
             elif counted == "adopted":
-                report.noted.append(Noted(_event_id_in(keys[0]), step))
+                report.notes.append(SweepNote(_event_id_in(keys[0]), step))
         return released
 
     def _release_or_adopt(
@@ -293,7 +301,7 @@ def _by_body(letters: Mapping[str, DeadLetter]) -> list[dict[str, DeadLetter]]:
 
 def _note_failure(report: SweepReport, keys: Collection[str], error: Exception) -> None:
     report.failed += len(keys)
-    report.noted.append(Noted(_event_id_in(next(iter(keys))), "failed", describe(error)))
+    report.notes.append(SweepNote(_event_id_in(next(iter(keys))), "failed", describe(error)))
 
 
 def _counted(found: Iterable[StoredObject], now: datetime) -> SweepReport:
