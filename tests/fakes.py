@@ -38,7 +38,7 @@ from holdfast.domain.ports import (
     TriageEvents,
     UserDirectory,
 )
-from holdfast.domain.users import Kind, User
+from holdfast.domain.users import Entity, Kind
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -196,18 +196,18 @@ class FakeAttemptLog(Fake):
 class FakeUserDirectory(Fake):
     """Users by id. A user that is missing here is one that the API does not return."""
 
-    users: dict[str, User] = field(default_factory=dict)
+    users: dict[str, Entity] = field(default_factory=dict)
     lookups: list[set[str]] = field(default_factory=list)
     cached_ids: set[str] = field(default_factory=set)
     kinds: list[Kind] = field(default_factory=list)
 
     @recorded
-    def lookup(self, ids: Collection[str], _deadline: Deadline, kind: Kind = Kind.USERS) -> Mapping[str, User | None]:
+    def lookup(self, ids: Collection[str], _deadline: Deadline, kind: Kind = Kind.USERS) -> Mapping[str, Entity | None]:
         self.lookups.append(set(ids))
         self.kinds.append(kind)
         return {found: self.users.get(found) for found in ids}
 
-    def cached(self, ids: Collection[str], kind: Kind = Kind.USERS) -> Mapping[str, User | None]:  # noqa: ARG002 - the port
+    def cached(self, ids: Collection[str], kind: Kind = Kind.USERS) -> Mapping[str, Entity | None]:  # noqa: ARG002 - the port
         return {found: self.users.get(found) for found in ids if found in self.cached_ids}
 
     def usage(self) -> Mapping[str, int]:

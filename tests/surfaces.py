@@ -37,7 +37,7 @@ from holdfast.domain.replay import Replayer
 from holdfast.domain.strict_json import serialise
 from holdfast.domain.sweep import Sweeper
 from holdfast.domain.triage import Archiver, Classifier, Redriver, Settler, TriageInput
-from holdfast.domain.users import ALL_KINDS, Kind, User
+from holdfast.domain.users import ALL_KINDS, Entity, Kind
 from tests.contract.project import fixtures
 from tests.fakes import (
     NOW,
@@ -460,7 +460,7 @@ def enrichments(case: tuple[dict[str, Any], bool]) -> str:
     named = content.references(ALL_KINDS)
     assert all(re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", one.id) for one in named)
     content.enrich(
-        named, {one: {each.id: User('Zo\u00eb "userId"', "z@example.com") for each in named} for one in Kind}
+        named, {one: {each.id: Entity('Zo\u00eb "userId"', "z@example.com") for each in named} for one in Kind}
     )
     assert json.loads(content.text) == content.envelope
     assert content.time is None or re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", content.time)

@@ -15,12 +15,12 @@ from holdfast.domain.circuit_breaker import BreakerOutcome
 from holdfast.domain.envelope import Event
 from holdfast.domain.fan_out import MAX_REQUEST_BYTES, SOURCE, Publication, publication, published
 from holdfast.domain.processing import Record
-from holdfast.domain.users import ALL_KINDS, Kind, User
+from holdfast.domain.users import ALL_KINDS, Entity, Kind
 from tests.contract.project import EVENTS, ROOT, fixtures
 from tests.contract.test_breaker_machine import BY_ALARM, BY_HAND, OPEN, walk
 from tests.schemas import FOLDER, check, validators
 
-ANNA = User("Anna Ito", "anna@example.com")
+ANNA = Entity("Anna Ito", "anna@example.com")
 
 
 def delivered(source: str, detail_type: str, detail: dict[str, Any]) -> dict[str, Any]:

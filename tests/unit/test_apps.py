@@ -42,7 +42,7 @@ from holdfast.domain.processing import ProcessorServices
 from holdfast.domain.replay import Replayer
 from holdfast.domain.sweep import Sweeper
 from holdfast.domain.triage import Archiver, Classifier, Redriver, Settler
-from holdfast.domain.users import User
+from holdfast.domain.users import Entity
 from tests.fakes import (
     MACHINE,
     FakeAttemptLog,
@@ -116,7 +116,7 @@ def processing(store: FakeEventStore, user_directory: FakeUserDirectory | None =
 
 def test_the_processor_reports_failed_records_and_counts_the_results(output: Callable[[], str]) -> None:
     store = FakeEventStore(refusals={"event-2": Failure.of(Throttled("store the event: ThrottlingError"))})
-    user_directory = FakeUserDirectory(users={USER_ID: User("Anna Ito", "anna@example.com")})
+    user_directory = FakeUserDirectory(users={USER_ID: Entity("Anna Ito", "anna@example.com")})
     records = [record(body("event-1"), "m-1"), record(body("event-2"), "m-2"), record(f'oops "{PERSONAL}"', "m-3")]
     answer = processor.app.lambda_handler(
         {"Records": records}, FakeContext(), services=processing(store, user_directory)

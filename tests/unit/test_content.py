@@ -9,10 +9,10 @@ import pytest
 
 from holdfast.domain.content import content_fields
 from holdfast.domain.strict_json import NESTING_LIMIT
-from holdfast.domain.users import ALL_KINDS, Kind, User
+from holdfast.domain.users import ALL_KINDS, Entity, Kind
 from tests.unit.samples import OTHER_USER_ID, USER_ID, body, envelope, event_of, plain_envelope
 
-ANNA, BEN = User("Anna Ito", "anna@example.com"), User("Ben", None)
+ANNA, BEN = Entity("Anna Ito", "anna@example.com"), Entity("Ben", None)
 CORRELATION = "5f1c0a3e-0000-4000-8000-00000000000b"
 
 
@@ -74,7 +74,7 @@ DEEP = {"userId": USER_ID, "deep": [{"answeredUserId": OTHER_USER_ID}]}
     ],
 )
 @pytest.mark.parametrize("users", [{USER_ID: ANNA, OTHER_USER_ID: BEN}, {USER_ID: BEN}, {}])
-def test_enrichment_changes_nothing(text: str, users: dict[str, User | None]) -> None:
+def test_enrichment_changes_nothing(text: str, users: dict[str, Entity | None]) -> None:
     event = event_of(text)
     event.enrich(event.references(ALL_KINDS), dict.fromkeys(Kind, users))
     assert content_id(event.text) == content_id(text)

@@ -39,7 +39,7 @@ from holdfast.adapters.genesys.http import ANSWER_BYTES_LIMIT
 from holdfast.adapters.genesys.user_directory import CACHE_SECONDS
 from holdfast.adapters.secrets import CredentialsSecret
 from holdfast.domain.errors import HoldfastError, Misconfigured, Throttled, Unavailable
-from holdfast.domain.users import User
+from holdfast.domain.users import Entity
 from local.eventually import eventually
 from local.genesys import GenesysStandIn as Genesys
 from local.genesys import user
@@ -113,7 +113,7 @@ def directory(genesys: Genesys, directory_of: Make) -> Directory:
     return directory_of(genesys.url)
 
 
-def lookup(directory: Directory, *ids: str, seconds: float = 60) -> dict[str, User | None]:
+def lookup(directory: Directory, *ids: str, seconds: float = 60) -> dict[str, Entity | None]:
     return dict(directory.lookup(ids or (ANNA,), FakeDeadline(seconds)))
 
 
@@ -127,8 +127,8 @@ def requests_to(genesys: Genesys) -> dict[str, int]:
     return dict(genesys.stats()["requests"])
 
 
-def known(*ids: str) -> dict[str, User | None]:
-    return {user_id: User(user(user_id)["name"], user(user_id)["email"]) for user_id in ids}
+def known(*ids: str) -> dict[str, Entity | None]:
+    return {user_id: Entity(user(user_id)["name"], user(user_id)["email"]) for user_id in ids}
 
 
 # -- calls and cache -------------------------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ def test_an_id_that_the_api_rejects_is_absent_and_does_not_affect_the_others(dir
     with Wire(lambda url: http(b"{}", "400 Bad Request") if GONE in url else found) as server:
         directory = directory_of(server.url)
         for _ in range(2):
-            assert lookup(directory, ANNA, BEN, GONE) == {ANNA: User(ANNA, None), BEN: User(BEN, None), GONE: None}
+            assert lookup(directory, ANNA, BEN, GONE) == {ANNA: Entity(ANNA, None), BEN: Entity(BEN, None), GONE: None}
         assert len(server.paths) == 6, "the second lookup is answered by the cache"
 
 
@@ -375,14 +375,14 @@ def test_a_failed_second_call_keeps_the_users_of_the_first(directory_of: Make) -
     with Wire(lambda url: found if MANY[0] in url else http(b"", "503 Service Unavailable")) as server:
         directory = directory_of(server.url)
         assert isinstance(failure_of(directory, *MANY[:101]), Unavailable)
-        assert lookup(directory, *MANY[:100]) == {user_id: User(user_id, None) for user_id in MANY[:100]}
+        assert lookup(directory, *MANY[:100]) == {user_id: Entity(user_id, None) for user_id in MANY[:100]}
 
 
 def test_entities_that_are_not_users_are_ignored_and_half_a_surrogate_pair_is_replaced(directory_of: Make) -> None:
     users = [{"id": ANNA, "name": None, "email": 7}, {"id": BEN, "name": "Ben\ud800", "email": "\udfff"}]
     with Wire(entities(None, "x", {}, {"id": 5}, *users)) as server:
         found = lookup(directory_of(server.url), ANNA, BEN, GONE)
-    assert found == {ANNA: User(None, None), BEN: User("Ben?", "?"), GONE: None}
+    assert found == {ANNA: Entity(None, None), BEN: Entity("Ben?", "?"), GONE: None}
 
 
 @pytest.mark.parametrize(
@@ -453,7 +453,7 @@ def test_trickling_answers_end_at_the_deadline_leave_no_thread_and_do_not_stop_l
             assert time.monotonic() - began < 2
             clock.now += 60
         wire.users = HEALTHY
-        assert lookup(directory) == {ANNA: User("Anna", None)}
+        assert lookup(directory) == {ANNA: Entity("Anna", None)}
         assert_no_thread_is_left()
 
 
@@ -510,7 +510,7 @@ def test_one_setting_names_the_ca_bundle_of_this_client_and_of_boto3(
     once = Config(region_name="eu-central-1", retries={"total_max_attempts": 1})
     with https(certificate, HEALTHY) as url, closing(boto3.client("sqs", endpoint_url=url, config=once)) as sqs:
         if own:
-            assert lookup(directory_of(url)) == {ANNA: User("Anna", None)}
+            assert lookup(directory_of(url)) == {ANNA: Entity("Anna", None)}
             sqs.list_queues()
         else:
             assert str(failure_of(directory_of(url))) == "the Genesys API did not answer: SSLError"

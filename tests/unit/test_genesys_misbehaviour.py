@@ -23,7 +23,7 @@ from holdfast.domain.letters import DeadLetter, Message
 from holdfast.domain.policy import Limits
 from holdfast.domain.processing import BatchReport
 from holdfast.domain.triage import Archiver, Classifier, TriageInput
-from holdfast.domain.users import ALL_KINDS, Kind, User
+from holdfast.domain.users import ALL_KINDS, Entity, Kind
 from local.genesys import QUEUES_PATH, WRAP_UP_CODES_PATH, GenesysStandIn, named, user
 from processor.app import report
 from tests.fakes import NOW, FakeAttemptLog, FakeBuffer, FakeDeadline, FakeEventStore, FakeObjects
@@ -192,7 +192,7 @@ def test_ids_in_another_case_are_the_same_users(genesys: GenesysStandIn, directo
     genesys.set_faults({"upperCase": True})
     lettered = "5f1c0a3e-0000-4000-8000-00000000000a"
     found = lookup(directory, lettered)
-    assert found == {lettered: User(user(lettered)["name"], user(lettered)["email"])}
+    assert found == {lettered: Entity(user(lettered)["name"], user(lettered)["email"])}
 
 
 def test_users_on_further_pages_are_found(genesys: GenesysStandIn, directory: Directory) -> None:
@@ -205,15 +205,15 @@ def test_an_absence_that_the_answer_does_not_prove_is_not_cached(directory_of: M
     page = {"entities": [{"id": ANNA, "name": "Anna"}], "total": 2, "pageCount": 1}
     with Wire(http(json.dumps(page).encode())) as server:
         directory = directory_of(server.url)
-        assert lookup(directory, ANNA, BEN) == {ANNA: User("Anna"), BEN: None}
+        assert lookup(directory, ANNA, BEN) == {ANNA: Entity("Anna"), BEN: None}
         server.users = http(json.dumps({"entities": [{"id": BEN, "name": "Ben"}]}).encode())
-        assert lookup(directory, ANNA, BEN) == {ANNA: User("Anna"), BEN: User("Ben")}
+        assert lookup(directory, ANNA, BEN) == {ANNA: Entity("Anna"), BEN: Entity("Ben")}
 
 
 def test_the_number_of_pages_is_bounded(directory_of: Make) -> None:
     page = {"entities": [{"id": ANNA, "name": "Anna"}], "total": 10**9, "pageCount": 10**9}
     with Wire(http(json.dumps(page).encode())) as server:
-        assert lookup(directory_of(server.url), ANNA, BEN) == {ANNA: User("Anna"), BEN: None}
+        assert lookup(directory_of(server.url), ANNA, BEN) == {ANNA: Entity("Anna"), BEN: None}
         assert server.paths.count("/api/v2/users") == 10
 
 
@@ -225,7 +225,7 @@ def test_users_who_have_left_are_found(directory: Directory) -> None:
 def test_queues_and_wrap_up_codes_are_found_in_one_call_and_cached(
     genesys: GenesysStandIn, directory: Directory, kind: Kind, path: str
 ) -> None:
-    wanted = {one: User(named(path, one)["name"]) for one in MANY[:100]}
+    wanted = {one: Entity(named(path, one)["name"]) for one in MANY[:100]}
     for _ in range(2):
         assert directory.lookup(MANY[:100], FakeDeadline(), kind) == wanted
     assert requests_to(genesys) == {"POST /oauth/token 200": 1, f"GET {path} 200": 1}

@@ -25,7 +25,7 @@ from holdfast.domain.errors import (
 from holdfast.domain.identity import event_id_of_bytes
 from holdfast.domain.ports import Stored
 from holdfast.domain.processing import BatchReport, ProcessorServices, process_batch, stored_count
-from holdfast.domain.users import User
+from holdfast.domain.users import Entity
 from tests.fakes import (
     NOW,
     FakeAttemptLog,
@@ -54,7 +54,7 @@ class World:
         self.attempt_log = FakeAttemptLog(self.journal)
         self.queue = FakeQueue(self.journal)
         self.executions = FakeExecutions(self.journal)
-        self.people = FakeUserDirectory(self.journal, {USER_ID: User("Anna Ito", "anna@example.com")})
+        self.people = FakeUserDirectory(self.journal, {USER_ID: Entity("Anna Ito", "anna@example.com")})
 
     def process(self, *records: dict[str, Any], deadline: FakeDeadline | None = None) -> BatchReport:
         services = ProcessorServices(

@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 
 from holdfast.domain.envelope import Event
 from holdfast.domain.strict_json import NESTING_LIMIT
-from holdfast.domain.users import USERS_ONLY, Kind, User
+from holdfast.domain.users import USERS_ONLY, Entity, Kind
 from tests.unit.samples import OTHER_USER_ID, USER_ID, body, event_of, payload_of, plain_envelope
 
 QUEUE_ID = "5f1c0a3e-0000-4000-8000-0000000000aa"
 CODE_ID = "5f1c0a3e-0000-4000-8000-0000000000bb"
-ANNA = User("Anna Ito", "anna@example.com")
+ANNA = Entity("Anna Ito", "anna@example.com")
 
 
 def places(detail: dict[str, Any]) -> list[tuple[str, str]]:
     return sorted((place.id, place.prefix) for place in event_of(body(detail=detail)).references())
 
 
-def enrich(event: Event, users: dict[str, User | None], kinds: Collection[Kind] = USERS_ONLY) -> None:
+def enrich(event: Event, users: dict[str, Entity | None], kinds: Collection[Kind] = USERS_ONLY) -> None:
     event.enrich(event.references(kinds), dict.fromkeys(Kind, users))
 
 
@@ -115,20 +115,20 @@ def test_queues_and_wrap_up_codes_are_found_only_if_they_are_wanted() -> None:
     event = event_of(body(detail={"eventBody": {"queueId": QUEUE_ID, "wrapupCode": CODE_ID, "userId": USER_ID}}))
     assert [place.kind for place in event.references()] == ["users"]
     assert [place.kind for place in event.references(Kind)] == ["users", "queues", "wrapupcodes"]
-    enrich(event, {QUEUE_ID: User("Support"), CODE_ID: User("Solved"), USER_ID: None}, Kind)
+    enrich(event, {QUEUE_ID: Entity("Support"), CODE_ID: Entity("Solved"), USER_ID: None}, Kind)
     names = {"queueId": QUEUE_ID, "queueName": "Support", "wrapupCode": CODE_ID, "wrapupCodeName": "Solved"}
     assert payload_of(event) == json.loads(event.text)["detail"]["eventBody"] == {**names, "userId": USER_ID}
 
 
 def test_a_name_that_the_event_has_is_kept() -> None:
     event = event_of(body(detail={"eventBody": {"queue": {"id": QUEUE_ID, "name": "as sent"}}}))
-    enrich(event, {QUEUE_ID: User("Support")}, Kind)
+    enrich(event, {QUEUE_ID: Entity("Support")}, Kind)
     assert payload_of(event) == {"queue": {"id": QUEUE_ID, "name": "as sent"}}
 
 
 def test_name_and_email_are_added_beside_the_id() -> None:
     event = event_of(body(detail={"eventBody": {"userId": USER_ID, "deep": {"answeredUserId": OTHER_USER_ID}}}))
-    enrich(event, {USER_ID: ANNA, OTHER_USER_ID: User("Ben", None)})
+    enrich(event, {USER_ID: ANNA, OTHER_USER_ID: Entity("Ben", None)})
     assert payload_of(event) == {
         "userId": USER_ID,
         "userName": "Anna Ito",
@@ -192,7 +192,7 @@ def test_text_and_envelope_of_an_enriched_event_are_equal(
     separators = (",", ":") if compact else None
     event = event_of(json.dumps(sent, ensure_ascii=ascii_only, separators=separators))
     assert json.loads(event.text) == sent
-    enrich(event, {USER_ID: User(name, "anna@example.com")}, Kind)
+    enrich(event, {USER_ID: Entity(name, "anna@example.com")}, Kind)
     assert json.loads(event.text) == event.envelope
 
 

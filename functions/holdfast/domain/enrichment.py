@@ -10,7 +10,7 @@ from itertools import chain
 from holdfast.domain.envelope import Event
 from holdfast.domain.errors import Failure, guarded
 from holdfast.domain.ports import Deadline, UserDirectory
-from holdfast.domain.users import USERS_ONLY, Found, Kind, Reference, User
+from holdfast.domain.users import USERS_ONLY, EntitiesByKind, Entity, Kind, Reference
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class Enrichment:
         wanted: dict[Kind, set[str]] = {}
         for one in chain.from_iterable(named.values()):
             wanted.setdefault(one.kind, set()).add(one.id)
-        found: dict[Kind, Mapping[str, User | None]] = {}
+        found: dict[Kind, Mapping[str, Entity | None]] = {}
         failures: dict[Kind, Failure] = {}
         for kind in (kind for kind in Kind if kind in wanted):
             found[kind], failure = self._look_up(kind, wanted[kind], deadline)
@@ -63,19 +63,19 @@ class Enrichment:
 
     def _look_up(
         self, kind: Kind, ids: set[str], deadline: Deadline
-    ) -> tuple[Mapping[str, User | None], Failure | None]:
+    ) -> tuple[Mapping[str, Entity | None], Failure | None]:
         try:
             return self.user_directory.lookup(ids, deadline, kind), None
         except Exception as error:  # noqa: BLE001 - whatever the error is, it is the failure of these events
             return self.user_directory.cached(ids, kind), Failure.of(error)
 
 
-def _failure_of(named: Sequence[Reference], found: Found, failures: Mapping[Kind, Failure]) -> Failure | None:
+def _failure_of(named: Sequence[Reference], found: EntitiesByKind, failures: Mapping[Kind, Failure]) -> Failure | None:
     """Why an id of an event could not be looked up; ``None`` if all of them could."""
     return next((failures[one.kind] for one in named if one.kind in failures and one.id not in found[one.kind]), None)
 
 
-def _completed(event: Event, named: Sequence[Reference], found: Found, failure: Failure | None) -> Event:
+def _completed(event: Event, named: Sequence[Reference], found: EntitiesByKind, failure: Failure | None) -> Event:
     event.enrich(named, found)
     if failure:
         event.mark("enrichmentError", failure.category)

@@ -16,7 +16,7 @@ from typing import Any
 from holdfast.domain.errors import InvalidEvent, MalformedBody
 from holdfast.domain.identity import UUID, event_id_of_bytes, producer_id_of, to_event_id
 from holdfast.domain.strict_json import encodable, members, parse, parse_any_number, serialise
-from holdfast.domain.users import USERS_ONLY, Found, Kind, Reference, references
+from holdfast.domain.users import USERS_ONLY, EntitiesByKind, Kind, Reference, references
 
 _KEY_LIMIT = 256
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,7 +57,7 @@ class Event:
         """The users, queues or wrap-up codes that it names."""
         return references(self.envelope["detail"].get("topicName"), self.payload, self.text, kinds)
 
-    def enrich(self, named: Sequence[Reference], found: Found) -> None:
+    def enrich(self, named: Sequence[Reference], found: EntitiesByKind) -> None:
         """Add name and e-mail of what was found beside the ids."""
         for reference in named:
             fields = reference.additions(found[reference.kind].get(reference.id))

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from holdfast.domain.attempts import Attempt, AttemptKey
 from holdfast.domain.errors import Failure
 from holdfast.domain.letters import Outgoing
-from holdfast.domain.users import Kind, User
+from holdfast.domain.users import Entity, Kind
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -115,13 +115,13 @@ class AttemptHistory(Protocol):
 class UserDirectory(Protocol):
     """Users, queues and wrap-up codes of Genesys Cloud by id."""
 
-    def lookup(self, ids: Collection[str], deadline: Deadline, kind: Kind = Kind.USERS) -> Mapping[str, User | None]:
+    def lookup(self, ids: Collection[str], deadline: Deadline, kind: Kind = Kind.USERS) -> Mapping[str, Entity | None]:
         """Look up ids of one kind. The result has an entry for each.
 
         It is ``None`` if the API does not show it, or did not answer completely.
         """
 
-    def cached(self, ids: Collection[str], kind: Kind = Kind.USERS) -> Mapping[str, User | None]:
+    def cached(self, ids: Collection[str], kind: Kind = Kind.USERS) -> Mapping[str, Entity | None]:
         """Return what the cache holds of these ids, without a call."""
 
     def usage(self) -> Mapping[str, int]:

@@ -60,15 +60,15 @@ _MEMBER_TOPIC = re.compile(rf"v2\.routing\.queues\.{UUID}\.users$")
 
 
 @dataclass(frozen=True, slots=True)
-class User:
-    """A user of Genesys Cloud. Both fields are personal data. Queues and wrap-up codes have a name only."""
+class Entity:
+    """A user, a queue or a wrap-up code of Genesys Cloud. Only a user has an ``email``; both are personal data."""
 
     name: str | None
     email: str | None = None
 
 
 #: What was looked up: by kind, then by id. ``None`` for an id that the API does not return.
-Found = Mapping[Kind, Mapping[str, User | None]]
+EntitiesByKind = Mapping[Kind, Mapping[str, Entity | None]]
 
 
 @dataclass(slots=True, repr=False)  # the holder can be the whole payload
@@ -100,7 +100,7 @@ class Reference:
         """The names of the fields that enrichment can add."""
         return _names(self.prefix)
 
-    def additions(self, found: User | None) -> dict[str, str]:
+    def additions(self, found: Entity | None) -> dict[str, str]:
         """The fields to add.
 
         Fields that the producer sent are never overwritten. For what the API does not return there are none.

@@ -23,7 +23,7 @@ from holdfast.adapters.genesys.token import TokenCache
 from holdfast.adapters.secrets import CredentialsSecret
 from holdfast.domain.errors import Misconfigured, Rejected, TransientError, Unavailable
 from holdfast.domain.ports import Deadline
-from holdfast.domain.users import Kind, User
+from holdfast.domain.users import Entity, Kind
 
 IDS_PER_CALL = 100
 #: The API is asked for all ids on one page. It may make smaller ones.
@@ -103,11 +103,11 @@ class GenesysUserDirectory:
         self._breakers = {kind: ApiCircuitBreaker(*breaker_seconds, clock) for kind in Kind}
         self._api = GenesysApi(self._breaker, sleep, rng)
         self._token = TokenCache(self._api, urls.login, secret, clock)
-        self._caches: dict[Kind, TTLCache[str, User | None]] = {
+        self._caches: dict[Kind, TTLCache[str, Entity | None]] = {
             kind: TTLCache(CACHED_ENTRIES, CACHE_SECONDS, timer=clock) for kind in Kind
         }
 
-    def lookup(self, ids: Collection[str], deadline: Deadline, kind: Kind = Kind.USERS) -> Mapping[str, User | None]:
+    def lookup(self, ids: Collection[str], deadline: Deadline, kind: Kind = Kind.USERS) -> Mapping[str, Entity | None]:
         """Find entries of one kind by their ids in lower case, with one call for up to 100 that are not cached.
 
         Raises:
@@ -123,7 +123,7 @@ class GenesysUserDirectory:
         # If a page is missing, some ids stay unknown. They are None here, and are not cached.
         return dict.fromkeys(ids) | known if len(known) < len(ids) else known
 
-    def cached(self, ids: Collection[str], kind: Kind = Kind.USERS) -> dict[str, User | None]:
+    def cached(self, ids: Collection[str], kind: Kind = Kind.USERS) -> dict[str, Entity | None]:
         """The cached ones of these entries."""
         cache = self._caches[kind]
         with cache.timer:  # stops the cache's clock: an entry must not expire between "in" and "[]"
@@ -135,7 +135,7 @@ class GenesysUserDirectory:
         self._api.usage.clear()
         return usage
 
-    def _fetch(self, kind: Kind, ids: list[str], deadline: Deadline) -> dict[str, User | None]:
+    def _fetch(self, kind: Kind, ids: list[str], deadline: Deadline) -> dict[str, Entity | None]:
         """The entries, and ``None`` for the ids that the API certainly does not show."""
         self._breaker.check()
         self._breakers[kind].check()
@@ -152,16 +152,16 @@ class GenesysUserDirectory:
         self._breakers[kind].succeeded()
         return {one: found.get(one) for one in ids if complete or one in found}
 
-    def _fetch_halves(self, kind: Kind, ids: list[str], deadline: Deadline) -> dict[str, User | None]:
+    def _fetch_halves(self, kind: Kind, ids: list[str], deadline: Deadline) -> dict[str, Entity | None]:
         """After a rejected call: halve it until the rejected id is found. It has no entry."""
         if len(ids) == 1:
             return {ids[0]: None}
         middle = len(ids) // 2
         return self._fetch(kind, ids[:middle], deadline) | self._fetch(kind, ids[middle:], deadline)
 
-    def _pages(self, kind: Kind, ids: Collection[str], deadline: Deadline) -> tuple[dict[str, User], bool]:
+    def _pages(self, kind: Kind, ids: Collection[str], deadline: Deadline) -> tuple[dict[str, Entity], bool]:
         """The entries of all pages, and whether these are all that the API has for the ids."""
-        found: dict[str, User] = {}
+        found: dict[str, Entity] = {}
         for number in range(1, PAGES_LIMIT + 1):
             page = _page_of(self._call(kind, ids, number, deadline), _RESOURCES[kind])
             found |= _entries_of(page["entities"])
@@ -203,10 +203,10 @@ def _page_of(answer: Answer, resource: _Resource) -> Mapping[str, Any]:
     return page
 
 
-def _entries_of(entities: Collection[Any]) -> dict[str, User]:
+def _entries_of(entities: Collection[Any]) -> dict[str, Entity]:
     """The entries by their ids in lower case."""
     return {
-        entity["id"].lower(): User(_text(entity.get("name")), _text(entity.get("email")))
+        entity["id"].lower(): Entity(_text(entity.get("name")), _text(entity.get("email")))
         for entity in entities
         if isinstance(entity, dict) and isinstance(entity.get("id"), str)
     }
