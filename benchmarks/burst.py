@@ -42,7 +42,7 @@ from local.sending import ENTRIES_PER_CALL, send_messages
 from local.stack import Stack
 from local.traffic import BusEvent, burst, envelope
 from local.watch import queue_length
-from ops.reconciliation import Expected, Sent, reconcile
+from ops.reconciliation import Expected, SentEvent, reconcile
 
 EVENTS = 10_000
 LIMIT = 10
@@ -208,9 +208,9 @@ def most_at_once(seen: Iterable[Invocation]) -> int:
     return most
 
 
-def sent(bodies: Iterable[str]) -> list[Sent]:
+def sent(bodies: Iterable[str]) -> list[SentEvent]:
     """The bodies as the reconciliation needs them."""
-    return [Sent(json.loads(body)["id"], body=body) for body in bodies]
+    return [SentEvent(json.loads(body)["id"], body=body) for body in bodies]
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ SOURCES = ("aws.partner/genesys.com", "genesys.cloud")
 _SETTLED = {Place.STORED, Place.ARCHIVED}
 #: A dead letter is received five times first, which takes up to seven minutes with the default backoff.
 _SECONDS = 600
-_LOOK_SECONDS = 2.0
+_POLL_SECONDS = 2.0
 
 
 def main() -> int:
@@ -96,7 +96,7 @@ def _settled(stack: Stack, event_ids: Sequence[str]) -> bool:
         while time.monotonic() < end:
             if all(one.place in _SETTLED for one in auditor.locate(event_ids).values()):
                 return True
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
     return False
 
 

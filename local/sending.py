@@ -13,7 +13,7 @@ from holdfast.domain.envelope import examine
 from local.errors import LocalError
 from local.stack import Stack
 from local.traffic import BusEvent, Item, QueueBody, SecondCopy, envelope
-from ops.reconciliation import Expected, Sent
+from ops.reconciliation import Expected, SentEvent
 
 #: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html, and the same for SendMessageBatch
 ENTRIES_PER_CALL = 10
@@ -36,7 +36,7 @@ class Sender:
         self._bus = stack.outputs["EventBusName"]
         self._buffer = stack.outputs["BufferQueueUrl"]
         self._envelopes: list[str] = []
-        self.sent: dict[str, Sent] = {}
+        self.sent: dict[str, SentEvent] = {}
         self.deliveries = 0
         self.copies = 0
         self.copied: set[str] = set()
@@ -88,7 +88,7 @@ class Sender:
     def _remember(self, event: BusEvent, event_id: str) -> None:
         text = json.dumps(envelope(event_id, event.detail_type, event.detail, datetime.now(UTC)))
         event_id = examine(text).event_id
-        self.sent[event_id] = Sent(event_id, event.expected, detail=event.detail, names_user=event.names_user)
+        self.sent[event_id] = SentEvent(event_id, event.expected, detail=event.detail, names_user=event.names_user)
         if event.expected is Expected.STORED:
             self._envelopes.append(text)
 
@@ -99,7 +99,7 @@ class Sender:
             self.copied.add(examine(text).event_id)
             return text
         event_id = examine(item.text).event_id
-        self.sent[event_id] = Sent(event_id, item.expected, body=item.text)
+        self.sent[event_id] = SentEvent(event_id, item.expected, body=item.text)
         return item.text
 
 

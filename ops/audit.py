@@ -119,13 +119,13 @@ class Auditor:
         twice rather than never.
         """
         snapshot_keys = keys(self.stack, SNAPSHOT_PREFIX)
-        snapshots = {_event_in(key): key for key in snapshot_keys}
+        snapshots = {_event_id_of_snapshot(key): key for key in snapshot_keys}
         archive_keys = keys(self.stack, ARCHIVE_PREFIX)
         archive = _by_digest(archive_keys)
-        stored = self._stored(event_ids)
-        archived = self._in_archive(set(event_ids) - stored, archive)
+        stored = self._find_stored(event_ids)
+        archived = self._find_archived(set(event_ids) - stored, archive)
         in_triage = snapshots.keys() & set(event_ids) - stored - archived.keys()
-        running = _by_digest(self._running()) if in_triage else {}
+        running = _by_digest(self._running_names()) if in_triage else {}
 
         def location(event_id: str) -> Location:
             if event_id in stored:
@@ -139,21 +139,23 @@ class Auditor:
 
         found = {event_id: location(event_id) for event_id in event_ids}
         unknown = {event_id for event_id, one in found.items() if one.place is Place.IN_NO_STORE}
-        return found | self._of_messages(unknown, [*archive_keys, *snapshot_keys])
+        return found | self._locate_messages(unknown, [*archive_keys, *snapshot_keys])
 
-    def _of_messages(self, ids: Collection[str], held: Iterable[str]) -> dict[str, Location]:
+    def _locate_messages(self, ids: Collection[str], held: Iterable[str]) -> dict[str, Location]:
         """Where the letters of messages with these ids are: the objects' names contain the message."""
-        events = {wanted: self._event_of(key) for key in held for wanted in ids if _message_in(key) == compact(wanted)}
+        events = {
+            wanted: self._event_id_of(key) for key in held for wanted in ids if _message_id_in(key) == compact(wanted)
+        }
         located = self.locate(set(events.values())) if events else {}
         return {
             message: replace(located[event_id], event_id=message, found_as=event_id)
             for message, event_id in events.items()
         }
 
-    def _event_of(self, key: str) -> str:
-        return _event_in(key) if key.startswith(SNAPSHOT_PREFIX) else self._event_id_in(key)
+    def _event_id_of(self, key: str) -> str:
+        return _event_id_of_snapshot(key) if key.startswith(SNAPSHOT_PREFIX) else self._read_event_id(key)
 
-    def queued(self) -> int:
+    def count_queued(self) -> int:
         """Messages in the buffer and the dead-letter queue: visible, in flight and delayed."""
         sqs, outputs = self.stack.client("sqs"), self.stack.outputs
         queues = [
@@ -169,10 +171,10 @@ class Auditor:
         sleep: Callable[[float], None] = time.sleep,
     ) -> Audit:
         """Audit these events. If some seem lost, a second look after ``wait_seconds`` decides."""
-        audit = self._look(event_ids)
+        audit = self._audit_once(event_ids)
         if audit.lost:
             sleep(wait_seconds)
-            second = self._look([one.event_id for one in audit.at(Place.IN_NO_STORE)])
+            second = self._audit_once([one.event_id for one in audit.at(Place.IN_NO_STORE)])
             located = tuple(one for one in audit.events if one.place is not Place.IN_NO_STORE)
             audit = Audit(located + second.events, second.queued, second.lost)
         return audit
@@ -183,11 +185,11 @@ class Auditor:
         found = self.locate({one["eventId"] for one in outcomes})
         objects = set(keys(self.stack, ARCHIVE_PREFIX))
         contradictions = (_contradiction(one, found[one["eventId"]], objects) for one in outcomes)
-        return Audit(tuple(found.values()), self.queued(), contradictions=tuple(filter(None, contradictions)))
+        return Audit(tuple(found.values()), self.count_queued(), contradictions=tuple(filter(None, contradictions)))
 
-    def _look(self, event_ids: Collection[str]) -> Audit:
+    def _audit_once(self, event_ids: Collection[str]) -> Audit:
         # The queues are counted first. An event that is in no store afterwards was in a queue then.
-        queued = self.queued()
+        queued = self.count_queued()
         audit = Audit(tuple(self.locate(event_ids).values()), queued)
         return Audit(audit.events, queued, max(0, len(audit.at(Place.IN_NO_STORE)) - queued))
 
@@ -213,13 +215,13 @@ class Auditor:
 
     # -- stores --------------------------------------------------------------------------------------------------
 
-    def _stored(self, event_ids: Collection[str]) -> set[str]:
+    def _find_stored(self, event_ids: Collection[str]) -> set[str]:
         """The events that the table holds (strongly consistent)."""
         chunks = _chunks(sorted(event_ids), _READS_PER_CALL)
         with ThreadPoolExecutor(_READERS) as pool:
-            return set().union(*pool.map(self._stored_chunk, chunks))
+            return set().union(*pool.map(self._find_stored_chunk, chunks))
 
-    def _stored_chunk(self, event_ids: Collection[str]) -> set[str]:
+    def _find_stored_chunk(self, event_ids: Collection[str]) -> set[str]:
         table, dynamodb = self.stack.outputs["EventsTableName"], self.stack.client("dynamodb")
         request = {"Keys": [{"eventId": {"S": event_id}} for event_id in event_ids], "ConsistentRead": True}
         pending: dict[str, Any] = {table: request | {"ProjectionExpression": "eventId"}}
@@ -230,24 +232,24 @@ class Auditor:
             pending = answer.get("UnprocessedKeys") or {}
         return held
 
-    def _in_archive(self, event_ids: Iterable[str], archive: Mapping[str, list[str]]) -> dict[str, str]:
+    def _find_archived(self, event_ids: Iterable[str], archive: Mapping[str, list[str]]) -> dict[str, str]:
         """The archive object of each event that has one. A name holds only a part of a digest, so objects are read."""
         return {
             event_id: key
             for event_id in sorted(event_ids)
             for digest in digests(event_id)
             for key in archive.get(digest, ())
-            if self._event_id_in(key) == event_id
+            if self._read_event_id(key) == event_id
         }
 
-    def _event_id_in(self, key: str) -> str:
+    def _read_event_id(self, key: str) -> str:
         if key not in self._archived:
             bucket = self.stack.outputs["ArchiveBucketName"]
             body = self.stack.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
             self._archived[key] = json.loads(body)["eventId"]
         return self._archived[key]
 
-    def _running(self) -> list[str]:
+    def _running_names(self) -> list[str]:
         return [execution["name"] for execution in executions(self.stack, statusFilter="RUNNING")]
 
 
@@ -273,11 +275,11 @@ def _by_digest(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _event_in(snapshot: str) -> str:
+def _event_id_of_snapshot(snapshot: str) -> str:
     return snapshot.split("/")[1]
 
 
-def _message_in(key: str) -> str | None:
+def _message_id_in(key: str) -> str | None:
     """The message id in the key of a snapshot or of an archive object, without dashes."""
     name = key.rsplit("/", 1)[-1].removesuffix(".json")
     if key.startswith(SNAPSHOT_PREFIX):
@@ -343,12 +345,12 @@ def audit(
 
     Example: holdfast audit --ids ids.txt
     """
-    with screen.ended_by_errors():
+    with screen.exit_on_error():
         wanted, span = _scope(ids, begin, end)
         auditor = Auditor(AwsStack.named(stack, profile=profile, region=region))
         with screen.errors().status("Reading the table, the archive and the snapshots ..."):
             result = auditor.of_range(*span) if span else auditor.of_events(wanted, sleep=_second_look)
-    screen.printed(result, lambda found: render(found, each=each), as_json=as_json)
+    screen.print_result(result, lambda found: render(found, each=each), as_json=as_json)
     raise typer.Exit(0 if result.passed else 1)
 
 
@@ -367,7 +369,7 @@ def _scope(ids: str | None, begin: str | None, end: str | None) -> tuple[set[str
         raise CommandError("Give the events with --ids FILE, or a range of time with --from and --to.")
     if begin is None:
         return _event_ids(str(ids)), None
-    return set(), (screen.moment(begin), screen.moment(end) if end else datetime.now(UTC))
+    return set(), (screen.parse_time(begin), screen.parse_time(end) if end else datetime.now(UTC))
 
 
 def _event_ids(name: str) -> set[str]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from ops.checks import Finding, Result
 from ops.deployed import execution_arn
-from ops.synthetic import Event, Expectation, Seen, Trial, not_made
+from ops.synthetic import Expectation, Observation, SyntheticEvent, Trial, finding_not_checked
 
 ALARM = "TriageFailedAlarm"
 THROTTLED_SECONDS = 60.0
@@ -25,29 +25,32 @@ class ChaosTrial(Trial):
     only if every check of the trial itself has passed.
     """
 
-    _ended_well: frozenset[str] = frozenset({"SUCCEEDED", "ABORTED"})
+    _removable_statuses: frozenset[str] = frozenset({"SUCCEEDED", "ABORTED"})
     _resumed: datetime | None = None
     _swept: bool = False
 
-    def _tried(self) -> list[Finding]:
-        findings = super()._tried()
+    def _send_and_check(self) -> list[Finding]:
+        findings = super()._send_and_check()
         failed = [one.name for one in findings if one.result in {Result.FAIL, Result.UNREADABLE}]
         if failed:
             reason = f"nothing was disturbed, because of {', '.join(failed)}"
-            return [*findings, not_made("chaos", "Events survive chaos", reason)]
+            return [*findings, finding_not_checked("chaos", "Events survive chaos", reason)]
         with self._without_actions(ALARM, "aborted-alarm") as disturbed:
-            waiting, letter = self._event("throttled"), self._event("aborted")
-            disturbed += [self._while_throttled(waiting, letter), *map(self._watched, self._after(waiting, letter))]
+            waiting, letter = self._valid_event("throttled"), self._valid_event("aborted")
+            disturbed += [
+                self._while_throttled(waiting, letter),
+                *map(self._wait_for, self._expectations_after(waiting, letter)),
+            ]
         return findings + disturbed
 
-    def _while_throttled(self, waiting: Event, letter: Event) -> Finding:
+    def _while_throttled(self, waiting: SyntheticEvent, letter: SyntheticEvent) -> Finding:
         """Send both events while the processor is throttled, and abort the execution of the letter."""
         with self._throttled_processor():
             self._to_buffer(waiting)
             self._send("DeadLetterQueueUrl", letter, ERROR_CODE="VERIFY")
             self.sleep(THROTTLED_SECONDS)
             found = self._finding(
-                "throttled", "A throttled processor stores nothing", lambda: self._aborted(waiting, letter)
+                "throttled", "A throttled processor stores nothing", lambda: self._abort(waiting, letter)
             )
         self._resumed = datetime.now(UTC)
         return found
@@ -69,23 +72,25 @@ class ChaosTrial(Trial):
             else:
                 functions.put_function_concurrency(**processor, ReservedConcurrentExecutions=before)
 
-    def _aborted(self, waiting: Event, letter: Event) -> Seen:
+    def _abort(self, waiting: SyntheticEvent, letter: SyntheticEvent) -> Observation:
         name = next(self._executions_of(letter), None)
         if name is None:
-            return Seen("", "no triage execution was started for the dead letter")
+            return Observation("", "no triage execution was started for the dead letter")
         self.stack.client("stepfunctions").stop_execution(executionArn=execution_arn(self.stack, name), cause=_CAUSE)
         stored = self._item(waiting) or self._item(letter)
-        return Seen("nothing stored", "an event was stored, although the concurrency was zero" if stored else "")
+        return Observation("nothing stored", "an event was stored, although the concurrency was zero" if stored else "")
 
-    def _after(self, waiting: Event, letter: Event) -> list[Expectation]:
+    def _expectations_after(self, waiting: SyntheticEvent, letter: SyntheticEvent) -> list[Expectation]:
         return [
-            Expectation("throttled-stored", "An event that waited meanwhile is stored", lambda: self._stored(waiting)),
             Expectation(
-                "aborted-recovered", "The sweep takes over an aborted execution", lambda: self._taken_over(letter)
+                "throttled-stored", "An event that waited meanwhile is stored", lambda: self._check_stored(waiting)
+            ),
+            Expectation(
+                "aborted-recovered", "The sweep takes over an aborted execution", lambda: self._check_taken_over(letter)
             ),
         ]
 
-    def _taken_over(self, letter: Event) -> Seen | None:
+    def _check_taken_over(self, letter: SyntheticEvent) -> Observation | None:
         """Start the sweep once, without its minimum age, and look whether the event of the letter is stored."""
         if not self._swept:
             self.stack.client("lambda").invoke(
@@ -93,8 +98,8 @@ class ChaosTrial(Trial):
                 Payload=json.dumps({"olderThanHours": 0}),
             )
             self._swept = True
-        running = [name for name in self._executions_of(letter) if self._described(name)["status"] == "RUNNING"]
-        return None if running else self._stored(letter)
+        running = [name for name in self._executions_of(letter) if self._describe(name)["status"] == "RUNNING"]
+        return None if running else self._check_stored(letter)
 
     def _sent_at(self) -> datetime:
         return self._resumed or super()._sent_at()

@@ -17,16 +17,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.checks import Finding, NotCheckedError, Result, differences, policy_differences
 from ops.deployed import DeployedStack
-from ops.errors import explained
+from ops.errors import explain
 from ops.facts import ALARMS, FUNCTION, LOGS, MACHINE, MAPPING, QUEUE, ROLE, TABLE, TOPIC, Facts, Properties, read
-from ops.template import Declared, Resource, UnresolvedError
+from ops.template import DeployedTemplate, Resource, UnresolvedError
 
 #: A new alarm has no state until CloudWatch has evaluated it.
 _EVALUATED_AFTER = timedelta(minutes=15)
 _SHOWN_PROBLEMS = 3
 
 #: What a check has seen in a few words, and how it differs from what must be.
-Look = tuple[str, Iterable[str]]
+Comparison = tuple[str, Iterable[str]]
+Compare = Callable[[Facts], Comparison]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +37,17 @@ class Check:
     group: str
     name: str
     promise: str
-    look: Callable[[Facts], Look]
+    compare: Compare
 
-    def made(self, facts: Facts) -> Finding:
+    def run(self, facts: Facts) -> Finding:
         """Make the check. It never raises for what AWS answers."""
         try:
-            summary, found = self.look(facts)
+            summary, found = self.compare(facts)
             problems = list(found)
         except (NotCheckedError, UnresolvedError) as reason:
             return self._finding(str(reason), Result.NOT_CHECKED)
         except (ClientError, BotoCoreError) as error:
-            return self._finding(explained(error), Result.UNREADABLE)
+            return self._finding(explain(error), Result.UNREADABLE)
         return self._finding(_joined(problems) or summary, Result.FAIL if problems else Result.PASS)
 
     def _finding(self, seen: str, result: Result) -> Finding:
@@ -56,16 +57,16 @@ class Check:
 CHECKS: list[Check] = []
 
 
-def examine(stack: DeployedStack, declared: Declared) -> list[Finding]:
+def examine(stack: DeployedStack, declared: DeployedTemplate) -> list[Finding]:
     """Make all checks of the configuration against the template."""
     facts = read(stack, declared, datetime.now(UTC))
-    return [one.made(facts) for one in CHECKS]
+    return [one.run(facts) for one in CHECKS]
 
 
-def _check(group: str, name: str, promise: str) -> Callable[[Callable[[Facts], Look]], Callable[[Facts], Look]]:
-    def register(look: Callable[[Facts], Look]) -> Callable[[Facts], Look]:
-        CHECKS.append(Check(group, name, promise, look))
-        return look
+def _check(group: str, name: str, promise: str) -> Callable[[Compare], Compare]:
+    def register(compare: Compare) -> Compare:
+        CHECKS.append(Check(group, name, promise, compare))
+        return compare
 
     return register
 
@@ -119,17 +120,17 @@ _DAY = 86_400
 
 
 @_check(_RECEIVING, "event-rule", "The rule is enabled and matches the events")
-def _event_rule(facts: Facts) -> Look:
+def _event_rule(facts: Facts) -> Comparison:
     return _rule_is(facts, "EventRule")
 
 
 @_check(_RECEIVING, "event-rule-target", "It delivers to the buffer, failures to the DLQ")
-def _event_rule_target(facts: Facts) -> Look:
+def _event_rule_target(facts: Facts) -> Comparison:
     return "1 target", _targets_are(facts, "EventRule")
 
 
 @_check(_RECEIVING, "queue-policies", "EventBridge may send, and only with TLS")
-def _queue_policies(facts: Facts) -> Look:
+def _queue_policies(facts: Facts) -> Comparison:
     return f"{len(_QUEUES)} policies", (
         problem
         for queue in _QUEUES
@@ -140,21 +141,21 @@ def _queue_policies(facts: Facts) -> Look:
 
 
 @_check(_RECEIVING, "queue-retention", "Queues keep messages for 14 days")
-def _queue_retention(facts: Facts) -> Look:
+def _queue_retention(facts: Facts) -> Comparison:
     _, buffer = facts.one("queue", "BufferQueue")
     days = int(buffer.get("MessageRetentionPeriod", 0)) // _DAY
     return f"{days} days", _compared(facts, "queue", [QUEUE], _of("MessageRetentionPeriod"))
 
 
 @_check(_RECEIVING, "redrive-policy", "Failing messages move to the DLQ")
-def _redrive_policy(facts: Facts) -> Look:
+def _redrive_policy(facts: Facts) -> Comparison:
     declared, seen = facts.one("queue", "BufferQueue")
     policy = json.loads(seen.get("RedrivePolicy") or "{}")
     return f"after {policy.get('maxReceiveCount')} receives", differences(declared["RedrivePolicy"], policy)
 
 
 @_check(_RECEIVING, "visibility", "Invisible for 6 x timeout + batch window")
-def _visibility(facts: Facts) -> Look:
+def _visibility(facts: Facts) -> Comparison:
     shown, problems = [], []
     for queue, function, mapping in (
         ("BufferQueue", "ProcessorFunction", "ProcessorFunctionBuffer"),
@@ -175,28 +176,28 @@ _PROCESSING = "Processing"
 
 
 @_check(_PROCESSING, "processor-mapping", "The processor receives from the buffer")
-def _processor_mapping(facts: Facts) -> Look:
+def _processor_mapping(facts: Facts) -> Comparison:
     return _mapping_is(facts, "ProcessorFunctionBuffer")
 
 
 @_check(_PROCESSING, "intake-mapping", "The intake receives from the DLQ")
-def _intake_mapping(facts: Facts) -> Look:
+def _intake_mapping(facts: Facts) -> Comparison:
     return _mapping_is(facts, "DeadLetterIntakeFunctionDeadLetters")
 
 
 @_check(_PROCESSING, "fan-out-mapping", "The fan-out receives from the stream")
-def _fan_out_mapping(facts: Facts) -> Look:
+def _fan_out_mapping(facts: Facts) -> Comparison:
     return _mapping_is(facts, "FanOutFunctionNewEvents")
 
 
-def _mapping_is(facts: Facts, mapping: str) -> Look:
+def _mapping_is(facts: Facts, mapping: str) -> Comparison:
     _, seen = facts.one("mapping", mapping)
     state = str(seen.get("State", "missing"))
     return state, [] if state in {"Enabled", "Updating"} else [f"{mapping}: its state is {state}"]
 
 
 @_check(_PROCESSING, "batches", "Batches have the declared size and window")
-def _batches(facts: Facts) -> Look:
+def _batches(facts: Facts) -> Comparison:
     _, seen = facts.one("mapping", "ProcessorFunctionBuffer")
     chosen = _of("BatchSize", "MaximumBatchingWindowInSeconds", "ParallelizationFactor")
     return (
@@ -208,12 +209,12 @@ def _batches(facts: Facts) -> Look:
 
 
 @_check(_PROCESSING, "partial-failures", "One failing event does not fail its batch")
-def _partial_failures(facts: Facts) -> Look:
+def _partial_failures(facts: Facts) -> Comparison:
     return _number(facts, "mappings", MAPPING), _compared(facts, "mapping", [MAPPING], _of("FunctionResponseTypes"))
 
 
 @_check(_PROCESSING, "stream-failures", "Failed publications are retried and recorded")
-def _stream_failures(facts: Facts) -> Look:
+def _stream_failures(facts: Facts) -> Comparison:
     declared, seen = facts.one("mapping", "FanOutFunctionNewEvents")
     names = ["BisectBatchOnFunctionError", "MaximumRetryAttempts", "FilterCriteria", "DestinationConfig"]
     # The local engine does not report the metrics of mappings.
@@ -222,7 +223,7 @@ def _stream_failures(facts: Facts) -> Look:
 
 
 @_check(_PROCESSING, "concurrency", "Mapping and function have the same concurrency")
-def _concurrency(facts: Facts) -> Look:
+def _concurrency(facts: Facts) -> Comparison:
     _, seen = facts.one("mapping", "ProcessorFunctionBuffer")
     limit = _within("ScalingConfig", "MaximumConcurrency")
     return f"{limit(seen)} batches", [
@@ -242,7 +243,7 @@ def _reserved(properties: Properties) -> dict[str, Any]:
 
 
 @_check(_PROCESSING, "functions-active", "Functions are active, with the declared code")
-def _functions_active(facts: Facts) -> Look:
+def _functions_active(facts: Facts) -> Comparison:
     named = _of("Runtime", "Handler", "Role", "Architectures")
     return _number(facts, "functions", FUNCTION), _compared(
         facts,
@@ -260,14 +261,14 @@ def _configuration(answer: Properties) -> dict[str, Any]:
 
 
 @_check(_PROCESSING, "function-size", "They have the declared memory and timeout")
-def _function_size(facts: Facts) -> Look:
+def _function_size(facts: Facts) -> Comparison:
     return _number(facts, "functions", FUNCTION), _compared(
         facts, "function", [FUNCTION], _of("MemorySize", "Timeout"), _configuration
     )
 
 
 @_check(_PROCESSING, "function-environment", "They have the declared environment")
-def _function_environment(facts: Facts) -> Look:
+def _function_environment(facts: Facts) -> Comparison:
     return _number(facts, "functions", FUNCTION), (
         problem
         for function, declared, seen in facts.each("function", FUNCTION)
@@ -283,14 +284,14 @@ def _changed_variables(declared: Properties, seen: Properties) -> Iterator[str]:
 
 
 @_check(_PROCESSING, "function-logging", "They log and trace as declared")
-def _function_logging(facts: Facts) -> Look:
+def _function_logging(facts: Facts) -> Comparison:
     return _number(facts, "functions", FUNCTION), _compared(
         facts, "function", [FUNCTION], _of("LoggingConfig", "TracingConfig"), _configuration
     )
 
 
 @_check(_PROCESSING, "recursive-loops", "Lambda does not stop dead letters as a loop")
-def _recursive_loops(facts: Facts) -> Look:
+def _recursive_loops(facts: Facts) -> Comparison:
     declared, seen = facts.one("recursion", "DeadLetterIntakeFunction")
     if "RecursiveLoop" not in declared:
         raise NotCheckedError("this region has no recursive loop detection")
@@ -304,7 +305,7 @@ _STORING = "Storing"
 
 
 @_check(_STORING, "tables", "Tables have the declared keys and indexes")
-def _tables(facts: Facts) -> Look:
+def _tables(facts: Facts) -> Comparison:
     chosen = _of("KeySchema", "GlobalSecondaryIndexes")
     return _number(facts, "tables", TABLE), _compared(
         facts,
@@ -316,7 +317,7 @@ def _tables(facts: Facts) -> Look:
 
 
 @_check(_STORING, "table-expiry", "Old events and attempt records expire")
-def _table_expiry(facts: Facts) -> Look:
+def _table_expiry(facts: Facts) -> Comparison:
     return _number(facts, "tables", TABLE), _compared(
         facts,
         "ttl",
@@ -336,14 +337,18 @@ def _time_to_live(answer: Properties) -> dict[str, Any]:
 
 
 @_check(_STORING, "table-stream", "The events table has a stream")
-def _table_stream(facts: Facts) -> Look:
-    stream = facts.seen("table", facts.declared.resource("EventsTable")).get("Table", {}).get("StreamSpecification", {})
+def _table_stream(facts: Facts) -> Comparison:
+    stream = (
+        facts.answer_about("table", facts.declared.resource("EventsTable"))
+        .get("Table", {})
+        .get("StreamSpecification", {})
+    )
     wanted = {"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}
     return str(stream.get("StreamViewType")), _named("EventsTable", differences(wanted, stream))
 
 
 @_check(_STORING, "table-recovery", "Tables can be restored to a point in time")
-def _table_recovery(facts: Facts) -> Look:
+def _table_recovery(facts: Facts) -> Comparison:
     return _number(facts, "tables", TABLE), _compared(
         facts,
         "backups",
@@ -354,7 +359,7 @@ def _table_recovery(facts: Facts) -> Look:
 
 
 @_check(_STORING, "bucket-public-access", "The archive bucket is not public")
-def _bucket_public_access(facts: Facts) -> Look:
+def _bucket_public_access(facts: Facts) -> Comparison:
     declared, blocked = facts.one("public", "ArchiveBucket")
     _, ownership = facts.one("ownership", "ArchiveBucket")
     return "blocked", [
@@ -364,7 +369,7 @@ def _bucket_public_access(facts: Facts) -> Look:
 
 
 @_check(_STORING, "bucket-policy", "It accepts requests with TLS only")
-def _bucket_policy(facts: Facts) -> Look:
+def _bucket_policy(facts: Facts) -> Comparison:
     _, seen = facts.one("policy", "ArchiveBucket")
     return "TLS only", _named(
         "ArchiveBucket", policy_differences(_policy(facts, "ArchiveBucketPolicy"), seen.get("Policy"))
@@ -372,13 +377,13 @@ def _bucket_policy(facts: Facts) -> Look:
 
 
 @_check(_STORING, "bucket-versioning", "It keeps earlier versions of objects")
-def _bucket_versioning(facts: Facts) -> Look:
+def _bucket_versioning(facts: Facts) -> Comparison:
     declared, seen = facts.one("versioning", "ArchiveBucket")
     return str(seen.get("Status")), _named("ArchiveBucket", differences(declared["VersioningConfiguration"], seen))
 
 
 @_check(_STORING, "bucket-lifecycle", "Its objects expire as declared")
-def _bucket_lifecycle(facts: Facts) -> Look:
+def _bucket_lifecycle(facts: Facts) -> Comparison:
     declared, seen = facts.one("lifecycle", "ArchiveBucket")
     wanted = {one["Id"]: _lifecycle_rule(one) for one in declared["LifecycleConfiguration"]["Rules"]}
     found = {one.get("ID", ""): _seen_lifecycle_rule(one) for one in seen.get("Rules", [])}
@@ -419,7 +424,7 @@ def _ages(rule: Properties) -> dict[str, Any]:
 
 
 @_check(_STORING, "encryption", "All data is encrypted with the declared key")
-def _encryption(facts: Facts) -> Look:
+def _encryption(facts: Facts) -> Comparison:
     problems = [*_queue_encryption(facts), *_bucket_encryption(facts), *_key_encryption(facts)]
     return "your key" if facts.declared.parameters.get("KmsKeyArn") else "default keys", problems
 
@@ -464,7 +469,7 @@ _TRIAGE = "Triage and circuit breaker"
 
 
 @_check(_TRIAGE, "state-machines", "State machines run the deployed definitions")
-def _state_machines(facts: Facts) -> Look:
+def _state_machines(facts: Facts) -> Comparison:
     return _number(facts, "state machines", MACHINE), (
         problem
         for machine, declared, seen in facts.each("machine", MACHINE)
@@ -485,7 +490,7 @@ def _definition_differences(declared: Properties, seen: Properties) -> Iterator[
 
 
 @_check(_TRIAGE, "state-machine-settings", "They have the declared role and tracing")
-def _state_machine_settings(facts: Facts) -> Look:
+def _state_machine_settings(facts: Facts) -> Comparison:
     return _number(facts, "state machines", MACHINE), _compared(
         facts,
         "machine",
@@ -504,13 +509,13 @@ def _state_machine_settings(facts: Facts) -> Look:
 
 
 @_check(_TRIAGE, "sweep-schedule", "The sweep runs every 30 minutes")
-def _sweep_schedule(facts: Facts) -> Look:
+def _sweep_schedule(facts: Facts) -> Comparison:
     summary, problems = _rule_is(facts, "EvidenceSweepFunctionRegularly")
     return summary, [*problems, *_targets_are(facts, "EvidenceSweepFunctionRegularly")]
 
 
 @_check(_TRIAGE, "sweep-permission", "EventBridge may invoke the sweep")
-def _sweep_permission(facts: Facts) -> Look:
+def _sweep_permission(facts: Facts) -> Comparison:
     permission = _properties(facts, "EvidenceSweepFunctionRegularlyPermission")
     _, seen = facts.one("policy", "EvidenceSweepFunction")
     statements = json.loads(seen.get("Policy") or "{}").get("Statement", [])
@@ -519,14 +524,14 @@ def _sweep_permission(facts: Facts) -> Look:
 
 
 @_check(_TRIAGE, "circuit-breaker-rule", "EverythingFailsAlarm starts the breaker")
-def _circuit_breaker_rule(facts: Facts) -> Look:
+def _circuit_breaker_rule(facts: Facts) -> Comparison:
     if "CircuitBreakerRule" not in facts.declared.physical_ids:
         raise NotCheckedError("this stack has none: CircuitBreaker is off")
     summary, problems = _rule_is(facts, "CircuitBreakerRule")
     return summary, [*problems, *_targets_are(facts, "CircuitBreakerRule")]
 
 
-def _rule_is(facts: Facts, rule: str) -> Look:
+def _rule_is(facts: Facts, rule: str) -> Comparison:
     declared, seen = facts.one("rule", rule)
     wanted = {"State": declared.get("State", "ENABLED")} | _of("EventPattern", "ScheduleExpression")(declared)
     found = {**seen, "EventPattern": json.loads(seen.get("EventPattern") or "{}")}
@@ -546,14 +551,14 @@ _ALARM_ARN = re.compile(r"arn:[a-z-]+:cloudwatch:[a-z0-9-]+:\d+:alarm:")
 
 
 @_check(_WATCHING, "alarms", "Every declared alarm exists")
-def _alarms(facts: Facts) -> Look:
+def _alarms(facts: Facts) -> Comparison:
     return _number(facts, "alarms", *ALARMS), (
         f"{alarm.logical_id} does not exist" for alarm, _, seen in facts.each("alarm", *ALARMS) if not seen
     )
 
 
 @_check(_WATCHING, "alarm-settings", "They have the declared metrics and thresholds")
-def _alarm_settings(facts: Facts) -> Look:
+def _alarm_settings(facts: Facts) -> Comparison:
     return _number(facts, "alarms", *ALARMS), (
         problem
         for alarm, declared, seen in _existing_alarms(facts)
@@ -576,7 +581,7 @@ def _alarm_of(alarm: Properties) -> dict[str, Any]:
 
 
 @_check(_WATCHING, "alarm-actions", "They are enabled and notify the topic")
-def _alarm_actions(facts: Facts) -> Look:
+def _alarm_actions(facts: Facts) -> Comparison:
     found = list(_existing_alarms(facts))
     notifying = sum("AlarmActions" in declared for _, declared, _ in found)
     return f"{notifying} alarms notify", (
@@ -590,14 +595,14 @@ def _alarm_actions(facts: Facts) -> Look:
 
 
 @_check(_WATCHING, "topic-policy", "Alarms may publish to the topic")
-def _topic_policy(facts: Facts) -> Look:
+def _topic_policy(facts: Facts) -> Comparison:
     _, seen = facts.one("topic", "AlarmTopic")
     policy = seen.get("Attributes", {}).get("Policy")
     return "allowed", _named("AlarmTopic", policy_differences(_policy(facts, "AlarmTopicPolicy"), policy))
 
 
 @_check(_WATCHING, "topic-subscription", "The topic has a confirmed subscription")
-def _topic_subscription(facts: Facts) -> Look:
+def _topic_subscription(facts: Facts) -> Comparison:
     _, found = facts.one("subscriptions", "AlarmTopic")
     confirmed = [one for one in found if one["SubscriptionArn"].startswith("arn:")]
     waiting = f", {len(found) - len(confirmed)} to be confirmed" if len(found) > len(confirmed) else ""
@@ -606,7 +611,7 @@ def _topic_subscription(facts: Facts) -> Look:
 
 
 @_check(_WATCHING, "log-retention", "Log groups keep logs for the declared time")
-def _log_retention(facts: Facts) -> Look:
+def _log_retention(facts: Facts) -> Comparison:
     days = facts.declared.parameters.get("LogRetentionDays")
     return f"{days} days", _compared(
         facts,
@@ -623,7 +628,7 @@ _PERMISSIONS = "Permissions"
 
 
 @_check(_PERMISSIONS, "role-policies", "Roles have exactly the declared permissions")
-def _role_policies(facts: Facts) -> Look:
+def _role_policies(facts: Facts) -> Comparison:
     return _number(facts, "roles", ROLE), (
         problem
         for role, declared, seen in facts.each("role", ROLE)
@@ -648,7 +653,7 @@ def _inline_policies(facts: Facts, role: Resource, declared: Properties) -> Mapp
 
 
 @_check(_PERMISSIONS, "role-trust", "Only the declared services use the roles")
-def _role_trust(facts: Facts) -> Look:
+def _role_trust(facts: Facts) -> Comparison:
     return _number(facts, "roles", ROLE), (
         problem
         for role, declared, seen in facts.each("role", ROLE)
@@ -674,17 +679,17 @@ _ONLY_AWS = "Only AWS can answer"
 
 
 @_check(_ONLY_AWS, "answer-permissions", "Narrow SendTask permissions suffice")
-def _answer_permissions(facts: Facts) -> Look:
+def _answer_permissions(facts: Facts) -> Comparison:
     _only_in_aws(facts, "it evaluates policies in its own way")
     return "allowed", (
         f"{role}: {decision}"
         for role in ("ProcessorRole", "DeadLetterIntakeRole")
-        if (decision := facts.seen("answers", facts.declared.resource(role))) != "allowed"
+        if (decision := facts.answer_about("answers", facts.declared.resource(role))) != "allowed"
     )
 
 
 @_check(_ONLY_AWS, "alarms-without-data", "Alarms without data are OK")
-def _alarms_without_data(facts: Facts) -> Look:
+def _alarms_without_data(facts: Facts) -> Comparison:
     _only_in_aws(facts, "it evaluates alarms in its own way")
     found = list(_existing_alarms(facts))
     undecided = [(alarm, seen) for alarm, _, seen in found if seen["StateValue"] == "INSUFFICIENT_DATA"]
@@ -694,9 +699,9 @@ def _alarms_without_data(facts: Facts) -> Look:
 
 
 @_check(_ONLY_AWS, "redrive-lineage", "Lambda does not drop redriven events")
-def _redrive_lineage(facts: Facts) -> Look:
+def _redrive_lineage(facts: Facts) -> Comparison:
     _only_in_aws(facts, "it does not follow a message through its redrives")
-    found = facts.seen("lineage", facts.declared.resource("ProcessorFunction"))
+    found = facts.answer_about("lineage", facts.declared.resource("ProcessorFunction"))
     if not found["redriven"]:
         raise NotCheckedError("no letter was redriven in 14 days: run it again after an outage")
     dropped = found["dropped"]

@@ -58,7 +58,7 @@ class AwsStack:
             CommandError: There is no such stack in this region, or it is not this application.
         """
         session = boto3.session.Session(profile_name=profile, region_name=region)
-        found = _described(session, name)
+        found = _describe(session, name)
         outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
         if "TriageStateMachineArn" not in outputs:
             raise CommandError(
@@ -82,7 +82,7 @@ class AwsStack:
             return self._clients[service]
 
 
-def _described(session: Any, name: str) -> Mapping[str, Any]:
+def _describe(session: Any, name: str) -> Mapping[str, Any]:
     try:
         (found,) = session.client("cloudformation", config=_CONFIG).describe_stacks(StackName=name)["Stacks"]
     except ClientError as error:

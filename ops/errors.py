@@ -47,7 +47,7 @@ class CommandError(Exception):
     """A command cannot continue. It ends with exit status 2 and this message."""
 
 
-def explained(error: Exception) -> str:
+def explain(error: Exception) -> str:
     """One sentence about an error of boto3, with the next step. It never contains a payload."""
     if isinstance(error, aws.ClientError):
         return _of_client(error)

@@ -143,8 +143,8 @@ def _decision(data: Mapping[str, Any]) -> str:
 def _wait(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     waits = f"waits {_duration(before.get('delaySeconds', 0))}"
     reason = after.get("retriedNow")
-    hurried = reason and reason != before.get("retriedNow")
-    return f"{waits}\na person started the next redrive: {escape(str(reason))}" if hurried else waits
+    started_by_person = reason and reason != before.get("retriedNow")
+    return f"{waits}\na person started the next redrive: {escape(str(reason))}" if started_by_person else waits
 
 
 def _settled(data: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ops.checks import NotCheckedError
 from ops.deployed import DeployedStack, metric_query
 from ops.errors import code_of
-from ops.template import Declared, Resource, UnresolvedError
+from ops.template import DeployedTemplate, Resource, UnresolvedError
 
 _READERS = 16
 #: Error codes of a setting or a resource that does not exist.
@@ -33,7 +33,7 @@ _LINEAGE_WINDOW = timedelta(days=14)
 _DAY = 86_400
 
 Properties = Mapping[str, Any]
-Reader = Callable[[DeployedStack, Declared, Resource], Any]
+Reader = Callable[[DeployedStack, DeployedTemplate, Resource], Any]
 
 
 def is_local(stack: DeployedStack) -> bool:
@@ -56,12 +56,12 @@ class Facts:
         now: When it was read.
     """
 
-    declared: Declared
+    declared: DeployedTemplate
     answers: Mapping[tuple[str, str], Any]
     local: bool
     now: datetime
 
-    def seen(self, kind: str, resource: Resource) -> Any:
+    def answer_about(self, kind: str, resource: Resource) -> Any:
         """An answer.
 
         Raises:
@@ -75,17 +75,17 @@ class Facts:
     def each(self, kind: str, *types: str) -> Iterator[tuple[Resource, Properties, Any]]:
         """The resources of these types with what is declared and what is seen."""
         for resource in self.declared.of_type(*types):
-            yield resource, self.declared.properties(resource), self.seen(kind, resource)
+            yield resource, self.declared.properties(resource), self.answer_about(kind, resource)
 
     def one(self, kind: str, logical_id: str) -> tuple[Properties, Any]:
         """What is declared and what is seen of one resource."""
         resource = self.declared.resource(logical_id)
-        return self.declared.properties(resource), self.seen(kind, resource)
+        return self.declared.properties(resource), self.answer_about(kind, resource)
 
 
-def read(stack: DeployedStack, declared: Declared, now: datetime) -> Facts:
+def read(stack: DeployedStack, declared: DeployedTemplate, now: datetime) -> Facts:
     """Read all that the checks need, with up to 16 calls at once."""
-    asked = [
+    requests = [
         (kind, resource, reader)
         for resource_type, kinds in _READS.items()
         for resource in declared.of_type(resource_type)
@@ -96,8 +96,8 @@ def read(stack: DeployedStack, declared: Declared, now: datetime) -> Facts:
             kind: (resources := declared.of_type(*types), pool.submit(_answer, reader, stack, resources))
             for kind, (types, reader) in _READ_TOGETHER.items()
         }
-        answers = pool.map(lambda one: _answer(one[2], stack, declared, one[1]), asked)
-        found = {(kind, one.logical_id): answer for (kind, one, _), answer in zip(asked, answers, strict=True)}
+        answers = pool.map(lambda one: _answer(one[2], stack, declared, one[1]), requests)
+        found = {(kind, one.logical_id): answer for (kind, one, _), answer in zip(requests, answers, strict=True)}
     for kind, (resources, future) in together.items():
         answer = future.result()
         for one in resources:
@@ -117,26 +117,26 @@ def _answer(reader: Callable[..., Any], *arguments: Any) -> Any:
 def _call(service: str, operation: str, **arguments: str) -> Reader:
     """A reader that makes one call. ``{}`` in an argument is the resource's physical id."""
 
-    def reader(stack: DeployedStack, _declared: Declared, resource: Resource) -> Any:
+    def reader(stack: DeployedStack, _declared: DeployedTemplate, resource: Resource) -> Any:
         filled = {name: value.format(resource.physical_id) for name, value in arguments.items()}
         return getattr(stack.client(service), operation)(**filled)
 
     return reader
 
 
-def _queue(stack: DeployedStack, _declared: Declared, resource: Resource) -> Any:
+def _queue(stack: DeployedStack, _declared: DeployedTemplate, resource: Resource) -> Any:
     answer = stack.client("sqs").get_queue_attributes(QueueUrl=resource.physical_id, AttributeNames=["All"])
     return answer["Attributes"]
 
 
-def _rule(stack: DeployedStack, declared: Declared, resource: Resource) -> Any:
+def _rule(stack: DeployedStack, declared: DeployedTemplate, resource: Resource) -> Any:
     client, bus = stack.client("events"), declared.properties(resource).get("EventBusName", "default")
     name = resource.name.rpartition("|")[2]
     targets = client.list_targets_by_rule(Rule=name, EventBusName=bus)["Targets"]
     return client.describe_rule(Name=name, EventBusName=bus) | {"Targets": targets}
 
 
-def _role(stack: DeployedStack, _declared: Declared, resource: Resource) -> Any:
+def _role(stack: DeployedStack, _declared: DeployedTemplate, resource: Resource) -> Any:
     client, role = stack.client("iam"), {"RoleName": resource.name}
     names = client.list_role_policies(**role)["PolicyNames"]
     attached = client.list_attached_role_policies(**role)["AttachedPolicies"]
@@ -161,7 +161,7 @@ def _log_groups(stack: DeployedStack, _groups: Sequence[Resource]) -> Any:
     return {one["logGroupName"]: one for page in found for one in page["logGroups"]}
 
 
-def _answers(stack: DeployedStack, declared: Declared, resource: Resource) -> Any:
+def _answers(stack: DeployedStack, declared: DeployedTemplate, resource: Resource) -> Any:
     """What IAM's policy simulator decides on the call with which this role answers a triage execution.
 
     For a role that answers none, and on the local engine, it is ``allowed`` without a call.
@@ -177,25 +177,25 @@ def _answers(stack: DeployedStack, declared: Declared, resource: Resource) -> An
     return result["EvalDecision"]
 
 
-def _lineage(stack: DeployedStack, _declared: Declared, resource: Resource) -> Any:
+def _lineage(stack: DeployedStack, _declared: DeployedTemplate, resource: Resource) -> Any:
     """How many letters were redriven in 14 days, and how many events Lambda dropped as a recursive loop."""
     if resource.logical_id != "ProcessorFunction":
         return {}
     function = {"FunctionName": resource.name}
-    asked = {
+    queries = {
         "redriven": (f"Holdfast/{stack.name}", "Redriven", {"service": "redrive"}),
         "dropped": ("AWS/Lambda", "RecursiveInvocationsDropped", function),
     }
     end = datetime.now(UTC)
     answer = stack.client("cloudwatch").get_metric_data(
-        MetricDataQueries=[metric_query(name, *metric, stat="Sum", seconds=_DAY) for name, metric in asked.items()],
+        MetricDataQueries=[metric_query(name, *metric, stat="Sum", seconds=_DAY) for name, metric in queries.items()],
         StartTime=end - _LINEAGE_WINDOW,
         EndTime=end,
     )
     return {result["Id"]: sum(result["Values"]) for result in answer["MetricDataResults"]}
 
 
-def _machine(stack: DeployedStack, declared: Declared, resource: Resource) -> Any:
+def _machine(stack: DeployedStack, declared: DeployedTemplate, resource: Resource) -> Any:
     """The state machine, and the definition that the deployment uploaded."""
     return {
         "machine": stack.client("stepfunctions").describe_state_machine(stateMachineArn=resource.physical_id),
@@ -216,7 +216,7 @@ def _uploaded(stack: DeployedStack, properties: Properties) -> Any:
     return text
 
 
-def _subscriptions(stack: DeployedStack, _declared: Declared, resource: Resource) -> Any:
+def _subscriptions(stack: DeployedStack, _declared: DeployedTemplate, resource: Resource) -> Any:
     pages = stack.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=resource.physical_id)
     return [one for page in pages for one in page["Subscriptions"]]
 

@@ -30,7 +30,7 @@ from ops.errors import CommandError
 from ops.log_query import MOST_ROWS, LogQuery, Rows
 from ops.names import ArchiveKey, ExecutionName
 from ops.rules import explanation_of
-from ops.waiting import waiting
+from ops.waiting import waiting_letters
 
 TOPICS_SHOWN = 3
 #: Listings and reads at the same time.
@@ -49,7 +49,7 @@ _VERDICTS = (
 NO_VERDICT = "no verdict yet"
 
 
-class State(StrEnum):
+class LetterState(StrEnum):
     """Where a letter is."""
 
     OPEN = "in triage"
@@ -75,7 +75,7 @@ class Letter:
         key: Its archive object.
     """
 
-    state: State
+    state: LetterState
     execution: str
     category: str
     fingerprint: str
@@ -136,8 +136,8 @@ class Filter:
         Raises:
             CommandError: There is no such category, or ``since`` is no time.
         """
-        begin = screen.since(since, now) if since else None
-        return cls(known_category(category), fingerprint, topic_end(topic) if topic else "", begin)
+        begin = screen.parse_since(since, now) if since else None
+        return cls(parse_category(category), fingerprint, topic_end(topic) if topic else "", begin)
 
     def selects(self, letter: Letter) -> bool:
         """Whether the letter is wanted."""
@@ -158,12 +158,12 @@ def open_letters(stack: DeployedStack, now: datetime) -> Iterator[Letter]:
     if not running:
         return
     rows = {row["execution"]: row for row in _verdicts(stack, min(running.values()) - _LEEWAY, now + _LEEWAY)}
-    waits = {letter.execution: letter.next_try_at for letter, _ in waiting(stack, now)}
+    waits = {letter.execution: letter.next_try_at for letter, _ in waiting_letters(stack, now)}
     for name, started in running.items():
         row = rows.get(name, {})
         parts = ExecutionName.read(name)
         yield Letter(
-            state=State.OPEN,
+            state=LetterState.OPEN,
             execution=name,
             category=row.get("category", NO_VERDICT),
             fingerprint=row.get("fingerprint", ""),
@@ -204,7 +204,7 @@ def archived_letters(stack: DeployedStack, wanted: Filter, take: Callable[[Seque
         days = [day for found in pool.map(lambda one: _folders(stack, one), categories) for day in found]
         first = f"{wanted.since:%Y-%m-%d}" if wanted.since else ""
         recent = [f"{day}{wanted.fingerprint}" for day in days if _value(day) >= first]
-        list(pool.map(lambda prefix: _list(stack, prefix, wanted, take), recent))
+        list(pool.map(lambda prefix: _list_below(stack, prefix, wanted, take), recent))
 
 
 def _folders(stack: DeployedStack, prefix: str) -> list[str]:
@@ -219,7 +219,9 @@ def _value(folder: str) -> str:
     return folder.rstrip("/").rpartition("=")[2]
 
 
-def _list(stack: DeployedStack, prefix: str, wanted: Filter, take: Callable[[Sequence[Letter], int], None]) -> None:
+def _list_below(
+    stack: DeployedStack, prefix: str, wanted: Filter, take: Callable[[Sequence[Letter], int], None]
+) -> None:
     pages = stack.client("s3").get_paginator("list_objects_v2")
     for page in pages.paginate(Bucket=stack.outputs["ArchiveBucketName"], Prefix=prefix):
         found = page.get("Contents", [])
@@ -231,7 +233,7 @@ def _archived(key: str, at: datetime) -> Letter | None:
     read = ArchiveKey.read(key)
     if read is None:
         return None
-    return Letter(State.ARCHIVED, read.execution, read.category, read.fingerprint, read.topic, at, key=key)
+    return Letter(LetterState.ARCHIVED, read.execution, read.category, read.fingerprint, read.topic, at, key=key)
 
 
 # -- causes --------------------------------------------------------------------------------------------------------
@@ -241,7 +243,7 @@ def _archived(key: str, at: datetime) -> Letter | None:
 class _Group:
     """The letters of one cause, counted: the memory does not grow with their number."""
 
-    counts: Counter[State] = field(default_factory=Counter)
+    counts: Counter[LetterState] = field(default_factory=Counter)
     topics: Counter[str] = field(default_factory=Counter)
     first: Letter | None = None
     last: Letter | None = None
@@ -287,8 +289,8 @@ def _cause(stack: DeployedStack, group: _Group) -> Cause:
         category=last.category,
         rule=rule,
         fingerprint=last.fingerprint,
-        open=group.counts[State.OPEN],
-        archived=group.counts[State.ARCHIVED],
+        open=group.counts[LetterState.OPEN],
+        archived=group.counts[LetterState.ARCHIVED],
         first=first.at,
         last=last.at,
         topics=dict(group.topics.most_common()),
@@ -342,18 +344,18 @@ def _topics(topics: Mapping[str, int]) -> str:
 
 def render_letters(letters: Sequence[Letter], now: datetime) -> RenderableType:
     """A line for each letter. ``holdfast show`` takes what the last column has."""
-    made = screen.table("since", "state", "category", "redrives", "next", "topic", "letter", right=["redrives"])
+    table = screen.table("since", "state", "category", "redrives", "next", "topic", "letter", right=["redrives"])
     for one in letters:
-        made.add_row(
+        table.add_row(
             screen.local_time(one.at, now),
             one.state,
             one.category,
-            str(one.redrives) if one.state is State.OPEN else "",
+            str(one.redrives) if one.state is LetterState.OPEN else "",
             screen.ago(one.next_try_at, now) if one.next_try_at else "",
             one.topic,
             one.event_id or one.execution,
         )
-    return made
+    return table
 
 
 def letters(
@@ -374,16 +376,16 @@ def letters(
     Example: holdfast letters --archived --since 2d --category EXHAUSTED
     """
     now = datetime.now(UTC)
-    with screen.ended_by_errors():
+    with screen.exit_on_error():
         wanted = Filter.read(category, fingerprint, topic, since, now)
         deployed = AwsStack.named(stack, profile=profile, region=region)
         where = {"in_triage": open_ or not archived, "in_archive": archived or not open_}
         if each:
-            found = _each(deployed, wanted, now, **where)
-            screen.printed(found, lambda shown: render_letters(shown, now), as_json=as_json)
+            found = _list_letters(deployed, wanted, now, **where)
+            screen.print_result(found, lambda shown: render_letters(shown, now), as_json=as_json)
         else:
             causes = causes_of(deployed, wanted, now, **where)
-            screen.printed(causes, lambda shown: render_causes(shown, now), as_json=as_json)
+            screen.print_result(causes, lambda shown: render_causes(shown, now), as_json=as_json)
 
 
 def causes_of(
@@ -395,7 +397,9 @@ def causes_of(
     return causes.read(stack)
 
 
-def _each(stack: DeployedStack, wanted: Filter, now: datetime, *, in_triage: bool, in_archive: bool) -> list[Letter]:
+def _list_letters(
+    stack: DeployedStack, wanted: Filter, now: datetime, *, in_triage: bool, in_archive: bool
+) -> list[Letter]:
     found: list[Letter] = []
     _collect(stack, wanted, now, found.extend, in_triage=in_triage, in_archive=in_archive)
     return sorted(found, key=lambda one: one.at)
@@ -424,7 +428,7 @@ def _collect(
             archived_letters(stack, wanted, take)
 
 
-def known_category(text: str) -> str:
+def parse_category(text: str) -> str:
     """The category, in capitals; empty if none is given.
 
     Raises:

@@ -17,7 +17,7 @@ MOST_ROWS = 10_000
 _ENDED = {"Failed", "Cancelled", "Timeout", "Unknown"}
 
 
-def moment(text: str) -> datetime:
+def parse_row_time(text: str) -> datetime:
     """A time of a row. A field is text, ``2026-11-23 08:00:00.000`` in UTC; ``max(@timestamp)`` is milliseconds."""
     if text.replace(".", "", 1).isdecimal():
         return datetime.fromtimestamp(float(text) / 1000, UTC)
@@ -44,11 +44,11 @@ class LogQuery:
         self,
         stack: DeployedStack,
         *,
-        looks: int = 120,
-        every: float = 0.5,
+        polls: int = 120,
+        poll_seconds: float = 0.5,
         sleep: Callable[[float], None] | None = None,
     ) -> Rows | None:
-        """Run the query. Ask for its answer every ``every`` seconds, at most ``looks`` times.
+        """Run the query. Ask for its answer every ``poll_seconds`` seconds, at most ``polls`` times.
 
         Returns:
             The rows, at most :data:`MOST_ROWS`; ``None`` if the query failed or has not ended in time.
@@ -60,8 +60,8 @@ class LogQuery:
             endTime=int(self.end.timestamp()) + 1,
             queryString=self.text,
         )
-        for _ in range(looks):
-            (sleep or time.sleep)(every)
+        for _ in range(polls):
+            (sleep or time.sleep)(poll_seconds)
             answer = logs.get_query_results(queryId=started["queryId"])
             if answer["status"] == "Complete":
                 return [{field["field"]: field["value"] for field in row} for row in answer["results"]]

@@ -18,8 +18,8 @@ from ops.deployed import AwsStack, DeployedStack
 from ops.errors import CommandError
 
 #: Lambda needs up to a minute to stop or start its pollers. The machine of the circuit breaker starts within seconds.
-_LOOKS = 120
-_LOOK_SECONDS = 1.0
+_POLLS = 120
+_POLL_SECONDS = 1.0
 Sleep = Callable[[float], None]
 
 
@@ -43,7 +43,7 @@ _STATES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
+class BufferMapping:
     """The event source mapping between the buffer and the processor.
 
     Attributes:
@@ -57,7 +57,7 @@ class Mapping:
     concurrency: int | None
 
 
-def mapping_of(stack: DeployedStack) -> Mapping | None:
+def mapping_of(stack: DeployedStack) -> BufferMapping | None:
     """The mapping of the buffer; ``None`` if it does not exist. One call."""
     answer = stack.client("lambda").list_event_source_mappings(FunctionName=stack.outputs["ProcessorFunctionName"])
     account, name = stack.outputs["BufferQueueUrl"].split("/")[-2:]
@@ -65,7 +65,7 @@ def mapping_of(stack: DeployedStack) -> Mapping | None:
     if not found:
         return None
     limit = found[0].get("ScalingConfig", {}).get("MaximumConcurrency")
-    return Mapping(found[0]["UUID"], _STATES.get(found[0]["State"], ProcessingState.STARTING), limit)
+    return BufferMapping(found[0]["UUID"], _STATES.get(found[0]["State"], ProcessingState.STARTING), limit)
 
 
 def pause_processing(stack: DeployedStack, reason: str, sleep: Sleep = time.sleep) -> str | None:
@@ -99,19 +99,19 @@ def resume_processing(stack: DeployedStack, sleep: Sleep = time.sleep) -> None:
 
 
 def _set_enabled(stack: DeployedStack, *, enabled: bool) -> None:
-    stack.client("lambda").update_event_source_mapping(UUID=_demanded(stack).uuid, Enabled=enabled)
+    stack.client("lambda").update_event_source_mapping(UUID=_required_mapping(stack).uuid, Enabled=enabled)
 
 
 def _await(stack: DeployedStack, wanted: ProcessingState, sleep: Sleep) -> None:
     with screen.errors().status(f"Waiting until processing is {wanted} ..."):
-        for _ in range(_LOOKS):
-            if _demanded(stack).processing is wanted:
+        for _ in range(_POLLS):
+            if _required_mapping(stack).processing is wanted:
                 return
-            sleep(_LOOK_SECONDS)
+            sleep(_POLL_SECONDS)
     raise CommandError(f"Processing is not {wanted} after two minutes. Look again with: holdfast status")
 
 
-def _demanded(stack: DeployedStack) -> Mapping:
+def _required_mapping(stack: DeployedStack) -> BufferMapping:
     found = mapping_of(stack)
     if found is None:
         raise CommandError("The event source mapping of the buffer does not exist. Deploy the stack again: sam deploy")
@@ -132,11 +132,11 @@ def pause(
 
     Example: holdfast pause --reason "the CRM is being migrated"
     """
-    with screen.ended_by_errors():
+    with screen.exit_on_error():
         deployed = AwsStack.named(stack, profile=profile, region=region)
-        if _demanded(deployed).processing is ProcessingState.PAUSED:
+        if _required_mapping(deployed).processing is ProcessingState.PAUSED:
             raise CommandError("Processing is paused already. Why: holdfast status")
-        screen.confirmed(f"Pause processing of {stack}? Events wait in the buffer until it is resumed.", yes=yes)
+        screen.confirm(f"Pause processing of {stack}? Events wait in the buffer until it is resumed.", yes=yes)
         execution = pause_processing(deployed, reason)
     by = f" by {execution}" if execution else ""
     screen.console().print(Text.assemble(("paused", "yellow"), f"{by}. Resume with: holdfast resume"))
@@ -152,11 +152,11 @@ def resume(
 
     Example: holdfast resume --yes
     """
-    with screen.ended_by_errors():
+    with screen.exit_on_error():
         deployed = AwsStack.named(stack, profile=profile, region=region)
-        if _demanded(deployed).processing is ProcessingState.RUNNING:
+        if _required_mapping(deployed).processing is ProcessingState.RUNNING:
             screen.console().print("Processing runs already. Nothing was changed.")
             return
-        screen.confirmed(f"Resume processing of {stack}? Waiting events are processed at once.", yes=yes)
+        screen.confirm(f"Resume processing of {stack}? Waiting events are processed at once.", yes=yes)
         resume_processing(deployed)
     screen.console().print(Text.assemble(("running", "green"), f" since {datetime.now(UTC).astimezone():%H:%M:%S}"))

@@ -33,7 +33,7 @@ class Expected(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentEvent:
     """One event that was sent.
 
     Attributes:
@@ -52,7 +52,7 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Archived:
+class ArchivedObject:
     """One object of the archive."""
 
     key: str
@@ -78,7 +78,7 @@ class Holdings:
     buffer: Counter[str] = field(default_factory=Counter)
     dead_letters: Counter[str] = field(default_factory=Counter)
     snapshots: Counter[str] = field(default_factory=Counter)
-    archive: tuple[Archived, ...] = ()
+    archive: tuple[ArchivedObject, ...] = ()
     stored: Mapping[str, Any] = field(default_factory=dict)
     running: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
@@ -142,7 +142,7 @@ def read_holdings(stack: DeployedStack, buffer: Iterable[str], dead_letters: Ite
     )
 
 
-def reconcile(sent: Collection[Sent], holdings: Holdings) -> Reconciliation:
+def reconcile(sent: Collection[SentEvent], holdings: Holdings) -> Reconciliation:
     """Compare what was sent with what the places hold."""
     ids = {one.event_id for one in sent}
     stored = ids & holdings.stored.keys()
@@ -164,8 +164,8 @@ def shortened(names: Collection[str]) -> str:
     return first + (", …" if len(names) > SHOWN else "")
 
 
-def _problems(sent: Collection[Sent], holdings: Holdings) -> Iterable[str]:
-    objects: dict[str, list[Archived]] = {}
+def _problems(sent: Collection[SentEvent], holdings: Holdings) -> Iterable[str]:
+    objects: dict[str, list[ArchivedObject]] = {}
     for archived in holdings.archive:
         objects.setdefault(archived.event_id, []).append(archived)
     found: dict[str, list[str]] = {}
@@ -182,7 +182,7 @@ def _problems(sent: Collection[Sent], holdings: Holdings) -> Iterable[str]:
     return (f"{problem}: {len(names)} ({shortened(names)})" for problem, names in found.items() if names)
 
 
-def _problems_of(one: Sent, objects: Collection[Archived], stored: Mapping[str, Any]) -> Iterable[str]:
+def _problems_of(one: SentEvent, objects: Collection[ArchivedObject], stored: Mapping[str, Any]) -> Iterable[str]:
     if one.expected is Expected.STORED:
         if one.event_id not in stored:
             yield "valid events that are not stored"
@@ -207,7 +207,7 @@ def _has_user_name(stored: Any) -> bool:
     return stored is None or 'serName": "' in json.dumps(stored["detail"])
 
 
-def _same_content(one: Sent, body: str) -> bool:
+def _same_content(one: SentEvent, body: str) -> bool:
     """Byte for byte if the body was ours; the same detail if EventBridge wrote the body."""
     if one.body is not None:
         return body.encode() == one.body.encode()
@@ -218,12 +218,12 @@ def _identities(bodies: Iterable[str]) -> Counter[str]:
     return Counter(examine(body).event_id for body in bodies)
 
 
-def _archive(stack: DeployedStack) -> tuple[Archived, ...]:
+def _archive(stack: DeployedStack) -> tuple[ArchivedObject, ...]:
     s3, bucket = stack.client("s3"), stack.outputs["ArchiveBucketName"]
 
-    def read(key: str) -> Archived:
+    def read(key: str) -> ArchivedObject:
         found = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-        return Archived(key, found["eventId"], found["verdict"]["category"], found["message"]["body"])
+        return ArchivedObject(key, found["eventId"], found["verdict"]["category"], found["message"]["body"])
 
     with ThreadPoolExecutor(_READERS) as pool:
         return tuple(pool.map(read, keys(stack, ARCHIVE_PREFIX)))

@@ -25,12 +25,12 @@ CANARY = 10
 #: The other letters follow if at least this share of the canary did not fail, in percent.
 CANARY_PERCENT = 90
 #: Outcomes that are no failures: stored, skipped or not selected.
-_WELL = {"RECOVERED", f"RECOVERED{BEFORE}", "SKIPPED", NOT_SELECTED}
-_LOOK_SECONDS = 2.0
+_OUTCOMES_WITHOUT_FAILURE = {"RECOVERED", f"RECOVERED{BEFORE}", "SKIPPED", NOT_SELECTED}
+_POLL_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ReplayResult:
     """What a replay did.
 
     Attributes:
@@ -46,13 +46,13 @@ class Result:
     canary: bool = False
 
     @property
-    def well(self) -> bool:
+    def succeeded(self) -> bool:
         """Whether no letter failed."""
-        return self.dry_run or all(name.split()[-1] in _WELL for name in self.counts)
+        return self.dry_run or all(name.split()[-1] in _OUTCOMES_WITHOUT_FAILURE for name in self.counts)
 
 
 @dataclass
-class Selected:
+class SelectedLetters:
     """The letters that a replay would take, as far as the keys show: how many, and the newest ones for the canary."""
 
     size: int
@@ -68,14 +68,14 @@ class Selected:
 # -- the executions ------------------------------------------------------------------------------------------------
 
 
-def start(stack: DeployedStack, asked: Mapping[str, Any]) -> str:
+def start(stack: DeployedStack, replay_input: Mapping[str, Any]) -> str:
     """Start the replay machine. Returns the ARN of the execution."""
     client, machine = stack.client("stepfunctions"), stack.outputs["ReplayStateMachineArn"]
-    arn: str = client.start_execution(stateMachineArn=machine, input=json.dumps(asked))["executionArn"]
+    arn: str = client.start_execution(stateMachineArn=machine, input=json.dumps(replay_input))["executionArn"]
     return arn
 
 
-def running(stack: DeployedStack) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+def running_replays(stack: DeployedStack) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """The replays that run, and their inputs."""
     client = stack.client("stepfunctions")
     found = list(executions(stack, "Replay", statusFilter="RUNNING"))
@@ -83,7 +83,7 @@ def running(stack: DeployedStack) -> list[tuple[Mapping[str, Any], Mapping[str, 
     return list(zip(found, (json.loads(text or "{}") for text in inputs), strict=True))
 
 
-def output_of(stack: DeployedStack, arn: str, look: Callable[[], None] = lambda: None) -> Mapping[str, Any]:
+def wait_for_output(stack: DeployedStack, arn: str, look: Callable[[], None] = lambda: None) -> Mapping[str, Any]:
     """Wait for the end of a replay, and return its output. ``look`` is called while it runs.
 
     Raises:
@@ -95,12 +95,12 @@ def output_of(stack: DeployedStack, arn: str, look: Callable[[], None] = lambda:
             output: dict[str, Any] = json.loads(described["output"])
             return output
         if described["status"] != "RUNNING":
-            raise CommandError(_ended(described))
+            raise CommandError(_ended_message(described))
         look()
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
-def _ended(described: Mapping[str, Any]) -> str:
+def _ended_message(described: Mapping[str, Any]) -> str:
     why = f" with {described['error']}" if described.get("error") else ""
     return (
         f"The replay {described['name']} ended as {described['status']}{why}. Run the command again with the same "
@@ -108,7 +108,7 @@ def _ended(described: Mapping[str, Any]) -> str:
     )
 
 
-def _counted(stack: DeployedStack, arn: str) -> tuple[int, int]:
+def _progress_of(stack: DeployedStack, arn: str) -> tuple[int, int]:
     """How many letters a replay has finished, and how many it has in all."""
     client = stack.client("stepfunctions")
     runs = client.list_map_runs(executionArn=arn)["mapRuns"]
@@ -118,7 +118,7 @@ def _counted(stack: DeployedStack, arn: str) -> tuple[int, int]:
     return counts["succeeded"] + counts["failed"] + counts["timedOut"] + counts["aborted"], counts["total"]
 
 
-def watched(stack: DeployedStack, arn: str) -> Mapping[str, Any]:
+def wait_with_progress(stack: DeployedStack, arn: str) -> Mapping[str, Any]:
     """Wait for the end of a replay with a progress bar.
 
     Raises:
@@ -128,11 +128,11 @@ def watched(stack: DeployedStack, arn: str) -> Mapping[str, Any]:
         task = shown.add_task("replayed letters", total=None)
 
         def look() -> None:
-            done, total = _counted(stack, arn)
+            done, total = _progress_of(stack, arn)
             shown.update(task, completed=done, total=total or None)
 
         try:
-            return output_of(stack, arn, look)
+            return wait_for_output(stack, arn, look)
         except KeyboardInterrupt:
             raise CommandError(
                 f"The replay {arn.rpartition(':')[2]} goes on. Watch it again: the same command. Stop it: holdfast "
@@ -140,43 +140,43 @@ def watched(stack: DeployedStack, arn: str) -> Mapping[str, Any]:
             ) from None
 
 
-def canary(stack: DeployedStack, asked: Mapping[str, Any], letters: Sequence[Letter]) -> Counter[str]:
+def replay_canary(stack: DeployedStack, replay_input: Mapping[str, Any], letters: Sequence[Letter]) -> Counter[str]:
     """Replay these letters, each by a replay of its own. Returns them by category and outcome."""
-    arns = [start(stack, {**asked, "prefix": letter.key}) for letter in letters]
+    arns = [start(stack, {**replay_input, "prefix": letter.key}) for letter in letters]
     counts: Counter[str] = Counter()
     with screen.errors().status(f"Replaying {len(arns)} letters first ..."):
         for arn in arns:
-            counts.update(output_of(stack, arn)["counts"])
+            counts.update(wait_for_output(stack, arn)["counts"])
     return counts
 
 
-def _enough(counts: Mapping[str, int]) -> bool:
-    well = sum(count for name, count in counts.items() if name.split()[-1] in _WELL)
-    return 100 * well >= CANARY_PERCENT * sum(counts.values())
+def _canary_succeeded(counts: Mapping[str, int]) -> bool:
+    succeeded = sum(count for name, count in counts.items() if name.split()[-1] in _OUTCOMES_WITHOUT_FAILURE)
+    return 100 * succeeded >= CANARY_PERCENT * sum(counts.values())
 
 
 # -- show ----------------------------------------------------------------------------------------------------------
 
 
-def render(result: Result) -> RenderableType:
+def render(result: ReplayResult) -> RenderableType:
     """The letters by category and outcome, and what to do next."""
-    made = screen.table("letters", "category", "outcome", right=["letters"])
+    table = screen.table("letters", "category", "outcome", right=["letters"])
     for name, count in result.counts.items():
         category, _, outcome = name.rpartition(" ")
-        made.add_row(f"{count:,}", category or outcome, outcome if category else "")
-    parts: list[RenderableType] = [made if result.counts else Text("No letters.")]
+        table.add_row(f"{count:,}", category or outcome, outcome if category else "")
+    parts: list[RenderableType] = [table if result.counts else Text("No letters.")]
     if result.report:
         parts.append(Text(f"report {result.report}", style="dim"))
     return Group(*parts, *([Text(line) for line in _next(result)]))
 
 
-def _next(result: Result) -> Iterator[str]:
+def _next(result: ReplayResult) -> Iterator[str]:
     if result.dry_run:
         yield "Nothing was replayed."
     elif result.canary:
         yield "Too few of these events were stored, so nothing else was replayed."
         yield "The new verdicts: holdfast letters --archived --since 1h"
-    elif not result.well:
+    elif not result.succeeded:
         yield "Some letters failed again: holdfast letters --archived --since 1h"
 
 
@@ -208,7 +208,7 @@ def replay(
     Example: holdfast replay --category EXHAUSTED --since 2d --reason "the secret is right again"
     """
     now = datetime.now(UTC)
-    with screen.ended_by_errors():
+    with screen.exit_on_error():
         deployed = AwsStack.named(stack, profile=profile, region=region)
         if stop:
             _stop(deployed, yes=yes)
@@ -216,12 +216,12 @@ def replay(
         if not reason and not dry_run:
             raise CommandError("Give a reason with --reason. It is recorded with every execution.")
         wanted = Filter.read(category, fingerprint, topic, since, now)
-        begin, end = _hour(wanted.since), _hour(screen.since(until, now) if until else None)
+        begin, end = _hour(wanted.since), _hour(screen.parse_since(until, now) if until else None)
         where = {"detailType": topic, "rule": rule, "fingerprint": fingerprint, "from": begin, "to": end}
-        asked = _input(wanted.category, where, reason=reason, force=force)
-        result = _replayed(deployed, asked, wanted, dry_run=dry_run, first=first, yes=yes)
-    screen.printed(result, render, as_json=as_json)
-    raise typer.Exit(0 if result.well else 1)
+        replay_input = _input(wanted.category, where, reason=reason, force=force)
+        result = _run(deployed, replay_input, wanted, dry_run=dry_run, first=first, yes=yes)
+    screen.print_result(result, render, as_json=as_json)
+    raise typer.Exit(0 if result.succeeded else 1)
 
 
 def _input(category: str, where: Mapping[str, str], *, reason: str, force: bool) -> dict[str, Any]:
@@ -236,28 +236,30 @@ def _hour(moment: datetime | None) -> str:
     return format_time(moment.replace(minute=0, second=0, microsecond=0)) if moment else ""
 
 
-def _replayed(
-    stack: DeployedStack, asked: dict[str, Any], wanted: Filter, *, dry_run: bool, first: int, yes: bool
-) -> Result:
+def _run(
+    stack: DeployedStack, replay_input: dict[str, Any], wanted: Filter, *, dry_run: bool, first: int, yes: bool
+) -> ReplayResult:
     if dry_run:
         with screen.errors().status("Counting ..."):
-            return Result(output_of(stack, start(stack, {**asked, "dryRun": True}))["counts"], dry_run=True)
-    others = running(stack)
-    same = [execution for execution, given in others if _same(given, asked)]
+            return ReplayResult(
+                wait_for_output(stack, start(stack, {**replay_input, "dryRun": True}))["counts"], dry_run=True
+            )
+    others = running_replays(stack)
+    same = [execution for execution, given in others if _same(given, replay_input)]
     if same:
         screen.errors().print(f"This replay runs already: {same[0]['name']}. Nothing else was started.")
-        return _result(watched(stack, same[0]["executionArn"]))
-    selected = _selected(stack, wanted, first)
-    screen.confirmed(_question(selected.count, others, first), yes=yes)
+        return _result(wait_with_progress(stack, same[0]["executionArn"]))
+    selected = _select(stack, wanted, first)
+    screen.confirm(_question(selected.count, others, first), yes=yes)
     if first and selected.count > first:
-        counts = canary(stack, asked, selected.newest)
-        if not _enough(counts):
-            return Result(counts, canary=True)
-    return _result(watched(stack, start(stack, asked)))
+        counts = replay_canary(stack, replay_input, selected.newest)
+        if not _canary_succeeded(counts):
+            return ReplayResult(counts, canary=True)
+    return _result(wait_with_progress(stack, start(stack, replay_input)))
 
 
-def _selected(stack: DeployedStack, wanted: Filter, first: int) -> Selected:
-    found = Selected(first)
+def _select(stack: DeployedStack, wanted: Filter, first: int) -> SelectedLetters:
+    found = SelectedLetters(first)
     with screen.errors().status("Listing the archive ..."):
         archived_letters(stack, wanted, found.take)
     if not found.count:
@@ -275,23 +277,23 @@ def _question(count: int, others: Sequence[tuple[Mapping[str, Any], Mapping[str,
     return "\n".join([*lines, f"Replay up to {count:,} letters?{before}"])
 
 
-def _same(given: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+def _same(given: Mapping[str, Any], replay_input: Mapping[str, Any]) -> bool:
     """Whether two inputs are the same replay."""
-    return all(given.get(name) == asked.get(name) for name in ("prefix", "reason", "where")) and bool(
+    return all(given.get(name) == replay_input.get(name) for name in ("prefix", "reason", "where")) and bool(
         given.get("force")
-    ) is bool(asked.get("force"))
+    ) is bool(replay_input.get("force"))
 
 
-def _result(report: Mapping[str, Any]) -> Result:
-    return Result(report["counts"], report=report["report"])
+def _result(report: Mapping[str, Any]) -> ReplayResult:
+    return ReplayResult(report["counts"], report=report["report"])
 
 
 def _stop(stack: DeployedStack, *, yes: bool) -> None:
-    found = running(stack)
+    found = running_replays(stack)
     if not found:
         raise CommandError("No replay runs.")
     names = ", ".join(execution["name"] for execution, _ in found)
-    screen.confirmed(f"Stop {names}? Letters whose triage has started are stopped too, and are kept.", yes=yes)
+    screen.confirm(f"Stop {names}? Letters whose triage has started are stopped too, and are kept.", yes=yes)
     for execution, _ in found:
         stack.client("stepfunctions").stop_execution(
             executionArn=execution["executionArn"], cause="holdfast replay --stop"

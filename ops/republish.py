@@ -21,7 +21,7 @@ FAILURES = "aws/lambda/"
 
 
 @dataclass(frozen=True, slots=True)
-class Republished:
+class RepublishResult:
     """The result.
 
     Attributes:
@@ -43,9 +43,9 @@ class Republished:
         """Whether the bus refused no event. An item that is no event was set aside: it cannot be published."""
         return not self.refused
 
-    def __add__(self, other: Republished) -> Republished:
+    def __add__(self, other: RepublishResult) -> RepublishResult:
         """Both together."""
-        return Republished(
+        return RepublishResult(
             self.published + other.published,
             self.refused + other.refused,
             self.set_aside + other.set_aside,
@@ -54,39 +54,39 @@ class Republished:
         )
 
 
-def of_range(stack: DeployedStack, begin: datetime, end: datetime) -> Republished:
+def of_range(stack: DeployedStack, begin: datetime, end: datetime) -> RepublishResult:
     """Publish the events that were received in a range of time. A long range takes several invocations."""
-    total, start_at = Republished(), None
+    total, start_at = RepublishResult(), None
     with screen.errors().status("Publishing ...") as shown:
         while True:
             request = {"from": begin.isoformat(), "to": end.isoformat(), **({"startAt": start_at} if start_at else {})}
-            answer = _invoked(stack, request)
+            answer = _invoke(stack, request)
             total += _read(answer)
             shown.update(f"Published {total.published:,} ...")
             if not (start_at := answer["startAt"]):
                 return total
 
 
-def of_failures(stack: DeployedStack, failures: Iterable[str]) -> Republished:
+def of_failures(stack: DeployedStack, failures: Iterable[str]) -> RepublishResult:
     """Publish each failure, and delete its object unless the bus refused an event, which can be sent again."""
-    total = Republished()
+    total = RepublishResult()
     bucket = stack.outputs["ArchiveBucketName"]
     for key in failures:
-        found = _read(_invoked(stack, {"failure": key}))
+        found = _read(_invoke(stack, {"failure": key}))
         if found.complete:
             stack.client("s3").delete_object(Bucket=bucket, Key=key)
-            found += Republished(removed=1)
+            found += RepublishResult(removed=1)
         else:
-            found += Republished(kept=(key,))
+            found += RepublishResult(kept=(key,))
         total += found
     return total
 
 
-def _read(answer: Mapping[str, Any]) -> Republished:
-    return Republished(answer["published"], tuple(answer["refused"]), answer["setAside"])
+def _read(answer: Mapping[str, Any]) -> RepublishResult:
+    return RepublishResult(answer["published"], tuple(answer["refused"]), answer["setAside"])
 
 
-def _invoked(stack: DeployedStack, request: Mapping[str, Any]) -> Mapping[str, Any]:
+def _invoke(stack: DeployedStack, request: Mapping[str, Any]) -> Mapping[str, Any]:
     payload = json.dumps({"republish": request}).encode()
     answer = stack.client("lambda").invoke(FunctionName=stack.outputs["FanOutFunctionName"], Payload=payload)
     result: dict[str, Any] = json.loads(answer["Payload"].read())
@@ -98,7 +98,7 @@ def _invoked(stack: DeployedStack, request: Mapping[str, Any]) -> Mapping[str, A
     return result
 
 
-def render(found: Republished) -> RenderableType:
+def render(found: RepublishResult) -> RenderableType:
     """The numbers, and what the bus refused."""
     lines = [f"{found.published:,} events published"]
     lines += [f"{found.set_aside:,} items set aside: they can never be published (operations.md#items-set-aside)"] * (
@@ -129,20 +129,20 @@ def republish(
 
     Example: holdfast republish --from 2026-11-23T08:00 --to 2026-11-23T09:00
     """
-    with screen.ended_by_errors():
+    with screen.exit_on_error():
         if failures is (begin is not None):
             raise CommandError("Give a range of time with --from and --to, or --failures.")
         deployed = AwsStack.named(stack, profile=profile, region=region)
         if failures:
             found = keys(deployed, FAILURES)
-            screen.confirmed(f"Publish {len(found)} objects of failed publications again?", yes=yes or not found)
+            screen.confirm(f"Publish {len(found)} objects of failed publications again?", yes=yes or not found)
             result = of_failures(deployed, found)
         else:
-            span = screen.moment(str(begin)), screen.moment(end) if end else datetime.now(UTC)
-            screen.confirmed(
+            span = screen.parse_time(str(begin)), screen.parse_time(end) if end else datetime.now(UTC)
+            screen.confirm(
                 f"Publish what was received from {span[0]:%Y-%m-%d %H:%M} to {span[1]:%Y-%m-%d %H:%M} (UTC) again?",
                 yes=yes,
             )
             result = of_range(deployed, *span)
-    screen.printed(result, render, as_json=as_json)
+    screen.print_result(result, render, as_json=as_json)
     raise typer.Exit(0 if result.complete else 1)

@@ -23,8 +23,8 @@ from rich.text import Text
 from ops import options, screen
 from ops.deployed import AwsStack, DeployedStack
 from ops.errors import CommandError, code_of, is_denied
-from ops.letters import known_category
-from ops.waiting import WAITING, Waiting, waiting
+from ops.letters import parse_category
+from ops.waiting import WAITING_KEY, WaitingLetter, waiting_letters
 
 _CALLS = 16
 #: The wait is over, or another command ended it.
@@ -32,7 +32,7 @@ _ENDED = {"TaskTimedOut", "TaskDoesNotExist", "InvalidToken"}
 
 
 @dataclass(frozen=True, slots=True)
-class Hurried:
+class RetryResult:
     """What became of the waiting letters: how many were started, how many waited no longer, and how many failed."""
 
     started: int
@@ -40,17 +40,17 @@ class Hurried:
     failed: int
 
     @property
-    def well(self) -> bool:
+    def succeeded(self) -> bool:
         """Whether no call failed."""
         return not self.failed
 
 
-def hurry(stack: DeployedStack, letters: Sequence[tuple[Waiting, str]], reason: str) -> Hurried:
+def end_waits(stack: DeployedStack, letters: Sequence[tuple[WaitingLetter, str]], reason: str) -> RetryResult:
     """End the waits of these letters by their tokens, and delete the items of those that wait no longer."""
     client = stack.client("stepfunctions")
     output = json.dumps({"reason": reason})
 
-    def end(letter: Waiting, token: str) -> str:
+    def end(letter: WaitingLetter, token: str) -> str:
         outcome = "started"
         try:
             client.send_task_success(taskToken=token, output=output)
@@ -69,33 +69,33 @@ def hurry(stack: DeployedStack, letters: Sequence[tuple[Waiting, str]], reason: 
         for outcome in pool.map(lambda one: end(*one), letters):
             counts[outcome] += 1
             shown.advance(task)
-    return Hurried(counts["started"], counts["ended"], counts["failed"])
+    return RetryResult(counts["started"], counts["ended"], counts["failed"])
 
 
-def _delete(stack: DeployedStack, letter: Waiting, token: str) -> None:
+def _delete(stack: DeployedStack, letter: WaitingLetter, token: str) -> None:
     """Delete the item of a wait that is over, unless the letter waits again. An item that stays does no harm."""
     with suppress(ClientError):
         stack.client("dynamodb").delete_item(
             TableName=stack.outputs["AttemptsTableName"],
-            Key={"eventId": {"S": WAITING}, "attempt": {"S": letter.execution}},
+            Key={"eventId": {"S": WAITING_KEY}, "attempt": {"S": letter.execution}},
             ConditionExpression="taskToken = :token",
             ExpressionAttributeValues={":token": {"S": token}},
         )
 
 
-def render_waiting(letters: Sequence[Waiting], now: datetime) -> RenderableType:
+def render_waiting(letters: Sequence[WaitingLetter], now: datetime) -> RenderableType:
     """The letters by cause, with the time of the next redrive that is due."""
-    made = screen.table("letters", "category", "next redrive", "fingerprint", right=["letters"])
-    groups: dict[tuple[str, str], list[Waiting]] = {}
+    table = screen.table("letters", "category", "next redrive", "fingerprint", right=["letters"])
+    groups: dict[tuple[str, str], list[WaitingLetter]] = {}
     for letter in letters:
         groups.setdefault((letter.category, letter.fingerprint), []).append(letter)
     for (category, fingerprint), found in sorted(groups.items(), key=lambda group: -len(group[1])):
         first = min(one.next_try_at for one in found)
-        made.add_row(f"{len(found):,}", category, screen.ago(first, now), fingerprint)
-    return made
+        table.add_row(f"{len(found):,}", category, screen.ago(first, now), fingerprint)
+    return table
 
 
-def render(result: Hurried) -> RenderableType:
+def render(result: RetryResult) -> RenderableType:
     """The numbers."""
     lines = [f"{result.started:,} letters are redriven now"]
     lines += [f"{result.no_longer_waiting:,} waited no longer"] * (result.no_longer_waiting > 0)
@@ -119,18 +119,18 @@ def retry_now(
     Example: holdfast retry-now --category MISCONFIGURED --reason "the secret is right again"
     """
     now = datetime.now(UTC)
-    with screen.ended_by_errors():
-        known = known_category(category)
+    with screen.exit_on_error():
+        known = parse_category(category)
         deployed = AwsStack.named(stack, profile=profile, region=region)
         found = [
             (letter, token)
-            for letter, token in waiting(deployed, now)
+            for letter, token in waiting_letters(deployed, now)
             if known in ("", letter.category) and fingerprint in ("", letter.fingerprint) and rule in ("", letter.rule)
         ]
         if not found:
             raise CommandError("No letter that matches waits for a redrive. What is in triage: holdfast letters --open")
         screen.errors().print(render_waiting([letter for letter, _ in found], now))
-        screen.confirmed(f"Redrive {len(found):,} letters now?", yes=yes)
-        result = hurry(deployed, found, reason)
-    screen.printed(result, render, as_json=as_json)
-    raise typer.Exit(0 if result.well else 1)
+        screen.confirm(f"Redrive {len(found):,} letters now?", yes=yes)
+        result = end_waits(deployed, found, reason)
+    screen.print_result(result, render, as_json=as_json)
+    raise typer.Exit(0 if result.succeeded else 1)

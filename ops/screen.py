@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from ops.errors import CommandError, explained
+from ops.errors import CommandError, explain
 
 T = TypeVar("T")
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
@@ -38,10 +38,10 @@ def errors() -> Console:
 
 def table(*columns: str, right: Sequence[str] = ()) -> Table:
     """A table without lines. ``right`` names the columns of numbers."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", overflow="fold")
-    return made
+        grid.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    return grid
 
 
 def progress() -> Progress:
@@ -73,7 +73,7 @@ def local_time(moment: datetime, now: datetime) -> str:
     return f"{here:%H:%M:%S}" if here.date() == today.date() else f"{here:%m-%d %H:%M:%S}"
 
 
-def moment(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """Read an ISO 8601 time; UTC unless it names a zone.
 
     Raises:
@@ -88,7 +88,7 @@ def moment(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def since(text: str, now: datetime) -> datetime:
+def parse_since(text: str, now: datetime) -> datetime:
     """Read the value of ``--since``: ``30m``, ``6h``, ``2d``, or a time.
 
     Raises:
@@ -97,7 +97,7 @@ def since(text: str, now: datetime) -> datetime:
     if match := re.fullmatch(r"(\d+)([smhd])", text):
         seconds = {"s": 1, "m": _MINUTE, "h": _HOUR, "d": _DAY}[match[2]]
         return now - timedelta(seconds=int(match[1]) * seconds)
-    return moment(text)
+    return parse_time(text)
 
 
 def to_json(value: Any) -> str:
@@ -121,7 +121,7 @@ def _camel(name: str) -> str:
     return first + "".join(map(str.capitalize, others))
 
 
-def confirmed(question: str, *, yes: bool) -> None:
+def confirm(question: str, *, yes: bool) -> None:
     """Ask before something changes.
 
     Raises:
@@ -136,14 +136,14 @@ def confirmed(question: str, *, yes: bool) -> None:
 
 
 @contextmanager
-def ended_by_errors() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """End a command with exit status 2 and one sentence when it cannot continue."""
     try:
         yield
     except CommandError as error:
         _end(str(error))
     except (ClientError, BotoCoreError) as error:
-        _end(explained(error))
+        _end(explain(error))
 
 
 def _end(message: str) -> None:
@@ -151,7 +151,7 @@ def _end(message: str) -> None:
     raise typer.Exit(2)
 
 
-def printed(result: T, render: Callable[[T], Any], *, as_json: bool) -> None:
+def print_result(result: T, render: Callable[[T], Any], *, as_json: bool) -> None:
     """Print a result as JSON, or as a person reads it."""
     if as_json:
         typer.echo(to_json(result))

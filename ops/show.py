@@ -31,7 +31,7 @@ _PLACES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class TimelineEntry:
     """One line of the timeline: when, what, and what came of it. Without anything of the event."""
 
     at: datetime
@@ -55,7 +55,7 @@ class EventReport:
     place: Place
     key: str | None
     executions: Sequence[str]
-    timeline: Sequence[Moment]
+    timeline: Sequence[TimelineEntry]
 
     @property
     def settled(self) -> bool:
@@ -67,7 +67,7 @@ class EventReport:
 class _Execution:
     name: str
     started: datetime
-    steps: Sequence[Moment]
+    steps: Sequence[TimelineEntry]
 
 
 def read(stack: DeployedStack, wanted: str, now: datetime) -> EventReport:
@@ -76,34 +76,34 @@ def read(stack: DeployedStack, wanted: str, now: datetime) -> EventReport:
     Raises:
         CommandError: It is nowhere.
     """
-    located = _located(stack, wanted)
+    located = _locate(stack, wanted)
     event_id = located.found_as or located.event_id
     with ThreadPoolExecutor(_READERS) as pool:
         item = pool.submit(_stored, stack, event_id)
         attempts = pool.submit(lambda: list(_attempts(stack, event_id)))
         names = _execution_names(stack, event_id, located, now)
         found = sorted(filter(None, pool.map(lambda name: _execution(stack, name), names)), key=lambda one: one.started)
-        timeline = [*item.result(), *attempts.result(), *(moment for one in found for moment in one.steps)]
+        timeline = [*item.result(), *attempts.result(), *(entry for one in found for entry in one.steps)]
     if located.place is Place.IN_NO_STORE and not timeline:
         raise CommandError(
             f"'{wanted}' is in none of these: {_PLACES}. A message in a queue cannot be looked up by its id."
         )
-    timeline.sort(key=lambda moment: moment.at)
+    timeline.sort(key=lambda entry: entry.at)
     return EventReport(event_id, located.place, located.key, [one.name for one in found], timeline)
 
 
-def _located(stack: DeployedStack, wanted: str) -> Location:
+def _locate(stack: DeployedStack, wanted: str) -> Location:
     named = _event_of_execution(stack, wanted) if ExecutionName.read(wanted) else None
     event_id = named or as_event_id(wanted)
     return Auditor(stack).locate({event_id})[event_id]
 
 
 def _event_of_execution(stack: DeployedStack, name: str) -> str | None:
-    described = _described(stack, name)
+    described = _describe(stack, name)
     return json.loads(described["input"]).get("eventId") if described else None
 
 
-def _described(stack: DeployedStack, name: str) -> Mapping[str, Any] | None:
+def _describe(stack: DeployedStack, name: str) -> Mapping[str, Any] | None:
     client = stack.client("stepfunctions")
     try:
         found: Mapping[str, Any] = client.describe_execution(executionArn=execution_arn(stack, name))
@@ -122,17 +122,17 @@ def _execution_names(stack: DeployedStack, event_id: str, located: Location, now
 
 
 def _execution(stack: DeployedStack, name: str) -> _Execution | None:
-    described = _described(stack, name)
+    described = _describe(stack, name)
     if described is None:
         return None
     path = steps(history(stack, execution_arn(stack, name)))
     started = described["startDate"].astimezone(UTC)
-    shown = [Moment(one.at.astimezone(UTC), one.state, Text.from_markup(one.explanation).plain) for one in path]
-    begin = Moment(started, "dead letter", f"triage started: {name}")
+    shown = [TimelineEntry(one.at.astimezone(UTC), one.state, Text.from_markup(one.explanation).plain) for one in path]
+    begin = TimelineEntry(started, "dead letter", f"triage started: {name}")
     return _Execution(name, started, [begin, *shown])
 
 
-def _stored(stack: DeployedStack, event_id: str) -> list[Moment]:
+def _stored(stack: DeployedStack, event_id: str) -> list[TimelineEntry]:
     answer = stack.client("dynamodb").get_item(
         TableName=stack.outputs["EventsTableName"],
         Key={"eventId": {"S": event_id}},
@@ -142,10 +142,14 @@ def _stored(stack: DeployedStack, event_id: str) -> list[Moment]:
     item = answer.get("Item")
     if not item:
         return []
-    return [Moment(screen.moment(item["receivedAt"]["S"]), "stored", f"in the events table: {item['detailType']['S']}")]
+    return [
+        TimelineEntry(
+            screen.parse_time(item["receivedAt"]["S"]), "stored", f"in the events table: {item['detailType']['S']}"
+        )
+    ]
 
 
-def _attempts(stack: DeployedStack, event_id: str) -> Iterator[Moment]:
+def _attempts(stack: DeployedStack, event_id: str) -> Iterator[TimelineEntry]:
     """The receives that have an attempt record."""
     pages = stack.client("dynamodb").get_paginator("query")
     found = pages.paginate(
@@ -163,7 +167,7 @@ def _attempts(stack: DeployedStack, event_id: str) -> Iterator[Moment]:
         result = ": ".join(filter(None, (f"{status} {category}".strip(), error)))
         of_message = "" if message_id == previous else f" (message {message_id})"
         previous = message_id
-        yield Moment(screen.moment(item["at"]["S"]), f"receive {count}", f"{result}{of_message}")
+        yield TimelineEntry(screen.parse_time(item["at"]["S"]), f"receive {count}", f"{result}{of_message}")
 
 
 def message_of(stack: DeployedStack, report: EventReport) -> str:
@@ -190,10 +194,10 @@ def render(report: EventReport, now: datetime) -> RenderableType:
     lines: list[RenderableType] = [title]
     lines += [Text.assemble(("object  ", "dim"), report.key)] if report.key else []
     lines += [Text.assemble(("execution  ", "dim"), name) for name in report.executions]
-    made = screen.table("time", "", "what", "result")
-    for moment in report.timeline:
-        made.add_row(screen.local_time(moment.at, now), screen.ago(moment.at, now), moment.what, Text(moment.result))
-    return Group(*lines, "", made)
+    table = screen.table("time", "", "what", "result")
+    for entry in report.timeline:
+        table.add_row(screen.local_time(entry.at, now), screen.ago(entry.at, now), entry.what, Text(entry.result))
+    return Group(*lines, "", table)
 
 
 def show(
@@ -214,13 +218,13 @@ def show(
     Example: holdfast show 0b7c9a3e-5a55-4c0e-9f5c-5f3a6b7c8d9e
     """
     now = datetime.now(UTC)
-    with screen.ended_by_errors():
+    with screen.exit_on_error():
         deployed = AwsStack.named(stack, profile=profile, region=region)
         with screen.errors().status("Reading tables, objects, executions and logs ..."):
             report = read(deployed, wanted, now)
         if message:
-            screen.confirmed("The message is personal data. Print it?", yes=yes)
+            screen.confirm("The message is personal data. Print it?", yes=yes)
             typer.echo(message_of(deployed, report))
             return
-    screen.printed(report, lambda found: render(found, now), as_json=as_json)
+    screen.print_result(report, lambda found: render(found, now), as_json=as_json)
     raise typer.Exit(0 if report.settled else 1)

@@ -18,7 +18,7 @@ from rich.text import Text
 from holdfast.domain.categories import VERDICT_CATEGORIES, Category
 from ops import options, screen
 from ops.deployed import AwsStack, DeployedStack, metric_query
-from ops.log_query import LogQuery, moment
+from ops.log_query import LogQuery, parse_row_time
 from ops.pause import ProcessingState, mapping_of
 from ops.rules import explanation_of
 from ops.runbook import section_about, section_of
@@ -29,9 +29,9 @@ SHOWN = 8
 PAGE = 1_000
 _QUEUES = {"buffer": "BufferQueueUrl", "dead_letters": "DeadLetterQueueUrl"}
 _DEPTH = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
-_RUNS = {ProcessingState.RUNNING, ProcessingState.STARTING}
+_NOT_PAUSED = {ProcessingState.RUNNING, ProcessingState.STARTING}
 #: Logs Insights usually answers within a second. A status without causes is better than a slow one.
-_LOOKS, _LOOK_SECONDS = 3, 0.4
+_POLLS, _POLL_SECONDS = 3, 0.4
 _FUNCTIONS = (
     *("processor", "fan-out", "dead-letter-intake", "classify", "redrive", "archive", "settle"),
     *("evidence-sweep", "replay"),
@@ -82,7 +82,7 @@ class Depth:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class LoggedFailure:
     """What failed in the last 24 hours, from the logs: equal lines are counted.
 
     Attributes:
@@ -123,7 +123,7 @@ class Alarm:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class StackStatus:
     """The state of a stack at one moment.
 
     Attributes:
@@ -158,12 +158,12 @@ class Status:
     archived: Mapping[str, int]
     fan_out_lag: float | None
     alarms: Sequence[Alarm]
-    failures: Sequence[Failure] | None
+    failures: Sequence[LoggedFailure] | None
     next: str = ""
     command: str = ""
 
     @property
-    def well(self) -> bool:
+    def healthy(self) -> bool:
         """Whether processing runs and no alarm is active."""
         return self.processing is ProcessingState.RUNNING and not self.alarms
 
@@ -171,7 +171,7 @@ class Status:
 # -- read ----------------------------------------------------------------------------------------------------------
 
 
-def collect(stack: AwsStack, now: datetime, sleep: Callable[[float], None] = time.sleep) -> Status:
+def collect(stack: AwsStack, now: datetime, sleep: Callable[[float], None] = time.sleep) -> StackStatus:
     """Read the state with at most twelve calls, in parallel; the stack itself was the first one."""
     with ThreadPoolExecutor(12) as pool:
         failures = pool.submit(_failures, stack, now, sleep)
@@ -184,13 +184,13 @@ def collect(stack: AwsStack, now: datetime, sleep: Callable[[float], None] = tim
         in_triage, more = triage.result()
         found_mapping = mapping.result()
         measured = metrics.result()
-        found = Status(
+        found = StackStatus(
             stack=stack.name,
             region=stack.region,
             at=now,
             processing=found_mapping.processing if found_mapping else None,
             concurrency=found_mapping.concurrency if found_mapping else None,
-            pause=None if found_mapping and found_mapping.processing in _RUNS else pause.result(),
+            pause=None if found_mapping and found_mapping.processing in _NOT_PAUSED else pause.result(),
             buffer=_depth(depths["buffer"], measured.get("buffer")),
             dead_letters=_depth(depths["dead_letters"], measured.get("dead_letters")),
             in_triage=in_triage,
@@ -202,7 +202,7 @@ def collect(stack: AwsStack, now: datetime, sleep: Callable[[float], None] = tim
             alarms=alarms.result(),
             failures=failures.result(),
         )
-    return advised(found)
+    return add_advice(found)
 
 
 def _pause(stack: DeployedStack) -> Pause | None:
@@ -296,23 +296,23 @@ def _alarms(stack: AwsStack) -> list[Alarm]:
     return sorted(found, key=lambda one: one.since)
 
 
-def _failures(stack: AwsStack, now: datetime, sleep: Callable[[float], None]) -> list[Failure] | None:
-    asked = LogQuery(_FUNCTIONS, _FAILURES, now - WINDOW, now)
-    rows = asked.rows(stack, looks=_LOOKS, every=_LOOK_SECONDS, sleep=sleep)
+def _failures(stack: AwsStack, now: datetime, sleep: Callable[[float], None]) -> list[LoggedFailure] | None:
+    query = LogQuery(_FUNCTIONS, _FAILURES, now - WINDOW, now)
+    rows = query.rows(stack, polls=_POLLS, poll_seconds=_POLL_SECONDS, sleep=sleep)
     return None if rows is None else [_failure(row) for row in rows if row.get("action") not in _SETTLED][:SHOWN]
 
 
-def _failure(row: dict[str, str]) -> Failure:
+def _failure(row: dict[str, str]) -> LoggedFailure:
     function, rule = row["@log"].rpartition("/")[2], row.get("rule", "")
     message, category = row.get("message", ""), row.get("category", "")
-    return Failure(
+    return LoggedFailure(
         function=function,
         message=message,
         category=category,
         fingerprint=row.get("fingerprint", ""),
         count=int(float(row["events"])) or int(float(row["lines"])),
-        first=moment(row["first"]),
-        last=moment(row["last"]),
+        first=parse_row_time(row["first"]),
+        last=parse_row_time(row["last"]),
         what=next(filter(None, (row.get("error"), row.get("reason"), explanation_of(rule), message)), CRASHED),
         runbook=section_about(function, message, category),
     )
@@ -325,7 +325,7 @@ def _seconds(milliseconds: float | None) -> float | None:
 # -- what to do ----------------------------------------------------------------------------------------------------
 
 
-def advised(status: Status) -> Status:
+def add_advice(status: StackStatus) -> StackStatus:
     """Add the next step: the first one that applies."""
     step, command = next(found for found in (rule(status) for rule in _ADVICE) if found)
     return replace(status, next=step, command=command)
@@ -334,19 +334,19 @@ def advised(status: Status) -> Status:
 Advice = tuple[str, str] | None
 
 
-def _mapping_missing(status: Status) -> Advice:
+def _mapping_missing(status: StackStatus) -> Advice:
     if status.processing:
         return None
     return "The event source mapping of the buffer does not exist. Deploy the stack again.", "sam deploy"
 
 
-def _paused_by_nothing(status: Status) -> Advice:
+def _paused_by_nothing(status: StackStatus) -> Advice:
     if status.processing is not ProcessingState.PAUSED or status.pause:
         return None
     return "No execution of the circuit breaker runs, so nothing resumes processing.", "holdfast resume"
 
 
-def _paused(status: Status) -> Advice:
+def _paused(status: StackStatus) -> Advice:
     if not status.pause:
         return None
     if status.pause.by_hand:
@@ -357,7 +357,7 @@ def _paused(status: Status) -> Advice:
     return "Correct what the log of the processor shows. A probe then resumes processing.", ""
 
 
-def _alarm(status: Status) -> Advice:
+def _alarm(status: StackStatus) -> Advice:
     """The alarm that began first, with what failed in the same section of the runbook."""
     if not status.alarms:
         return None
@@ -368,7 +368,7 @@ def _alarm(status: Status) -> Advice:
     return f"{first.name} is active{f': {same.what}' if same else ''}. See {first.runbook}.", ""
 
 
-def _letters(status: Status) -> Advice:
+def _letters(status: StackStatus) -> Advice:
     cause = next((one for one in status.failures or () if one.about_letters), None)
     if not cause or not (status.in_triage or status.archived):
         return None
@@ -378,27 +378,27 @@ def _letters(status: Status) -> Advice:
     return f"See {cause.runbook}.", command
 
 
-def _well(status: Status) -> Advice:
-    if not status.well:
+def _nothing_to_do(status: StackStatus) -> Advice:
+    if not status.healthy:
         return f"Processing is {status.processing}. Look again in a minute.", "holdfast status"
     return "Nothing has to be done.", ""
 
 
 _ABOUT_LETTERS = {"DeadLetterAlarm", "LettersGivenUpAlarm", "MisconfiguredAlarm"}
-_ADVICE: tuple[Callable[[Status], Advice], ...] = (
+_ADVICE: tuple[Callable[[StackStatus], Advice], ...] = (
     _mapping_missing,
     _paused_by_nothing,
     _paused,
     _alarm,
     _letters,
-    _well,
+    _nothing_to_do,
 )
 
 
 # -- show ----------------------------------------------------------------------------------------------------------
 
 
-def render(status: Status) -> RenderableType:
+def render(status: StackStatus) -> RenderableType:
     """One screen."""
     facts = Table.grid(padding=(0, 3, 0, 0))
     facts.add_column(style="dim", no_wrap=True)
@@ -417,7 +417,7 @@ def render(status: Status) -> RenderableType:
     return Group(*parts)
 
 
-def _facts(status: Status) -> Iterable[tuple[str, RenderableType]]:
+def _facts(status: StackStatus) -> Iterable[tuple[str, RenderableType]]:
     yield "processing", _processing(status)
     yield "buffer", _depth_text(status.buffer)
     yield "dead-letter queue", _depth_text(status.dead_letters)
@@ -430,7 +430,7 @@ def _facts(status: Status) -> Iterable[tuple[str, RenderableType]]:
     yield "alarms", _alarm_text(status)
 
 
-def _processing(status: Status) -> Text:
+def _processing(status: StackStatus) -> Text:
     if status.processing is ProcessingState.RUNNING:
         limit = f", at most {status.concurrency} batches at the same time" if status.concurrency else ""
         return Text.assemble(("running", "green"), limit)
@@ -450,7 +450,7 @@ def _depth_text(depth: Depth) -> Text:
     return Text(", ".join(parts))
 
 
-def _alarm_text(status: Status) -> Text:
+def _alarm_text(status: StackStatus) -> Text:
     if not status.alarms:
         return Text("none", style="green")
     lines = [
@@ -459,12 +459,12 @@ def _alarm_text(status: Status) -> Text:
     return Text("\n").join(lines)
 
 
-def _failure_table(status: Status) -> Table:
-    made = screen.table("count", "function", "category", "last", "what", right=["count"])
+def _failure_table(status: StackStatus) -> Table:
+    table = screen.table("count", "function", "category", "last", "what", right=["count"])
     for one in status.failures or ():
         function = "triage" if one.about_letters else one.function
-        made.add_row(f"{one.count:,}", function, one.category, screen.local_time(one.last, status.at), one.what)
-    return made
+        table.add_row(f"{one.count:,}", function, one.category, screen.local_time(one.last, status.at), one.what)
+    return table
 
 
 def status(
@@ -479,7 +479,7 @@ def status(
 
     Example: holdfast status --stack holdfast-prod
     """
-    with screen.ended_by_errors():
+    with screen.exit_on_error():
         found = collect(AwsStack.named(stack, profile=profile, region=region), datetime.now(UTC))
-    screen.printed(found, render, as_json=as_json)
-    raise typer.Exit(0 if found.well else 1)
+    screen.print_result(found, render, as_json=as_json)
+    raise typer.Exit(0 if found.healthy else 1)

@@ -22,17 +22,17 @@ from holdfast.domain.identity import event_digest
 from holdfast.domain.letters import MAX_MESSAGE_BYTES, DeadLetter, Message
 from ops.checks import Finding, NotCheckedError, Result
 from ops.deployed import DeployedStack, execution_arn, executions, keys
-from ops.errors import CommandError, explained
+from ops.errors import CommandError, explain
 from ops.facts import is_local
 from ops.names import ExecutionName
-from ops.template import Declared
-from ops.waiting import WAITING
+from ops.template import DeployedTemplate
+from ops.waiting import WAITING_KEY
 
 DETAIL_TYPE = "Holdfast:Verify"
 ALARM = "DeadLetterAlarm"
 _SOURCE = "genesys.cloud"
 _GROUP = "Events"
-_LOOK_SECONDS = 2.0
+_POLL_SECONDS = 2.0
 #: Processing, five receives and triage take seconds; a cold start and Lambda's pollers up to a minute.
 _SECONDS = 240.0
 #: CloudWatch needs up to three minutes for the metric of an execution.
@@ -42,12 +42,12 @@ _SUPPRESSOR_SECONDS = 150.0
 #: Clocks of this machine and of AWS may differ.
 _CLOCKS = timedelta(minutes=1)
 
-Look = Callable[[], "Seen | None"]
+Observe = Callable[[], "Observation | None"]
 Sleep = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class SyntheticEvent:
     """A synthetic event: its name in this run, its identity, and its body."""
 
     name: str
@@ -56,7 +56,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observation:
     """What followed: a few words, and what is wrong with it, if anything."""
 
     summary: str
@@ -65,11 +65,11 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What must follow. ``look`` returns ``None`` as long as it has not."""
+    """What must follow. ``observe`` returns ``None`` as long as it has not."""
 
     name: str
     promise: str
-    look: Look
+    observe: Observe
 
 
 @dataclass
@@ -80,83 +80,85 @@ class Trial:
         stack: The stack.
         declared: Its template.
         sleep: Waits for some seconds.
-        run: Part of the ids of this run's events.
+        run_id: Part of the ids of this run's events.
     """
 
     stack: DeployedStack
-    declared: Declared
+    declared: DeployedTemplate
     sleep: Sleep = time.sleep
-    run: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
-    _own: dict[str, Event] = field(default_factory=dict)
+    _own: dict[str, SyntheticEvent] = field(default_factory=dict)
     #: How an execution of these events may end, so that what they left is removed.
-    _ended_well: frozenset[str] = frozenset({"SUCCEEDED"})
+    _removable_statuses: frozenset[str] = frozenset({"SUCCEEDED"})
     _replay: str = ""
 
-    def made(self) -> list[Finding]:
+    def perform(self) -> list[Finding]:
         """Send the events, wait for what must follow, and remove what they left."""
         with self._without_actions(ALARM, "alarm", _SUPPRESSOR_SECONDS) as findings:
-            findings.extend(self._tried_and_removed())
-        return [*findings, self._finding("other-letters", "No other letter came meanwhile", self._other_letters)]
+            findings.extend(self._check_and_clean_up())
+        return [*findings, self._finding("other-letters", "No other letter came meanwhile", self._check_other_letters)]
 
-    def _tried_and_removed(self) -> list[Finding]:
+    def _check_and_clean_up(self) -> list[Finding]:
         try:
-            findings = self._tried()
+            findings = self._send_and_check()
         except (ClientError, BotoCoreError) as error:
-            findings = [Finding(_GROUP, "sent", "The events can be sent", explained(error), Result.UNREADABLE)]
+            findings = [Finding(_GROUP, "sent", "The events can be sent", explain(error), Result.UNREADABLE)]
         finally:
-            removed = self._finding("removed", "What was sent is removed again", self._removed)
+            removed = self._finding("removed", "What was sent is removed again", self._remove_all)
         return [*findings, removed]
 
-    def _tried(self) -> list[Finding]:
-        return [self._watched(one) for one in self._sent()]
+    def _send_and_check(self) -> list[Finding]:
+        return [self._wait_for(one) for one in self._send_all()]
 
     # -- what is sent ------------------------------------------------------------------------------------------------
 
-    def _sent(self) -> list[Expectation]:
+    def _send_all(self) -> list[Expectation]:
         """Send everything. Returns what must follow, in the order in which it is waited for."""
         bus = self._put_on_bus()
-        copy, foreign = self._event("copy"), self._event("token")
+        copy, foreign = self._valid_event("copy"), self._valid_event("token")
         self._to_buffer(copy)
-        stamp = {"eventId": foreign.event_id, "execution": f"verify-{self.run}", "redrives": 1, "taskToken": "none"}
+        stamp = {"eventId": foreign.event_id, "execution": f"verify-{self.run_id}", "redrives": 1, "taskToken": "none"}
         self._to_buffer(foreign, Triage=json.dumps(stamp))
-        malformed = self._body("malformed", f'{{"id": "verify-{self.run}-malformed", "detail-type": "{DETAIL_TYPE}"')
-        invalid = self._body("invalid", json.dumps(self._envelope("invalid", detail="no object")))
-        large = self._body("large", self._large())
+        malformed = self._new_event(
+            "malformed", f'{{"id": "verify-{self.run_id}-malformed", "detail-type": "{DETAIL_TYPE}"'
+        )
+        invalid = self._new_event("invalid", json.dumps(self._envelope("invalid", detail="no object")))
+        large = self._new_event("large", self._large_body())
         for event in (malformed, invalid, large):
             self._to_buffer(event)
-        undelivered = self._event("undelivered")
+        undelivered = self._valid_event("undelivered")
         self._send("DeadLetterQueueUrl", undelivered, ERROR_CODE="VERIFY")
         self._start_replay()
         return [
             bus,
-            Expectation("stored", "A valid event is stored as it was sent", lambda: self._stored(copy)),
-            Expectation("duplicate", "A second copy of it changes nothing", lambda: self._copied(copy)),
-            Expectation("token", "An unknown task token does no harm", lambda: self._stored(foreign)),
+            Expectation("stored", "A valid event is stored as it was sent", lambda: self._check_stored(copy)),
+            Expectation("duplicate", "A second copy of it changes nothing", lambda: self._check_second_copy(copy)),
+            Expectation("token", "An unknown task token does no harm", lambda: self._check_stored(foreign)),
             self._archives(malformed, "A malformed body is archived byte by byte", "MALFORMED"),
             self._archives(invalid, "An invalid event is archived byte by byte", "INVALID"),
             self._archives(large, "A body of 1 MiB is archived byte by byte", "INVALID"),
             Expectation(
-                "recovered", "Triage redrives a letter until it is stored", lambda: self._recovered(undelivered)
+                "recovered", "Triage redrives a letter until it is stored", lambda: self._check_recovered(undelivered)
             ),
-            Expectation("published", "What is stored is published", self._published),
-            Expectation("empty-replay", "A replay without letters succeeds", self._replayed),
+            Expectation("published", "What is stored is published", self._check_published),
+            Expectation("empty-replay", "A replay without letters succeeds", self._check_replay),
         ]
 
-    def _event(self, name: str) -> Event:
-        return self._body(name, json.dumps(self._envelope(name, detail={"eventBody": {"verify": self.run}})))
+    def _valid_event(self, name: str) -> SyntheticEvent:
+        return self._new_event(name, json.dumps(self._envelope(name, detail={"eventBody": {"verify": self.run_id}})))
 
     def _envelope(self, name: str, detail: Any) -> dict[str, Any]:
         return {
             "version": "0",
-            "id": f"verify-{self.run}-{name}",
+            "id": f"verify-{self.run_id}-{name}",
             "source": _SOURCE,
             "detail-type": DETAIL_TYPE,
             "time": self.began.isoformat(timespec="seconds").replace("+00:00", "Z"),
             "detail": detail,
         }
 
-    def _large(self) -> str:
+    def _large_body(self) -> str:
         """An invalid event with as many bytes as SQS accepts, in characters of one to four bytes."""
         text = json.dumps(self._envelope("large", detail=""), ensure_ascii=False)
         room = MAX_MESSAGE_BYTES - len(text.encode())
@@ -164,15 +166,15 @@ class Trial:
         filler = part * (room // len(part.encode()))
         return text[:-2] + filler + "." * (room - len(filler.encode())) + text[-2:]
 
-    def _body(self, name: str, body: str) -> Event:
-        event = Event(name, DeadLetter.of(Message("", body)).event_id, body)
+    def _new_event(self, name: str, body: str) -> SyntheticEvent:
+        event = SyntheticEvent(name, DeadLetter.of(Message("", body)).event_id, body)
         self._own[event.event_id] = event
         return event
 
-    def _to_buffer(self, event: Event, **attributes: str) -> None:
+    def _to_buffer(self, event: SyntheticEvent, **attributes: str) -> None:
         self._send("BufferQueueUrl", event, **attributes)
 
-    def _send(self, queue: str, event: Event, **attributes: str) -> None:
+    def _send(self, queue: str, event: SyntheticEvent, **attributes: str) -> None:
         self.stack.client("sqs").send_message(
             QueueUrl=self.stack.outputs[queue],
             MessageBody=event.body,
@@ -186,42 +188,44 @@ class Trial:
         promise = "An event on the bus is stored"
         parameters = self.declared.parameters
         if parameters.get("EventBusName"):
-            return _left("delivered", promise, "only Genesys Cloud can put events on a partner bus")
+            return _expectation_not_checked("delivered", promise, "only Genesys Cloud can put events on a partner bus")
         if parameters.get("DetailTypes") or parameters.get("DetailTypePrefix"):
-            return _left("delivered", promise, "the rule selects other topics (DetailTypes, DetailTypePrefix)")
-        detail = {"id": f"verify-{self.run}-bus", "eventBody": {"verify": self.run}}
+            return _expectation_not_checked(
+                "delivered", promise, "the rule selects other topics (DetailTypes, DetailTypePrefix)"
+            )
+        detail = {"id": f"verify-{self.run_id}-bus", "eventBody": {"verify": self.run_id}}
         entry = {"Source": _SOURCE, "DetailType": DETAIL_TYPE, "Detail": json.dumps(detail)}
         (answer,) = self.stack.client("events").put_events(
             Entries=[{**entry, "EventBusName": self.stack.outputs["EventBusName"]}]
         )["Entries"]
         if "EventId" not in answer:
             code = answer.get("ErrorCode")
-            return Expectation("delivered", promise, lambda: Seen("", f"EventBridge refused the event: {code}"))
-        event = Event("bus", answer["EventId"], json.dumps({"detail": detail}))
+            return Expectation("delivered", promise, lambda: Observation("", f"EventBridge refused the event: {code}"))
+        event = SyntheticEvent("bus", answer["EventId"], json.dumps({"detail": detail}))
         self._own[event.event_id] = event
-        return Expectation("delivered", promise, lambda: self._stored(event))
+        return Expectation("delivered", promise, lambda: self._check_stored(event))
 
     def _start_replay(self) -> None:
-        asked = {"prefix": "archive/category=MALFORMED/dt=1970-01-01/", "reason": f"verify-{self.run}"}
+        replay_input = {"prefix": "archive/category=MALFORMED/dt=1970-01-01/", "reason": f"verify-{self.run_id}"}
         self._replay = self.stack.client("stepfunctions").start_execution(
-            stateMachineArn=self.stack.outputs["ReplayStateMachineArn"], input=json.dumps(asked)
+            stateMachineArn=self.stack.outputs["ReplayStateMachineArn"], input=json.dumps(replay_input)
         )["executionArn"]
 
     # -- what must follow --------------------------------------------------------------------------------------------
 
-    def _watched(self, expected: Expectation) -> Finding:
+    def _wait_for(self, expected: Expectation) -> Finding:
         """Look until it has followed, or the time is up. What is waited for first leaves less to wait for later."""
         sent_at, seconds = self._sent_at(), self._seconds()
 
-        def look() -> Seen:
-            while (seen := expected.look()) is None:
+        def observe() -> Observation:
+            while (seen := expected.observe()) is None:
                 waited = (datetime.now(UTC) - sent_at).total_seconds()
                 if waited > seconds:
-                    return Seen("", f"it was not seen within {waited:.0f} s")
-                self.sleep(_LOOK_SECONDS)
+                    return Observation("", f"it was not seen within {waited:.0f} s")
+                self.sleep(_POLL_SECONDS)
             return seen
 
-        return self._finding(expected.name, expected.promise, look)
+        return self._finding(expected.name, expected.promise, observe)
 
     def _sent_at(self) -> datetime:
         """When the events were sent that are waited for."""
@@ -231,32 +235,32 @@ class Trial:
         """How long after that it is waited for what must follow."""
         return _SECONDS + float(self.declared.parameters.get("RetryBaseSeconds", 0))
 
-    def _finding(self, name: str, promise: str, look: Callable[[], Seen]) -> Finding:
+    def _finding(self, name: str, promise: str, observe: Callable[[], Observation]) -> Finding:
         try:
-            seen = look()
+            seen = observe()
         except NotCheckedError as reason:
             return Finding(_GROUP, name, promise, str(reason), Result.NOT_CHECKED)
         except (ClientError, BotoCoreError) as error:
-            return Finding(_GROUP, name, promise, explained(error), Result.UNREADABLE)
+            return Finding(_GROUP, name, promise, explain(error), Result.UNREADABLE)
         result = Result.FAIL if seen.problem else Result.PASS
         return Finding(_GROUP, name, promise, seen.problem or seen.summary, result)
 
-    def _item(self, event: Event) -> Mapping[str, Any] | None:
+    def _item(self, event: SyntheticEvent) -> Mapping[str, Any] | None:
         answer = self.stack.client("dynamodb").get_item(
             TableName=self.stack.outputs["EventsTableName"], Key={"eventId": {"S": event.event_id}}, ConsistentRead=True
         )
         found: Mapping[str, Any] | None = answer.get("Item")
         return found
 
-    def _stored(self, event: Event) -> Seen | None:
+    def _check_stored(self, event: SyntheticEvent) -> Observation | None:
         """Whether the table has the event, with the detail that was sent."""
         item = self._item(event)
         if item is None:
             return None
         same = json.loads(item["event"]["S"])["detail"] == json.loads(event.body)["detail"]
-        return Seen("stored once", "" if same else "the stored event has another detail")
+        return Observation("stored once", "" if same else "the stored event has another detail")
 
-    def _copied(self, event: Event) -> Seen | None:
+    def _check_second_copy(self, event: SyntheticEvent) -> Observation | None:
         """Give the processor the same event again, as a mapping does. It answers when it is done."""
         before = self._item(event)
         if before is None:
@@ -275,38 +279,38 @@ class Trial:
         )
         result = json.loads(answer["Payload"].read())
         if "FunctionError" in answer or result.get("batchItemFailures"):
-            return Seen("", "the processor failed on the second copy")
-        return Seen("unchanged", "" if self._item(event) == before else "the second copy changed the item")
+            return Observation("", "the processor failed on the second copy")
+        return Observation("unchanged", "" if self._item(event) == before else "the second copy changed the item")
 
-    def _archives(self, event: Event, promise: str, category: str) -> Expectation:
-        return Expectation(event.name, promise, lambda: self._archived(event, category))
+    def _archives(self, event: SyntheticEvent, promise: str, category: str) -> Expectation:
+        return Expectation(event.name, promise, lambda: self._check_archived(event, category))
 
-    def _archived(self, event: Event, category: str) -> Seen | None:
+    def _check_archived(self, event: SyntheticEvent, category: str) -> Observation | None:
         """Whether the archive has the exact body, and the execution has ended well."""
         name = next(self._executions_of(event), None)
-        status = self._described(name)["status"] if name else "RUNNING"
+        status = self._describe(name)["status"] if name else "RUNNING"
         if status == "RUNNING":
             return None
         if status != "SUCCEEDED":
-            return Seen("", f"its execution {name} ended as {status}")
+            return Observation("", f"its execution {name} ended as {status}")
         key = next((one for one in self._archive_keys() if one.endswith(f"/{name}.json")), "")
         if f"/category={category}/" not in f"/{key}":
-            return Seen("", f"it is not archived as {category}")
+            return Observation("", f"it is not archived as {category}")
         found = self.stack.client("s3").get_object(Bucket=self.stack.outputs["ArchiveBucketName"], Key=key)
         body = json.loads(found["Body"].read())["message"]["body"]
-        return Seen(f"{len(body.encode()):,} bytes", "" if body == event.body else "the archived body differs")
+        return Observation(f"{len(body.encode()):,} bytes", "" if body == event.body else "the archived body differs")
 
-    def _recovered(self, event: Event) -> Seen | None:
+    def _check_recovered(self, event: SyntheticEvent) -> Observation | None:
         """Whether an event that arrived in the dead-letter queue was redriven, stored and settled."""
         name = next(self._executions_of(event), None)
-        described = self._described(name) if name else {"status": "RUNNING"}
+        described = self._describe(name) if name else {"status": "RUNNING"}
         if described["status"] == "RUNNING":
             return None
         outcome = json.loads(described.get("output") or "{}").get("outcome")
         problem = "" if outcome == "RECOVERED" else f"{name} ended as {described['status']} {outcome or ''}".strip()
-        return Seen("redriven, stored", problem)
+        return Observation("redriven, stored", problem)
 
-    def _executions_of(self, event: Event) -> Iterator[str]:
+    def _executions_of(self, event: SyntheticEvent) -> Iterator[str]:
         digest = event_digest(event.event_id)
         for one in executions(self.stack):  # the newest first
             if one["startDate"] < self.began - _CLOCKS:
@@ -315,7 +319,7 @@ class Trial:
             if read and read.digest == digest:
                 yield one["name"]
 
-    def _described(self, name: str) -> Mapping[str, Any]:
+    def _describe(self, name: str) -> Mapping[str, Any]:
         client = self.stack.client("stepfunctions")
         found: Mapping[str, Any] = client.describe_execution(executionArn=execution_arn(self.stack, name))
         return found
@@ -326,7 +330,7 @@ class Trial:
             for category in ("MALFORMED", "INVALID"):
                 yield from keys(self.stack, f"archive/category={category}/dt={day}/")
 
-    def _published(self) -> Seen | None:
+    def _check_published(self) -> Observation | None:
         """Whether the fan-out logged as many publications as this run has stored events. There is no consumer here."""
         stored = sum(self._item(one) is not None for one in self._own.values())
         pages = self.stack.client("logs").get_paginator("filter_log_events")
@@ -336,27 +340,31 @@ class Trial:
             filterPattern='"Published"',
         )
         published = sum(_count(one["message"]) for page in found for one in page["events"])
-        return Seen(f"{published} published") if published >= stored > 0 else None
+        return Observation(f"{published} published") if published >= stored > 0 else None
 
-    def _replayed(self) -> Seen | None:
+    def _check_replay(self) -> Observation | None:
         status = self.stack.client("stepfunctions").describe_execution(executionArn=self._replay)["status"]
-        return None if status == "RUNNING" else Seen(status, "" if status == "SUCCEEDED" else f"it ended as {status}")
+        return (
+            None
+            if status == "RUNNING"
+            else Observation(status, "" if status == "SUCCEEDED" else f"it ended as {status}")
+        )
 
     # -- what is removed ---------------------------------------------------------------------------------------------
 
-    def _removed(self) -> Seen:
+    def _remove_all(self) -> Observation:
         """Remove what the events left. What is still at work is left alone."""
         left = [one.name for one in self._own.values() if not self._remove(one)]
         removed = len(self._own) - len(left)
         if self._replay:
             self._remove_versions(f"replays/{self._replay.rpartition(':')[2]}/")
-        text = ", ".join(f"verify-{self.run}-{name}" for name in left)
-        return Seen(f"{removed} events", f"still at work, and left alone: {text}" if left else "")
+        text = ", ".join(f"verify-{self.run_id}-{name}" for name in left)
+        return Observation(f"{removed} events", f"still at work, and left alone: {text}" if left else "")
 
-    def _remove(self, event: Event) -> bool:
+    def _remove(self, event: SyntheticEvent) -> bool:
         names = list(self._executions_of(event))
-        described = [self._described(name)["status"] for name in names]
-        if any(status not in self._ended_well for status in described) or not (names or self._item(event)):
+        described = [self._describe(name)["status"] for name in names]
+        if any(status not in self._removable_statuses for status in described) or not (names or self._item(event)):
             return False
         key = {"eventId": {"S": event.event_id}}
         dynamodb, outputs = self.stack.client("dynamodb"), self.stack.outputs
@@ -367,7 +375,7 @@ class Trial:
             ExpressionAttributeValues={":id": key["eventId"]},
             ProjectionExpression="eventId, attempt",
         )
-        waits = [{"eventId": {"S": WAITING}, "attempt": {"S": name}} for name in names]
+        waits = [{"eventId": {"S": WAITING_KEY}, "attempt": {"S": name}} for name in names]
         for item in [*(item for page in pages for item in page["Items"]), *waits]:
             dynamodb.delete_item(TableName=outputs["AttemptsTableName"], Key=item)
         self._remove_versions(f"dead-letters/{event.event_id}/")
@@ -402,13 +410,13 @@ class Trial:
         try:
             yield findings
             promise = f"{logical_id} becomes active"
-            findings.append(self._finding(name, promise, lambda: self._alarmed(alarm, before["StateValue"])))
+            findings.append(self._finding(name, promise, lambda: self._wait_for_alarm(alarm, before["StateValue"])))
             self.sleep(seconds if findings[-1].result is Result.PASS else 0)
         finally:
             if before["ActionsEnabled"]:
                 alarms.enable_alarm_actions(AlarmNames=[alarm])
 
-    def _alarmed(self, name: str, before: str) -> Seen:
+    def _wait_for_alarm(self, name: str, before: str) -> Observation:
         if is_local(self.stack):
             raise NotCheckedError("this is the local engine: its alarms have other periods")
         if before == "ALARM":
@@ -416,9 +424,9 @@ class Trial:
         end = datetime.now(UTC) + timedelta(seconds=_ALARM_SECONDS)
         while self._alarm(name)["StateValue"] != "ALARM":
             if datetime.now(UTC) > end:
-                return Seen("", f"it did not change to ALARM within {_ALARM_SECONDS / 60:.0f} minutes")
+                return Observation("", f"it did not change to ALARM within {_ALARM_SECONDS / 60:.0f} minutes")
             self.sleep(10)
-        return Seen("ALARM")
+        return Observation("ALARM")
 
     def _alarm(self, name: str) -> Mapping[str, Any]:
         answer = self.stack.client("cloudwatch").describe_alarms(
@@ -429,7 +437,7 @@ class Trial:
             raise CommandError(f"The alarm {name} does not exist. Look at: holdfast verify --config-only")
         return found[0]
 
-    def _other_letters(self) -> Seen:
+    def _check_other_letters(self) -> Observation:
         own = {event_digest(event_id) for event_id in self._own}
         started: Iterable[Mapping[str, Any]] = executions(self.stack)
         others = 0
@@ -438,19 +446,19 @@ class Trial:
                 break
             read = ExecutionName.read(one["name"])
             others += not (read and read.digest in own)
-        return Seen("none", f"{others} came. Look at them: holdfast letters --since 1h" if others else "")
+        return Observation("none", f"{others} came. Look at them: holdfast letters --since 1h" if others else "")
 
 
-def not_made(name: str, promise: str, reason: str) -> Finding:
+def finding_not_checked(name: str, promise: str, reason: str) -> Finding:
     """The finding of a check that was not made."""
     return Finding(_GROUP, name, promise, reason, Result.NOT_CHECKED)
 
 
-def _left(name: str, promise: str, reason: str) -> Expectation:
-    def look() -> Seen:
+def _expectation_not_checked(name: str, promise: str, reason: str) -> Expectation:
+    def observe() -> Observation:
         raise NotCheckedError(reason)
 
-    return Expectation(name, promise, look)
+    return Expectation(name, promise, observe)
 
 
 def _count(message: str) -> int:
@@ -466,11 +474,13 @@ def _count(message: str) -> int:
 _NEEDED = ("event-rule", "processor-mapping", "intake-mapping")
 
 
-def tried(trial: Trial, configuration: Sequence[Finding]) -> list[Finding]:
+def check_with_events(trial: Trial, configuration: Sequence[Finding]) -> list[Finding]:
     """Send the synthetic events and return what followed. Nothing is sent if the configuration stops every event."""
     broken = [one.name for one in configuration if one.name in _NEEDED and one.result is not Result.PASS]
     if broken:
         return [
-            not_made("events", "Synthetic events are processed", f"nothing was sent, because of {', '.join(broken)}")
+            finding_not_checked(
+                "events", "Synthetic events are processed", f"nothing was sent, because of {', '.join(broken)}"
+            )
         ]
-    return trial.made()
+    return trial.perform()

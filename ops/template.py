@@ -1,8 +1,8 @@
 """The template of a deployed stack, with the values that its deployment gave to parameters and references.
 
-CloudFormation returns the template as it was deployed, with the expanded transform. :class:`Declared` evaluates its
-intrinsic functions with the parameters of the stack and the physical ids of its resources, so that the settings can be
-compared with what AWS reports.
+CloudFormation returns the template as it was deployed, with the expanded transform. :class:`DeployedTemplate` evaluates
+its intrinsic functions with the parameters of the stack and the physical ids of its resources, so that the settings can
+be compared with what AWS reports.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Resource:
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeployedTemplate:
     """The settings of a deployed stack as its template declares them.
 
     Attributes:
@@ -72,7 +72,7 @@ class Declared:
     _conditions: dict[str, bool] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, stack: DeployedStack) -> Declared:
+    def read(cls, stack: DeployedStack) -> DeployedTemplate:
         """Read template, parameters and resources from CloudFormation. Three calls, and one per 100 resources."""
         client = stack.client("cloudformation")
         (found,) = client.describe_stacks(StackName=stack.name)["Stacks"]
@@ -88,7 +88,7 @@ class Declared:
                 if one.get("PhysicalResourceId")
             },
             stack_id=found["StackId"],
-            look_up=lambda resource, attribute: _looked_up(stack, resource, attribute),
+            look_up=lambda resource, attribute: _read_attribute(stack, resource, attribute),
         )
 
     def of_type(self, *types: str) -> list[Resource]:
@@ -233,7 +233,7 @@ class Declared:
         raise UnresolvedError(f"the condition {function} is not evaluated")
 
 
-def _looked_up(stack: DeployedStack, resource: Resource, attribute: str) -> str:
+def _read_attribute(stack: DeployedStack, resource: Resource, attribute: str) -> str:
     if (resource.type, attribute) != ("AWS::DynamoDB::Table", "StreamArn"):
         raise UnresolvedError(f"{resource.logical_id}.{attribute} is not evaluated")
     table = stack.client("dynamodb").describe_table(TableName=resource.physical_id)["Table"]

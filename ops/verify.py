@@ -21,8 +21,8 @@ from ops.checks import Finding, Result
 from ops.configuration import examine
 from ops.deployed import AwsStack
 from ops.errors import CommandError
-from ops.synthetic import ALARM, DETAIL_TYPE, Trial, tried
-from ops.template import Declared
+from ops.synthetic import ALARM, DETAIL_TYPE, Trial, check_with_events
+from ops.template import DeployedTemplate
 
 #: The widths of the columns; together with the gaps 80.
 _PROMISE, _SEEN, _RESULT = 46, 18, 12
@@ -56,22 +56,22 @@ class Verification:
         return 1 if Result.FAIL in found else 2 if Result.UNREADABLE in found else 0
 
 
-def concluded(stack: AwsStack, at: datetime, findings: Sequence[Finding]) -> Verification:
+def conclude(stack: AwsStack, at: datetime, findings: Sequence[Finding]) -> Verification:
     """Say what the results mean, and the next step."""
     counts = Counter(one.result for one in findings)
-    made = counts[Result.PASS] + counts[Result.FAIL]
+    checked = counts[Result.PASS] + counts[Result.FAIL]
     left = counts[Result.NOT_CHECKED]
     rest = f" {left} could not be made here; the table says why." if left else ""
     if counts[Result.FAIL]:
-        conclusion = f"{counts[Result.FAIL]} of {made} checks failed.{rest}"
+        conclusion = f"{counts[Result.FAIL]} of {checked} checks failed.{rest}"
         following = (
             "Change back what the table shows, then run it again. A deployment of the same template changes nothing."
         )
     elif counts[Result.UNREADABLE]:
-        conclusion = f"{made} checks passed, and {counts[Result.UNREADABLE]} could not be read.{rest}"
+        conclusion = f"{checked} checks passed, and {counts[Result.UNREADABLE]} could not be read.{rest}"
         following = "Get the permissions that the table names (docs/security.md), then run it again."
     else:
-        conclusion, following = f"All {made} checks passed.{rest}", "Watch the stack with: holdfast status"
+        conclusion, following = f"All {checked} checks passed.{rest}", "Watch the stack with: holdfast status"
     return Verification(stack.name, stack.region, at, tuple(findings), conclusion, following)
 
 
@@ -126,26 +126,26 @@ def verify(
 
     Example: holdfast verify --stack holdfast-prod
     """
-    with screen.ended_by_errors():
+    with screen.exit_on_error():
         if chaos and config_only:
             raise CommandError("--chaos sends events, and --config-only sends none. Leave one of them out.")
         deployed = AwsStack.named(stack, profile=profile, region=region)
         if not config_only:
-            asked = {"stack": stack, "region": deployed.region, "type": DETAIL_TYPE, "alarm": ALARM}
-            screen.confirmed(_QUESTION.format(**asked, minutes=_MINUTES), yes=yes)
+            values = {"stack": stack, "region": deployed.region, "type": DETAIL_TYPE, "alarm": ALARM}
+            screen.confirm(_QUESTION.format(**values, minutes=_MINUTES), yes=yes)
         if chaos:
-            screen.confirmed(_CHAOS_QUESTION.format(stack=stack, minutes=_CHAOS_MINUTES), yes=yes)
+            screen.confirm(_CHAOS_QUESTION.format(stack=stack, minutes=_CHAOS_MINUTES), yes=yes)
         trial = None if config_only else ChaosTrial if chaos else Trial
-        found = concluded(deployed, datetime.now(UTC), _findings(deployed, trial))
-    screen.printed(found, render, as_json=as_json)
+        found = conclude(deployed, datetime.now(UTC), _findings(deployed, trial))
+    screen.print_result(found, render, as_json=as_json)
     raise typer.Exit(found.status)
 
 
 def _findings(stack: AwsStack, trial: type[Trial] | None) -> list[Finding]:
     with screen.errors().status("Reading the configuration ...") as shown:
-        declared = Declared.read(stack)
+        declared = DeployedTemplate.read(stack)
         configuration = examine(stack, declared)
         if trial is None:
             return configuration
         shown.update("Sending events and waiting for what follows ...")
-        return [*tried(trial(stack, declared), configuration), *configuration]
+        return [*check_with_events(trial(stack, declared), configuration), *configuration]

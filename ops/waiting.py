@@ -15,11 +15,11 @@ from ops import screen
 from ops.deployed import DeployedStack
 
 #: The key of the items of waiting letters. It has a space, which no event id has.
-WAITING = "waiting letters"
+WAITING_KEY = "waiting letters"
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingLetter:
     """A letter that waits for its next redrive.
 
     Attributes:
@@ -39,13 +39,13 @@ class Waiting:
     next_try_at: datetime
 
 
-def waiting(stack: DeployedStack, now: datetime) -> Iterator[tuple[Waiting, str]]:
+def waiting_letters(stack: DeployedStack, now: datetime) -> Iterator[tuple[WaitingLetter, str]]:
     """The letters that wait, and their task tokens. Items of waits that are over are left out."""
     pages = stack.client("dynamodb").get_paginator("query")
     found = pages.paginate(
         TableName=stack.outputs["AttemptsTableName"],
         KeyConditionExpression="eventId = :waiting",
-        ExpressionAttributeValues={":waiting": {"S": WAITING}},
+        ExpressionAttributeValues={":waiting": {"S": WAITING_KEY}},
     )
     for item in (item for page in found for item in page["Items"]):
         letter = _letter(item)
@@ -53,12 +53,12 @@ def waiting(stack: DeployedStack, now: datetime) -> Iterator[tuple[Waiting, str]
             yield letter, item["taskToken"]["S"]
 
 
-def _letter(item: Mapping[str, Any]) -> Waiting:
-    return Waiting(
+def _letter(item: Mapping[str, Any]) -> WaitingLetter:
+    return WaitingLetter(
         event_id=item["letter"]["S"],
         execution=item["attempt"]["S"],
         category=item["category"]["S"],
         rule=item["rule"]["S"],
         fingerprint=item["fingerprint"]["S"],
-        next_try_at=screen.moment(item["nextTryAt"]["S"]),
+        next_try_at=screen.parse_time(item["nextTryAt"]["S"]),
     )

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from local.eventually import eventually
-from ops.template import Declared
+from ops.template import DeployedTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -280,7 +280,7 @@ class Setting:
         return partial(workflows.update_state_machine, stateMachineArn=arn, **kept)
 
     def arn(self, logical_id: str) -> str:
-        declared = Declared.read(self.stack)
+        declared = DeployedTemplate.read(self.stack)
         return declared.arn(declared.resource(logical_id))
 
 

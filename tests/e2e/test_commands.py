@@ -100,8 +100,8 @@ def test_a_letter_that_waits_for_hours_is_redriven_at_once(pipeline: Pipeline, c
         "its token is listed",
         SECONDS,
     )
-    hurried = data_of(found)  # an item of an earlier test can be left: its wait was scaled
-    assert (hurried["started"], hurried["failed"]) == (1, 0)
+    retried = data_of(found)  # an item of an earlier test can be left: its wait was scaled
+    assert (retried["started"], retried["failed"]) == (1, 0)
     execution = pipeline.settled(event_id)
     assert execution.path == [
         "Classify",

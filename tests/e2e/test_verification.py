@@ -71,7 +71,7 @@ def run(pipeline: Pipeline, user: str, monkeypatch: pytest.MonkeyPatch) -> Itera
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(synthetic, "_LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(synthetic, "_POLL_SECONDS", 0.3)
     yield lambda *arguments: CliRunner().invoke(app, ["verify", *arguments, "--stack", pipeline.stack.name])
     for name in (*POLICIES, "engine"):
         iam.delete_user_policy(UserName=user, PolicyName=name)

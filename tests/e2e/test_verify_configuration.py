@@ -8,7 +8,7 @@ import pytest
 
 from ops.checks import Result
 from ops.configuration import CHECKS, examine
-from ops.template import Declared
+from ops.template import DeployedTemplate
 from tests.e2e.broken import BROKEN, Break, Setting
 
 if TYPE_CHECKING:
@@ -38,12 +38,14 @@ def subscribed(deployed: LocalStack) -> Iterator[Stack]:
 
 def failed(stack: Stack) -> set[str]:
     return {
-        one.name for one in examine(stack, Declared.read(stack)) if one.result not in {Result.PASS, Result.NOT_CHECKED}
+        one.name
+        for one in examine(stack, DeployedTemplate.read(stack))
+        if one.result not in {Result.PASS, Result.NOT_CHECKED}
     }
 
 
 def test_the_stack_as_deployed_passes_and_only_aws_can_answer_the_rest(subscribed: Stack) -> None:
-    results = {one.name: one for one in examine(subscribed, Declared.read(subscribed))}
+    results = {one.name: one for one in examine(subscribed, DeployedTemplate.read(subscribed))}
     not_passed = {name: one for name, one in results.items() if one.result is not Result.PASS}
     assert not_passed.keys() == NOT_BROKEN_HERE - {"table-stream"}, not_passed
     assert all("this is the local engine" in one.seen for one in not_passed.values())

@@ -11,7 +11,7 @@ from ops import synthetic
 from ops.chaos import ChaosTrial
 from ops.checks import Finding, Result
 from ops.cli import app
-from ops.template import Declared
+from ops.template import DeployedTemplate
 from tests.commands import AnsweringStack
 
 STACK_ID = "arn:aws:cloudformation:eu-west-1:123456789012:stack/holdfast/1"
@@ -19,7 +19,7 @@ STACK_ID = "arn:aws:cloudformation:eu-west-1:123456789012:stack/holdfast/1"
 
 def trial(**answers: Any) -> ChaosTrial:
     stack = AnsweringStack({f"lambda.{name}": answer for name, answer in answers.items()})
-    return ChaosTrial(stack, Declared({"Resources": {}}, {}, {}, STACK_ID, lambda *_: ""), sleep=lambda _: None)
+    return ChaosTrial(stack, DeployedTemplate({"Resources": {}}, {}, {}, STACK_ID, lambda *_: ""), sleep=lambda _: None)
 
 
 @pytest.mark.parametrize("before", [None, 0, 7])
@@ -37,8 +37,8 @@ def test_the_concurrency_is_set_to_what_it_was_also_after_an_interruption(before
 
 def test_nothing_is_disturbed_if_a_promise_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = Finding("Events", "stored", "A valid event is stored", "it was not seen", Result.FAIL)
-    monkeypatch.setattr(synthetic.Trial, "_tried", lambda _: [failed])
-    found = trial()._tried()
+    monkeypatch.setattr(synthetic.Trial, "_send_and_check", lambda _: [failed])
+    found = trial()._send_and_check()
     assert [(one.name, one.result) for one in found] == [("stored", Result.FAIL), ("chaos", Result.NOT_CHECKED)]
     assert "because of stored" in found[1].seen
 

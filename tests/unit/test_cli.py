@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from local.engine import ROOT
 from ops.cli import app
 from ops.deployed import AwsStack
-from ops.errors import CommandError, explained
+from ops.errors import CommandError, explain
 
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]  # the app has several commands
 
@@ -63,8 +63,8 @@ def test_every_command_takes_the_stack_the_profile_and_the_region(name: str) -> 
     ],
 )
 def test_every_error_of_aws_is_one_sentence_with_the_next_step(error: Exception, sentence: str) -> None:
-    assert sentence in explained(error)
-    assert explained(error).endswith(("make up, . .local/env", "security.md lists all.", ".", "login", "profiles"))
+    assert sentence in explain(error)
+    assert explain(error).endswith(("make up, . .local/env", "security.md lists all.", ".", "login", "profiles"))
 
 
 def test_an_error_of_aws_ends_a_command_with_exit_status_2_and_without_a_traceback(

@@ -21,7 +21,7 @@ from ops.letters import (
     Cause,
     Filter,
     Letter,
-    State,
+    LetterState,
     archived_letters,
     causes_of,
     open_letters,
@@ -265,8 +265,8 @@ def test_causes_are_shown_as_blocks() -> None:
 @pytest.mark.usefixtures("utc")
 def test_letters_are_shown_a_line_each_with_whole_ids() -> None:
     letters = [
-        Letter(State.ARCHIVED, name("b"), "EXHAUSTED", "f1", "acd-start", NOW - timedelta(days=1), key=key("b")),
-        Letter(State.OPEN, name("a"), "UNAVAILABLE", "f2", "acd-start", NOW, redrives=2, event_id="event-a"),
+        Letter(LetterState.ARCHIVED, name("b"), "EXHAUSTED", "f1", "acd-start", NOW - timedelta(days=1), key=key("b")),
+        Letter(LetterState.OPEN, name("a"), "UNAVAILABLE", "f2", "acd-start", NOW, redrives=2, event_id="event-a"),
     ]
     assert_screen(render_letters(letters, NOW), "letters-each")
 

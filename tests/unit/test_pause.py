@@ -40,7 +40,7 @@ class Lambda:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    monkeypatch.setattr("ops.pause._LOOK_SECONDS", 0)
+    monkeypatch.setattr("ops.pause._POLL_SECONDS", 0)
 
     def run(functions: Lambda, *arguments: str, outputs: dict[str, str] = OUTPUTS) -> Result:
         def start(**request: Any) -> Any:

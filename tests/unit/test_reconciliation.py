@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from ops.reconciliation import Archived, Expected, Holdings, Reconciliation, Sent, reconcile
+from ops.reconciliation import ArchivedObject, Expected, Holdings, Reconciliation, SentEvent, reconcile
 
-VALID = Sent("event-1")
-BROKEN = Sent("sha256-1", Expected.MALFORMED, body="{ö")
+VALID = SentEvent("event-1")
+BROKEN = SentEvent("sha256-1", Expected.MALFORMED, body="{ö")
 STORED: dict[str, Any] = {"event-1": {"detail": {"attributes": {}}}}
-ARCHIVED = Archived("archive/category=MALFORMED/dt=2026-11-23/x.json", "sha256-1", "MALFORMED", "{ö")
+ARCHIVED = ArchivedObject("archive/category=MALFORMED/dt=2026-11-23/x.json", "sha256-1", "MALFORMED", "{ö")
 
 
-def of(*sent: Sent, **holdings: object) -> Reconciliation:
+def of(*sent: SentEvent, **holdings: object) -> Reconciliation:
     return reconcile(sent, replace(Holdings(), **holdings))  # type: ignore[arg-type]
 
 
@@ -75,8 +75,8 @@ def test_an_archived_body_is_compared_byte_for_byte() -> None:
 
 
 def test_an_event_sent_through_the_bus_is_compared_by_its_detail() -> None:
-    sent = Sent("event-2", Expected.INVALID, detail={"a": 1})
-    archived = Archived("k", "event-2", "INVALID", json.dumps({"id": "event-2", "detail": {"a": 1}}))
+    sent = SentEvent("event-2", Expected.INVALID, detail={"a": 1})
+    archived = ArchivedObject("k", "event-2", "INVALID", json.dumps({"id": "event-2", "detail": {"a": 1}}))
     assert of(sent, archive=(archived,)).passed
     assert not of(sent, archive=(replace(archived, body='{"detail": {"a": 2}}'),)).passed
 
@@ -100,6 +100,6 @@ def test_executions_that_failed_or_are_running_are_problems() -> None:
 
 
 def test_a_problem_lists_the_first_few_of_many_events() -> None:
-    sent = [Sent(f"event-{number}") for number in range(9)]
+    sent = [SentEvent(f"event-{number}") for number in range(9)]
     (problem,) = reconcile(sent, Holdings()).problems
     assert problem == ("valid events that are not stored: 9 (event-0, event-1, event-2, event-3, event-4, …)")

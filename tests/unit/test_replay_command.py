@@ -13,8 +13,7 @@ from typer.testing import CliRunner, Result
 from holdfast.domain.identity import execution_name
 from ops.cli import app
 from ops.deployed import AwsStack
-from ops.replay import Result as Replayed
-from ops.replay import render
+from ops.replay import ReplayResult, render
 from tests.commands import OUTPUTS, AnsweringStack, assert_screen
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ class Pages:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    monkeypatch.setattr("ops.replay._LOOK_SECONDS", 0)
+    monkeypatch.setattr("ops.replay._POLL_SECONDS", 0)
 
     def run(world: World, *arguments: str) -> Result:
         monkeypatch.setattr(AwsStack, "named", lambda _name, **_: world.stack())
@@ -196,4 +195,4 @@ def test_stop_stops_the_replays_that_run(run: Callable[..., Result]) -> None:
 
 def test_the_result_is_a_table_with_the_next_command() -> None:
     counts = {"EXHAUSTED RECOVERED": 1_204, "EXHAUSTED ARCHIVED": 3, "UNKNOWN NOT_SELECTED": 77}
-    assert_screen(render(Replayed(counts, report="replays/run-1/report.json")), "replay")
+    assert_screen(render(ReplayResult(counts, report="replays/run-1/report.json")), "replay")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from ops.cli import app
 from ops.deployed import AwsStack
 from ops.retry import render_waiting
-from ops.waiting import Waiting
+from ops.waiting import WaitingLetter
 from tests.commands import AnsweringStack, assert_screen
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def test_nothing_is_sent_without_a_confirmation(run: Callable[..., Result]) -> N
 
 def test_the_letters_are_shown_by_cause_before_the_question() -> None:
     letters = [
-        Waiting(f"event-{n}", f"execution-{n}", category, "rule", fingerprint, NOW + timedelta(minutes=wait))
+        WaitingLetter(f"event-{n}", f"execution-{n}", category, "rule", fingerprint, NOW + timedelta(minutes=wait))
         for n, (category, fingerprint, wait) in enumerate(
             [("MISCONFIGURED", "f1", 300), ("MISCONFIGURED", "f1", 12), ("UNAVAILABLE", "f2", 90)]
         )

@@ -15,7 +15,7 @@ from holdfast.domain.identity import execution_name
 from ops.audit import Place
 from ops.cli import app
 from ops.deployed import AwsStack
-from ops.show import EventReport, Moment, read, render
+from ops.show import EventReport, TimelineEntry, read, render
 from tests.commands import AnsweringStack, assert_screen
 
 if TYPE_CHECKING:
@@ -188,14 +188,16 @@ def test_the_exit_status_says_whether_the_event_is_settled(
 @pytest.mark.usefixtures("utc")
 def test_the_timeline_is_aligned() -> None:
     moments = [
-        Moment(
+        TimelineEntry(
             NOW - timedelta(hours=26),
             "receive 1",
             f"failed UNAVAILABLE: the Genesys API answered 503 (message {MESSAGE})",
         ),
-        Moment(NOW - timedelta(hours=25), "dead letter", f"triage started: {EXECUTION}"),
-        Moment(NOW - timedelta(minutes=3), "Classify", "UNAVAILABLE by rule unavailable\nTriage redrives the letter."),
-        Moment(NOW + timedelta(minutes=2), "BackOff", "waits 5.0 min"),
+        TimelineEntry(NOW - timedelta(hours=25), "dead letter", f"triage started: {EXECUTION}"),
+        TimelineEntry(
+            NOW - timedelta(minutes=3), "Classify", "UNAVAILABLE by rule unavailable\nTriage redrives the letter."
+        ),
+        TimelineEntry(NOW + timedelta(minutes=2), "BackOff", "waits 5.0 min"),
     ]
     report = EventReport("event-a", Place.IN_TRIAGE, f"dead-letters/event-a/{MESSAGE}.json", [EXECUTION], moments)
     assert_screen(render(report, NOW), "show")

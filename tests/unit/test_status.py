@@ -11,11 +11,11 @@ import pytest
 
 from ops.pause import ProcessingState
 from ops.screen import to_json
-from ops.status import Alarm, Depth, Failure, Pause, Status, advised, collect, render
+from ops.status import Alarm, Depth, LoggedFailure, Pause, StackStatus, add_advice, collect, render
 from tests.commands import AnsweringStack, assert_screen, screen_of
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
-CAUSE = Failure(
+CAUSE = LoggedFailure(
     function="classify",
     message="verdict",
     category="MISCONFIGURED",
@@ -36,7 +36,7 @@ PUBLICATION = replace(
     what="NotAuthorizedForSourceException",
     runbook="operations.md#fan-out-failure",
 )
-WELL = Status(
+HEALTHY = StackStatus(
     stack="holdfast",
     region="eu-west-1",
     at=NOW,
@@ -138,7 +138,7 @@ def answers(**changes: Any) -> dict[str, Any]:
     }
 
 
-def collected(**changes: Any) -> tuple[Status, AnsweringStack]:
+def collected(**changes: Any) -> tuple[StackStatus, AnsweringStack]:
     stack = AnsweringStack(answers(**changes))
     return collect(stack, NOW, sleep=lambda _seconds: None), stack  # type: ignore[arg-type]
 
@@ -183,7 +183,7 @@ def test_a_status_has_what_the_services_report() -> None:
     assert (letters.about_letters, letters.count, letters.first) == (True, 2, datetime(2026, 11, 26, 8, 0, tzinfo=UTC))
     assert (crashes.function, crashes.count, crashes.what) == ("processor", 4, "crashed or timed out")
     assert crashes.runbook == "operations.md#processor-errors"
-    assert not status.well
+    assert not status.healthy
 
 
 def test_a_log_query_that_takes_long_leaves_the_failures_out() -> None:
@@ -195,7 +195,7 @@ def test_a_log_query_that_takes_long_leaves_the_failures_out() -> None:
 def test_a_missing_mapping_is_the_first_thing_to_mend() -> None:
     status, _ = collected(**{"lambda.list_event_source_mappings": {"EventSourceMappings": []}})
     assert (status.processing, status.command) == (None, "sam deploy")
-    assert not status.well
+    assert not status.healthy
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_missing_mapping_is_the_first_thing_to_mend() -> None:
     ],
 )
 def test_the_next_command_fits_the_state(changes: dict[str, Any], command: str) -> None:
-    assert advised(replace(WELL, **changes)).command == command
+    assert add_advice(replace(HEALTHY, **changes)).command == command
 
 
 @pytest.mark.parametrize(
@@ -235,14 +235,14 @@ def test_the_next_command_fits_the_state(changes: dict[str, Any], command: str) 
     ],
 )
 def test_the_next_step_names_what_failed(changes: dict[str, Any], step: str) -> None:
-    assert advised(replace(WELL, **changes)).next == step
+    assert add_advice(replace(HEALTHY, **changes)).next == step
 
 
 @pytest.mark.usefixtures("utc")
 def test_the_screen_of_a_bad_day_fits_80_columns() -> None:
-    bad = advised(
+    bad = add_advice(
         replace(
-            WELL,
+            HEALTHY,
             processing=ProcessingState.PAUSED,
             pause=PAUSE,
             buffer=Depth(48_211, 0, 12, 1_860.0),
@@ -259,11 +259,11 @@ def test_the_screen_of_a_bad_day_fits_80_columns() -> None:
 
 @pytest.mark.usefixtures("utc")
 def test_the_screen_of_a_good_day_is_short() -> None:
-    assert_screen(render(advised(WELL)), "status-good-day")
+    assert_screen(render(add_advice(HEALTHY)), "status-good-day")
 
 
 def test_json_has_every_field_with_times_in_utc() -> None:
-    found = json.loads(to_json(replace(WELL, pause=PAUSE, failures=(CAUSE,))))
+    found = json.loads(to_json(replace(HEALTHY, pause=PAUSE, failures=(CAUSE,))))
     assert found["pause"]["nextProbeAt"] == "2026-11-26T12:04:00.000Z"
     assert found["failures"][0]["count"] == 412
     assert found["inTriage"] == 0

@@ -18,8 +18,8 @@ from holdfast.domain.letters import MAX_MESSAGE_BYTES
 from ops import synthetic
 from ops.checks import Finding, NotCheckedError, Result
 from ops.errors import CommandError
-from ops.synthetic import Event, Expectation, Seen, Trial, tried
-from ops.template import Declared
+from ops.synthetic import Expectation, Observation, SyntheticEvent, Trial, check_with_events
+from ops.template import DeployedTemplate
 from tests.commands import AnsweringStack
 
 IDS = {"DeadLetterAlarm": "holdfast-DeadLetterAlarm-1", "BufferQueue": "https://sqs/1/buffer"}
@@ -46,33 +46,33 @@ def trial(slept: list[float] | None = None, parameters: dict[str, str] | None = 
     """A trial on a stack with these answers: ``dynamodb__get_item`` is ``dynamodb.get_item``."""
     stack = AnsweringStack({name.replace("__", "."): answer for name, answer in answers.items()})
     stack_id = "arn:aws:cloudformation:eu-west-1:123456789012:stack/holdfast/1"
-    declared = Declared(TEMPLATE, parameters or {}, IDS, stack_id, lambda *_: "")
-    return Trial(stack, declared, sleep=(slept if slept is not None else []).append, run="r")
+    declared = DeployedTemplate(TEMPLATE, parameters or {}, IDS, stack_id, lambda *_: "")
+    return Trial(stack, declared, sleep=(slept if slept is not None else []).append, run_id="r")
 
 
-def named(run: Trial, name: str) -> Event:
-    return run._event(name)
+def named(run: Trial, name: str) -> SyntheticEvent:
+    return run._valid_event(name)
 
 
-def stored(event: Event, **changes: Any) -> dict[str, Any]:
+def stored(event: SyntheticEvent, **changes: Any) -> dict[str, Any]:
     envelope = {**json.loads(event.body), **changes}
     return {"Item": {"event": {"S": json.dumps(envelope)}, "receivedAt": {"S": "1"}}}
 
 
 def test_the_events_are_what_their_names_say() -> None:
     run = trial()
-    assert isinstance(examine(run._event("copy").body).content, ValidEvent)
+    assert isinstance(examine(run._valid_event("copy").body).content, ValidEvent)
     assert examine(json.dumps(run._envelope("invalid", detail="no object"))).kind == "INVALID"
-    large = run._large()
+    large = run._large_body()
     assert (examine(large).kind, len(large.encode())) == ("INVALID", MAX_MESSAGE_BYTES)
     assert len(large.encode()) > len(large), "it has characters of several bytes"
 
 
 def test_an_event_that_is_stored_with_another_detail_is_found() -> None:
     event = named(trial(), "copy")
-    assert trial(dynamodb__get_item={})._stored(event) is None
-    assert trial(dynamodb__get_item=stored(event))._stored(event) == Seen("stored once")
-    changed = trial(dynamodb__get_item=stored(event, detail={}))._stored(event)
+    assert trial(dynamodb__get_item={})._check_stored(event) is None
+    assert trial(dynamodb__get_item=stored(event))._check_stored(event) == Observation("stored once")
+    changed = trial(dynamodb__get_item=stored(event, detail={}))._check_stored(event)
     assert changed
     assert changed.problem == "the stored event has another detail"
 
@@ -93,12 +93,12 @@ def test_a_second_copy_that_changes_the_item_is_found(answer: Any, after: str, p
         dynamodb__get_item=lambda **_: items.pop(0),
         lambda__invoke=lambda **_: {"Payload": io.BytesIO(json.dumps(answer).encode())},
     )
-    seen = run._copied(event)
+    seen = run._check_second_copy(event)
     assert seen
     assert seen.problem == problem
 
 
-def archive(event: Event, status: str, category: str, body: str) -> Trial:
+def archive(event: SyntheticEvent, status: str, category: str, body: str) -> Trial:
     """A stack with one execution and one archive object."""
     name = NAME.format(event_digest(event.event_id))
     key = f"archive/category={category}/dt=2026-11-26/f/{name}.json"
@@ -125,11 +125,11 @@ def test_a_letter_is_archived_exactly_and_by_an_execution_that_succeeded(
     status: str, category: str, body: str | None, problem: str
 ) -> None:
     event = named(trial(), "invalid")
-    seen = archive(event, status, category, body or event.body)._archived(event, "INVALID")
+    seen = archive(event, status, category, body or event.body)._check_archived(event, "INVALID")
     assert seen
     assert problem in seen.problem
     assert bool(seen.problem) is bool(problem)
-    assert archive(event, "RUNNING", category, event.body)._archived(event, "INVALID") is None
+    assert archive(event, "RUNNING", category, event.body)._check_archived(event, "INVALID") is None
 
 
 @pytest.mark.parametrize(
@@ -139,12 +139,12 @@ def test_a_letter_is_archived_exactly_and_by_an_execution_that_succeeded(
 def test_no_event_is_put_on_a_bus_where_it_cannot_reach_the_buffer(parameters: dict[str, str], reason: str) -> None:
     expected = trial(parameters=parameters)._put_on_bus()
     with pytest.raises(NotCheckedError, match=reason):
-        expected.look()
+        expected.observe()
 
 
 def test_what_does_not_follow_in_time_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthetic, "_SECONDS", -1.0)
-    found = trial()._watched(Expectation("x", "It follows", lambda: None))
+    found = trial()._wait_for(Expectation("x", "It follows", lambda: None))
     assert (found.result, found.seen.startswith("it was not seen within")) == (Result.FAIL, True)
 
 
@@ -206,19 +206,19 @@ def test_an_interruption_leaves_the_alarm_as_it_was(enabled: bool, expected: lis
 
 def test_without_the_alarm_nothing_is_sent() -> None:
     with pytest.raises(CommandError, match="does not exist"):
-        trial(cloudwatch__describe_alarms={"CompositeAlarms": [], "MetricAlarms": []}).made()
+        trial(cloudwatch__describe_alarms={"CompositeAlarms": [], "MetricAlarms": []}).perform()
 
 
 def test_other_letters_that_came_meanwhile_are_named() -> None:
     other: Callable[[str], Pages] = lambda _: Pages(  # noqa: E731 - an answer
         executions=[{"name": NAME.format("a" * 16), "startDate": datetime.now(UTC)}]
     )
-    assert trial(stepfunctions__get_paginator=other)._other_letters().problem.startswith("1 came")
+    assert trial(stepfunctions__get_paginator=other)._check_other_letters().problem.startswith("1 came")
 
 
 def test_nothing_is_sent_if_the_configuration_stops_every_event() -> None:
     broken = Finding("Processing", "processor-mapping", "p", "Disabled", Result.FAIL)
-    (found,) = tried(trial(), [broken])
+    (found,) = check_with_events(trial(), [broken])
     assert (found.result, found.seen) == (Result.NOT_CHECKED, "nothing was sent, because of processor-mapping")
 
 
@@ -228,6 +228,6 @@ def test_events_that_cannot_be_sent_are_a_finding_and_what_was_sent_is_accounted
     def refused(**_: Any) -> Any:
         raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "PutEvents")
 
-    found = {one.name: one for one in trial(events__put_events=refused, **answers).made()}
+    found = {one.name: one for one in trial(events__put_events=refused, **answers).perform()}
     assert (found["sent"].result, found["removed"].result) == (Result.UNREADABLE, Result.PASS)
     assert changes == ["off", "on"]

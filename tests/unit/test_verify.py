@@ -12,8 +12,8 @@ from botocore.exceptions import ClientError
 from ops.checks import Finding, NotCheckedError, Result, differences, policy_differences
 from ops.configuration import CHECKS
 from ops.facts import Facts
-from ops.template import Declared, Resource, UnresolvedError
-from ops.verify import Verification, concluded, render
+from ops.template import DeployedTemplate, Resource, UnresolvedError
+from ops.verify import Verification, conclude, render
 from tests.commands import AnsweringStack, assert_screen, screen_of
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
@@ -23,7 +23,7 @@ IDS = {"Queue": "https://sqs.eu-west-1.amazonaws.com/123456789012/q-1", "Table":
 
 def declared(
     properties: Any, resource_type: str = "AWS::SQS::Queue", logical_id: str = "Queue", **parameters: str
-) -> Declared:
+) -> DeployedTemplate:
     """A stack with a resource that has these properties."""
     template = {
         "Parameters": {
@@ -43,7 +43,9 @@ def declared(
         },
     }
     ids = {**IDS, logical_id: IDS.get(logical_id, logical_id), "Maybe": "https://sqs/1/maybe"}
-    return Declared(template, parameters, ids, STACK_ID, lambda resource, attribute: f"{resource.name}.{attribute}")
+    return DeployedTemplate(
+        template, parameters, ids, STACK_ID, lambda resource, attribute: f"{resource.name}.{attribute}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,24 +136,26 @@ def test_policies_are_compared_by_what_they_allow() -> None:
 # -- checks against recorded answers ---------------------------------------------------------------------------------
 
 
-def made(name: str, stack: Declared, *, local: bool = False, **answers: Any) -> Finding:
+def run_check(name: str, stack: DeployedTemplate, *, local: bool = False, **answers: Any) -> Finding:
     """One check; ``answers`` are by kind, the same for every resource."""
     found = {(kind, logical_id): answer for kind, answer in answers.items() for logical_id in stack.physical_ids}
     (check,) = [one for one in CHECKS if one.name == name]
-    return check.made(Facts(stack, found, local, NOW))
+    return check.run(Facts(stack, found, local, NOW))
 
 
-def roles() -> Declared:
+def roles() -> DeployedTemplate:
     stack = declared({}, "AWS::IAM::Role", "ProcessorRole")
     stack.template["Resources"]["DeadLetterIntakeRole"] = {"Type": "AWS::IAM::Role"}
-    return Declared(stack.template, {}, {**stack.physical_ids, "DeadLetterIntakeRole": "r"}, STACK_ID, stack.look_up)
+    return DeployedTemplate(
+        stack.template, {}, {**stack.physical_ids, "DeadLetterIntakeRole": "r"}, STACK_ID, stack.look_up
+    )
 
 
-def alarm() -> Declared:
+def alarm() -> DeployedTemplate:
     return declared({"Threshold": 1}, "AWS::CloudWatch::Alarm", "SomeAlarm")
 
 
-def processor() -> Declared:
+def processor() -> DeployedTemplate:
     return declared({}, "AWS::Lambda::Function", "ProcessorFunction")
 
 
@@ -167,12 +171,12 @@ def test_a_table_without_its_stream_is_found(stream: Any, result: Result) -> Non
     """On the engine the change cannot be undone: another stream has another ARN."""
     table = {"StreamSpecification": stream} if stream else {}
     events = declared({}, "AWS::DynamoDB::Table", "EventsTable")
-    assert made("table-stream", events, table={"Table": table}).result is result
+    assert run_check("table-stream", events, table={"Table": table}).result is result
 
 
 @pytest.mark.parametrize(("decision", "result"), [("allowed", Result.PASS), ("implicitDeny", Result.FAIL)])
 def test_iam_decides_whether_the_narrow_permissions_suffice(decision: str, result: Result) -> None:
-    assert made("answer-permissions", roles(), answers=decision).result is result
+    assert run_check("answer-permissions", roles(), answers=decision).result is result
 
 
 @pytest.mark.parametrize(
@@ -186,7 +190,7 @@ def test_iam_decides_whether_the_narrow_permissions_suffice(decision: str, resul
 )
 def test_an_alarm_without_data_must_have_a_state_after_some_minutes(state: str, age: int, result: Result) -> None:
     seen = {"StateValue": state, "StateUpdatedTimestamp": NOW - timedelta(minutes=age)}
-    assert made("alarms-without-data", alarm(), alarm=seen).result is result
+    assert run_check("alarms-without-data", alarm(), alarm=seen).result is result
 
 
 @pytest.mark.parametrize(
@@ -195,24 +199,24 @@ def test_an_alarm_without_data_must_have_a_state_after_some_minutes(state: str, 
 )
 def test_dropped_events_are_found_once_letters_were_redriven(redriven: int, dropped: int, result: Result) -> None:
     seen = {"redriven": redriven, "dropped": dropped}
-    assert made("redrive-lineage", processor(), lineage=seen).result is result
+    assert run_check("redrive-lineage", processor(), lineage=seen).result is result
 
 
 @pytest.mark.parametrize("name", ["answer-permissions", "alarms-without-data", "redrive-lineage"])
 def test_what_only_aws_can_answer_is_not_checked_on_the_local_engine(name: str) -> None:
-    found = made(name, processor(), local=True)
+    found = run_check(name, processor(), local=True)
     assert (found.result, found.seen[:24]) == (Result.NOT_CHECKED, "this is the local engine")
 
 
 def test_a_definition_that_cannot_be_read_is_not_compared() -> None:
     machine = declared({}, "AWS::StepFunctions::StateMachine", "Machine")
     seen = {"uploaded": NotCheckedError("the uploaded definition cannot be read (NoSuchKey)"), "machine": {}}
-    assert made("state-machines", machine, machine=seen).result is Result.NOT_CHECKED
+    assert run_check("state-machines", machine, machine=seen).result is Result.NOT_CHECKED
 
 
 def test_a_missing_permission_is_named_and_ends_the_command_with_2() -> None:
     denied = {"Error": {"Code": "AccessDenied", "Message": "u is not authorized to perform: cloudwatch:DescribeAlarms"}}
-    found = made("alarms", alarm(), alarm=ClientError(denied, "DescribeAlarms"))  # type: ignore[arg-type]  # no metadata
+    found = run_check("alarms", alarm(), alarm=ClientError(denied, "DescribeAlarms"))  # type: ignore[arg-type]  # no metadata
     assert (found.result, found.seen.startswith("Your credentials may not call cloudwatch:DescribeAlarms")) == (
         Result.UNREADABLE,
         True,
@@ -224,7 +228,7 @@ def test_names_of_alarms_are_no_difference_from_their_arns() -> None:
     rule = {"AlarmRule": 'ALARM("a") OR\n  ALARM("b")'}
     seen = {"AlarmRule": 'ALARM("arn:aws:cloudwatch:eu-west-1:123456789012:alarm:a") OR ALARM("b")'}
     composite = declared(rule, "AWS::CloudWatch::CompositeAlarm", "SomeAlarm")
-    assert made("alarm-settings", composite, alarm=seen).result is Result.PASS
+    assert run_check("alarm-settings", composite, alarm=seen).result is Result.PASS
 
 
 def test_a_composite_alarm_is_known_by_its_name_even_if_its_id_is_an_arn() -> None:
@@ -247,7 +251,7 @@ LEFT = Finding("Only AWS can answer", "x", "Alarms without data are OK", "this i
 
 
 def verification(*findings: Finding) -> Verification:
-    return concluded(AnsweringStack({}), NOW, findings)  # type: ignore[arg-type]  # it has a name and a region
+    return conclude(AnsweringStack({}), NOW, findings)  # type: ignore[arg-type]  # it has a name and a region
 
 
 @pytest.mark.parametrize(
