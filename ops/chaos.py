@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ops.checks import Finding, Result
+from ops.checks import CheckResult, Finding
 from ops.deployed import execution_arn
 from ops.synthetic import Expectation, Observation, SyntheticEvent, Trial, finding_not_checked
 
@@ -31,7 +31,7 @@ class ChaosTrial(Trial):
 
     def _send_and_check(self) -> list[Finding]:
         findings = super()._send_and_check()
-        failed = [one.name for one in findings if one.result in {Result.FAIL, Result.UNREADABLE}]
+        failed = [one.name for one in findings if one.result in {CheckResult.FAIL, CheckResult.UNREADABLE}]
         if failed:
             reason = f"nothing was disturbed, because of {', '.join(failed)}"
             return [*findings, finding_not_checked("chaos", "Events survive chaos", reason)]

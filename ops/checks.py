@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 
-class Result(StrEnum):
+class CheckResult(StrEnum):
     """The result of a check."""
 
     PASS = "PASS"  # noqa: S105 - no password
@@ -36,7 +36,7 @@ class Finding:
     name: str
     promise: str
     seen: str
-    result: Result
+    result: CheckResult
 
 
 class NotCheckedError(Exception):

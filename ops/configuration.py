@@ -15,7 +15,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ops.checks import Finding, NotCheckedError, Result, differences, policy_differences
+from ops.checks import CheckResult, Finding, NotCheckedError, differences, policy_differences
 from ops.deployed import DeployedStack
 from ops.errors import explain
 from ops.facts import ALARMS, FUNCTION, LOGS, MACHINE, MAPPING, QUEUE, ROLE, TABLE, TOPIC, Facts, Properties, read
@@ -45,12 +45,12 @@ class Check:
             summary, found = self.compare(facts)
             problems = list(found)
         except (NotCheckedError, UnresolvedError) as reason:
-            return self._finding(str(reason), Result.NOT_CHECKED)
+            return self._finding(str(reason), CheckResult.NOT_CHECKED)
         except (ClientError, BotoCoreError) as error:
-            return self._finding(explain(error), Result.UNREADABLE)
-        return self._finding(_joined(problems) or summary, Result.FAIL if problems else Result.PASS)
+            return self._finding(explain(error), CheckResult.UNREADABLE)
+        return self._finding(_joined(problems) or summary, CheckResult.FAIL if problems else CheckResult.PASS)
 
-    def _finding(self, seen: str, result: Result) -> Finding:
+    def _finding(self, seen: str, result: CheckResult) -> Finding:
         return Finding(self.group, self.name, self.promise, seen, result)
 
 

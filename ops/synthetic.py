@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from holdfast.domain.identity import event_digest
 from holdfast.domain.letters import MAX_MESSAGE_BYTES, DeadLetter, Message
-from ops.checks import Finding, NotCheckedError, Result
+from ops.checks import CheckResult, Finding, NotCheckedError
 from ops.deployed import DeployedStack, execution_arn, executions, keys
 from ops.errors import CommandError, explain
 from ops.facts import is_local
@@ -103,7 +103,7 @@ class Trial:
         try:
             findings = self._send_and_check()
         except (ClientError, BotoCoreError) as error:
-            findings = [Finding(_GROUP, "sent", "The events can be sent", explain(error), Result.UNREADABLE)]
+            findings = [Finding(_GROUP, "sent", "The events can be sent", explain(error), CheckResult.UNREADABLE)]
         finally:
             removed = self._finding("removed", "What was sent is removed again", self._remove_all)
         return [*findings, removed]
@@ -239,10 +239,10 @@ class Trial:
         try:
             seen = observe()
         except NotCheckedError as reason:
-            return Finding(_GROUP, name, promise, str(reason), Result.NOT_CHECKED)
+            return Finding(_GROUP, name, promise, str(reason), CheckResult.NOT_CHECKED)
         except (ClientError, BotoCoreError) as error:
-            return Finding(_GROUP, name, promise, explain(error), Result.UNREADABLE)
-        result = Result.FAIL if seen.problem else Result.PASS
+            return Finding(_GROUP, name, promise, explain(error), CheckResult.UNREADABLE)
+        result = CheckResult.FAIL if seen.problem else CheckResult.PASS
         return Finding(_GROUP, name, promise, seen.problem or seen.summary, result)
 
     def _item(self, event: SyntheticEvent) -> Mapping[str, Any] | None:
@@ -411,7 +411,7 @@ class Trial:
             yield findings
             promise = f"{logical_id} becomes active"
             findings.append(self._finding(name, promise, lambda: self._wait_for_alarm(alarm, before["StateValue"])))
-            self.sleep(seconds if findings[-1].result is Result.PASS else 0)
+            self.sleep(seconds if findings[-1].result is CheckResult.PASS else 0)
         finally:
             if before["ActionsEnabled"]:
                 alarms.enable_alarm_actions(AlarmNames=[alarm])
@@ -451,7 +451,7 @@ class Trial:
 
 def finding_not_checked(name: str, promise: str, reason: str) -> Finding:
     """The finding of a check that was not made."""
-    return Finding(_GROUP, name, promise, reason, Result.NOT_CHECKED)
+    return Finding(_GROUP, name, promise, reason, CheckResult.NOT_CHECKED)
 
 
 def _expectation_not_checked(name: str, promise: str, reason: str) -> Expectation:
@@ -476,7 +476,7 @@ _NEEDED = ("event-rule", "processor-mapping", "intake-mapping")
 
 def check_with_events(trial: Trial, configuration: Sequence[Finding]) -> list[Finding]:
     """Send the synthetic events and return what followed. Nothing is sent if the configuration stops every event."""
-    broken = [one.name for one in configuration if one.name in _NEEDED and one.result is not Result.PASS]
+    broken = [one.name for one in configuration if one.name in _NEEDED and one.result is not CheckResult.PASS]
     if broken:
         return [
             finding_not_checked(

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from ops import options, screen
 from ops.chaos import ChaosTrial
-from ops.checks import Finding, Result
+from ops.checks import CheckResult, Finding
 from ops.configuration import examine
 from ops.deployed import AwsStack
 from ops.errors import CommandError
@@ -26,7 +26,12 @@ from ops.template import DeployedTemplate
 
 #: The widths of the columns; together with the gaps 80.
 _PROMISE, _SEEN, _RESULT = 46, 18, 12
-_STYLES = {Result.PASS: "green", Result.FAIL: "bold red", Result.NOT_CHECKED: "dim", Result.UNREADABLE: "yellow"}
+_STYLES = {
+    CheckResult.PASS: "green",
+    CheckResult.FAIL: "bold red",
+    CheckResult.NOT_CHECKED: "dim",
+    CheckResult.UNREADABLE: "yellow",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +58,22 @@ class Verification:
     def status(self) -> int:
         """The exit status: 1 if a promise is broken, 2 if one could not be read, else 0."""
         found = {one.result for one in self.findings}
-        return 1 if Result.FAIL in found else 2 if Result.UNREADABLE in found else 0
+        return 1 if CheckResult.FAIL in found else 2 if CheckResult.UNREADABLE in found else 0
 
 
 def conclude(stack: AwsStack, at: datetime, findings: Sequence[Finding]) -> Verification:
     """Say what the results mean, and the next step."""
     counts = Counter(one.result for one in findings)
-    checked = counts[Result.PASS] + counts[Result.FAIL]
-    left = counts[Result.NOT_CHECKED]
+    checked = counts[CheckResult.PASS] + counts[CheckResult.FAIL]
+    left = counts[CheckResult.NOT_CHECKED]
     rest = f" {left} could not be made here; the table says why." if left else ""
-    if counts[Result.FAIL]:
-        conclusion = f"{counts[Result.FAIL]} of {checked} checks failed.{rest}"
+    if counts[CheckResult.FAIL]:
+        conclusion = f"{counts[CheckResult.FAIL]} of {checked} checks failed.{rest}"
         following = (
             "Change back what the table shows, then run it again. A deployment of the same template changes nothing."
         )
-    elif counts[Result.UNREADABLE]:
-        conclusion = f"{checked} checks passed, and {counts[Result.UNREADABLE]} could not be read.{rest}"
+    elif counts[CheckResult.UNREADABLE]:
+        conclusion = f"{checked} checks passed, and {counts[CheckResult.UNREADABLE]} could not be read.{rest}"
         following = "Get the permissions that the table names (docs/security.md), then run it again."
     else:
         conclusion, following = f"All {checked} checks passed.{rest}", "Watch the stack with: holdfast status"
@@ -87,7 +92,7 @@ def render(found: Verification) -> RenderableType:
 
 
 def _lines(one: Finding) -> list[RenderableType]:
-    passed = one.result is Result.PASS
+    passed = one.result is CheckResult.PASS
     row = Table.grid(padding=(0, 2, 0, 0))
     for width in (_PROMISE, _SEEN, _RESULT):
         row.add_column(width=width)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ops.checks import Result
+from ops.checks import CheckResult
 from ops.configuration import CHECKS, examine
 from ops.template import DeployedTemplate
 from tests.e2e.broken import BROKEN, Break, Setting
@@ -40,13 +40,13 @@ def failed(stack: Stack) -> set[str]:
     return {
         one.name
         for one in examine(stack, DeployedTemplate.read(stack))
-        if one.result not in {Result.PASS, Result.NOT_CHECKED}
+        if one.result not in {CheckResult.PASS, CheckResult.NOT_CHECKED}
     }
 
 
 def test_the_stack_as_deployed_passes_and_only_aws_can_answer_the_rest(subscribed: Stack) -> None:
     results = {one.name: one for one in examine(subscribed, DeployedTemplate.read(subscribed))}
-    not_passed = {name: one for name, one in results.items() if one.result is not Result.PASS}
+    not_passed = {name: one for name, one in results.items() if one.result is not CheckResult.PASS}
     assert not_passed.keys() == NOT_BROKEN_HERE - {"table-stream"}, not_passed
     assert all("this is the local engine" in one.seen for one in not_passed.values())
 

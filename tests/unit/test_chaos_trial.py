@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from ops import synthetic
 from ops.chaos import ChaosTrial
-from ops.checks import Finding, Result
+from ops.checks import CheckResult, Finding
 from ops.cli import app
 from ops.template import DeployedTemplate
 from tests.commands import AnsweringStack
@@ -36,10 +36,13 @@ def test_the_concurrency_is_set_to_what_it_was_also_after_an_interruption(before
 
 
 def test_nothing_is_disturbed_if_a_promise_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = Finding("Events", "stored", "A valid event is stored", "it was not seen", Result.FAIL)
+    failed = Finding("Events", "stored", "A valid event is stored", "it was not seen", CheckResult.FAIL)
     monkeypatch.setattr(synthetic.Trial, "_send_and_check", lambda _: [failed])
     found = trial()._send_and_check()
-    assert [(one.name, one.result) for one in found] == [("stored", Result.FAIL), ("chaos", Result.NOT_CHECKED)]
+    assert [(one.name, one.result) for one in found] == [
+        ("stored", CheckResult.FAIL),
+        ("chaos", CheckResult.NOT_CHECKED),
+    ]
     assert "because of stored" in found[1].seen
 
 

@@ -16,7 +16,7 @@ from holdfast.domain.envelope import examine
 from holdfast.domain.identity import event_digest
 from holdfast.domain.letters import MAX_MESSAGE_BYTES
 from ops import synthetic
-from ops.checks import Finding, NotCheckedError, Result
+from ops.checks import CheckResult, Finding, NotCheckedError
 from ops.errors import CommandError
 from ops.synthetic import Expectation, Observation, SyntheticEvent, Trial, check_with_events
 from ops.template import DeployedTemplate
@@ -145,7 +145,7 @@ def test_no_event_is_put_on_a_bus_where_it_cannot_reach_the_buffer(parameters: d
 def test_what_does_not_follow_in_time_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthetic, "_SECONDS", -1.0)
     found = trial()._wait_for(Expectation("x", "It follows", lambda: None))
-    assert (found.result, found.seen.startswith("it was not seen within")) == (Result.FAIL, True)
+    assert (found.result, found.seen.startswith("it was not seen within")) == (CheckResult.FAIL, True)
 
 
 # -- the alarm -------------------------------------------------------------------------------------------------------
@@ -178,14 +178,14 @@ def test_the_alarm_is_enabled_after_it_has_changed_and_its_suppressor_had_its_ti
     with trial(slept, **answers)._without_actions("DeadLetterAlarm", "alarm", 150) as found:
         assert changes == ["off"]
     assert (changes, slept) == (["off", "on"], [10, 10, 150])
-    assert [one.result for one in found] == [Result.PASS]
+    assert [one.result for one in found] == [CheckResult.PASS]
 
 
 def test_an_alarm_that_was_active_before_is_not_waited_for() -> None:
     changes, answers = alarms("ALARM")
     with trial(**answers)._without_actions("DeadLetterAlarm", "alarm") as found:
         pass
-    assert ([one.result for one in found], changes) == ([Result.NOT_CHECKED], ["off", "on"])
+    assert ([one.result for one in found], changes) == ([CheckResult.NOT_CHECKED], ["off", "on"])
 
 
 def test_an_alarm_that_does_not_see_the_letters_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def test_an_alarm_that_does_not_see_the_letters_is_found(monkeypatch: pytest.Mon
     changes, answers = alarms("OK")
     with trial(**answers)._without_actions("DeadLetterAlarm", "alarm") as found:
         pass
-    assert (found[0].result, changes) == (Result.FAIL, ["off", "on"])
+    assert (found[0].result, changes) == (CheckResult.FAIL, ["off", "on"])
 
 
 @pytest.mark.parametrize(("enabled", "expected"), [(True, ["off", "on"]), (False, ["off"])])
@@ -217,9 +217,9 @@ def test_other_letters_that_came_meanwhile_are_named() -> None:
 
 
 def test_nothing_is_sent_if_the_configuration_stops_every_event() -> None:
-    broken = Finding("Processing", "processor-mapping", "p", "Disabled", Result.FAIL)
+    broken = Finding("Processing", "processor-mapping", "p", "Disabled", CheckResult.FAIL)
     (found,) = check_with_events(trial(), [broken])
-    assert (found.result, found.seen) == (Result.NOT_CHECKED, "nothing was sent, because of processor-mapping")
+    assert (found.result, found.seen) == (CheckResult.NOT_CHECKED, "nothing was sent, because of processor-mapping")
 
 
 def test_events_that_cannot_be_sent_are_a_finding_and_what_was_sent_is_accounted_for() -> None:
@@ -229,5 +229,5 @@ def test_events_that_cannot_be_sent_are_a_finding_and_what_was_sent_is_accounted
         raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "PutEvents")
 
     found = {one.name: one for one in trial(events__put_events=refused, **answers).perform()}
-    assert (found["sent"].result, found["removed"].result) == (Result.UNREADABLE, Result.PASS)
+    assert (found["sent"].result, found["removed"].result) == (CheckResult.UNREADABLE, CheckResult.PASS)
     assert changes == ["off", "on"]

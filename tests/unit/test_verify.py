@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from ops.checks import Finding, NotCheckedError, Result, differences, policy_differences
+from ops.checks import CheckResult, Finding, NotCheckedError, differences, policy_differences
 from ops.configuration import CHECKS
 from ops.facts import Facts
 from ops.template import DeployedTemplate, Resource, UnresolvedError
@@ -162,42 +162,42 @@ def processor() -> DeployedTemplate:
 @pytest.mark.parametrize(
     ("stream", "result"),
     [
-        ({"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}, Result.PASS),
-        ({"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"}, Result.FAIL),
-        (None, Result.FAIL),
+        ({"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}, CheckResult.PASS),
+        ({"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"}, CheckResult.FAIL),
+        (None, CheckResult.FAIL),
     ],
 )
-def test_a_table_without_its_stream_is_found(stream: Any, result: Result) -> None:
+def test_a_table_without_its_stream_is_found(stream: Any, result: CheckResult) -> None:
     """On the engine the change cannot be undone: another stream has another ARN."""
     table = {"StreamSpecification": stream} if stream else {}
     events = declared({}, "AWS::DynamoDB::Table", "EventsTable")
     assert run_check("table-stream", events, table={"Table": table}).result is result
 
 
-@pytest.mark.parametrize(("decision", "result"), [("allowed", Result.PASS), ("implicitDeny", Result.FAIL)])
-def test_iam_decides_whether_the_narrow_permissions_suffice(decision: str, result: Result) -> None:
+@pytest.mark.parametrize(("decision", "result"), [("allowed", CheckResult.PASS), ("implicitDeny", CheckResult.FAIL)])
+def test_iam_decides_whether_the_narrow_permissions_suffice(decision: str, result: CheckResult) -> None:
     assert run_check("answer-permissions", roles(), answers=decision).result is result
 
 
 @pytest.mark.parametrize(
     ("state", "age", "result"),
     [
-        ("OK", 0, Result.PASS),
-        ("ALARM", 0, Result.PASS),
-        ("INSUFFICIENT_DATA", 60, Result.FAIL),
-        ("INSUFFICIENT_DATA", 5, Result.NOT_CHECKED),
+        ("OK", 0, CheckResult.PASS),
+        ("ALARM", 0, CheckResult.PASS),
+        ("INSUFFICIENT_DATA", 60, CheckResult.FAIL),
+        ("INSUFFICIENT_DATA", 5, CheckResult.NOT_CHECKED),
     ],
 )
-def test_an_alarm_without_data_must_have_a_state_after_some_minutes(state: str, age: int, result: Result) -> None:
+def test_an_alarm_without_data_must_have_a_state_after_some_minutes(state: str, age: int, result: CheckResult) -> None:
     seen = {"StateValue": state, "StateUpdatedTimestamp": NOW - timedelta(minutes=age)}
     assert run_check("alarms-without-data", alarm(), alarm=seen).result is result
 
 
 @pytest.mark.parametrize(
     ("redriven", "dropped", "result"),
-    [(0, 0, Result.NOT_CHECKED), (7, 0, Result.PASS), (7, 1, Result.FAIL)],
+    [(0, 0, CheckResult.NOT_CHECKED), (7, 0, CheckResult.PASS), (7, 1, CheckResult.FAIL)],
 )
-def test_dropped_events_are_found_once_letters_were_redriven(redriven: int, dropped: int, result: Result) -> None:
+def test_dropped_events_are_found_once_letters_were_redriven(redriven: int, dropped: int, result: CheckResult) -> None:
     seen = {"redriven": redriven, "dropped": dropped}
     assert run_check("redrive-lineage", processor(), lineage=seen).result is result
 
@@ -205,20 +205,20 @@ def test_dropped_events_are_found_once_letters_were_redriven(redriven: int, drop
 @pytest.mark.parametrize("name", ["answer-permissions", "alarms-without-data", "redrive-lineage"])
 def test_what_only_aws_can_answer_is_not_checked_on_the_local_engine(name: str) -> None:
     found = run_check(name, processor(), local=True)
-    assert (found.result, found.seen[:24]) == (Result.NOT_CHECKED, "this is the local engine")
+    assert (found.result, found.seen[:24]) == (CheckResult.NOT_CHECKED, "this is the local engine")
 
 
 def test_a_definition_that_cannot_be_read_is_not_compared() -> None:
     machine = declared({}, "AWS::StepFunctions::StateMachine", "Machine")
     seen = {"uploaded": NotCheckedError("the uploaded definition cannot be read (NoSuchKey)"), "machine": {}}
-    assert run_check("state-machines", machine, machine=seen).result is Result.NOT_CHECKED
+    assert run_check("state-machines", machine, machine=seen).result is CheckResult.NOT_CHECKED
 
 
 def test_a_missing_permission_is_named_and_ends_the_command_with_2() -> None:
     denied = {"Error": {"Code": "AccessDenied", "Message": "u is not authorized to perform: cloudwatch:DescribeAlarms"}}
     found = run_check("alarms", alarm(), alarm=ClientError(denied, "DescribeAlarms"))  # type: ignore[arg-type]  # no metadata
     assert (found.result, found.seen.startswith("Your credentials may not call cloudwatch:DescribeAlarms")) == (
-        Result.UNREADABLE,
+        CheckResult.UNREADABLE,
         True,
     )
     assert verification(found).status == 2
@@ -228,7 +228,7 @@ def test_names_of_alarms_are_no_difference_from_their_arns() -> None:
     rule = {"AlarmRule": 'ALARM("a") OR\n  ALARM("b")'}
     seen = {"AlarmRule": 'ALARM("arn:aws:cloudwatch:eu-west-1:123456789012:alarm:a") OR ALARM("b")'}
     composite = declared(rule, "AWS::CloudWatch::CompositeAlarm", "SomeAlarm")
-    assert run_check("alarm-settings", composite, alarm=seen).result is Result.PASS
+    assert run_check("alarm-settings", composite, alarm=seen).result is CheckResult.PASS
 
 
 def test_a_composite_alarm_is_known_by_its_name_even_if_its_id_is_an_arn() -> None:
@@ -238,16 +238,18 @@ def test_a_composite_alarm_is_known_by_its_name_even_if_its_id_is_an_arn() -> No
 
 # -- what is shown ---------------------------------------------------------------------------------------------------
 
-PASSED = Finding("Receiving", "queue-retention", "Queues keep messages for 14 days", "14 days", Result.PASS)
+PASSED = Finding("Receiving", "queue-retention", "Queues keep messages for 14 days", "14 days", CheckResult.PASS)
 FAILED = Finding(
     "Receiving",
     "visibility",
     "Invisible for 6 x timeout + batch window",
     "BufferQueue: VisibilityTimeout is 60, it must be at least 181; DeadLetterQueue: VisibilityTimeout is 60, it must "
     "be at least 360",
-    Result.FAIL,
+    CheckResult.FAIL,
 )
-LEFT = Finding("Only AWS can answer", "x", "Alarms without data are OK", "this is the local engine", Result.NOT_CHECKED)
+LEFT = Finding(
+    "Only AWS can answer", "x", "Alarms without data are OK", "this is the local engine", CheckResult.NOT_CHECKED
+)
 
 
 def verification(*findings: Finding) -> Verification:
