@@ -74,8 +74,8 @@ up: $(SETUP) ## Deploy to the local engine and keep it running
 redeploy: $(SETUP) ## Deploy a change to what make up started, and keep its data: SET="NAME=VALUE ..."
 	@$(BIN)/python -m local.redeploy $(SET)
 
-down: ## Stop what make up started
-	@test ! -e $(SETUP) || $(BIN)/python -m local.down
+down: ## Stop what make up started; the archive is kept for the next make up: KEEP=1
+	@test ! -e $(SETUP) || $(BIN)/python -m local.down $(if $(KEEP),--keep-archive)
 
 console: $(SETUP) ## Show what make up started in a browser
 	@$(BIN)/python -m local.console

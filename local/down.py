@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from local.background import STATE_FILE, exists, read_state
+from local.engine import client
 from local.eventually import NotReachedError, eventually
+from local.kept_archive import KEPT_FILE, keep
 
 STOP_SECONDS = 30
 
 
 def main() -> int:
     """Stop the stack and wait until its process has ended."""
+    parser = argparse.ArgumentParser(prog="python -m local.down", description=__doc__)
+    parser.add_argument("--keep-archive", action="store_true", help="keep the archive for the next make up")
+    options = parser.parse_args()
     state = read_state()
+    if options.keep_archive and state and state.endpoint and state.alive:
+        kept = keep(client("s3", state.endpoint), state.outputs["ArchiveBucketName"])
+        print(f"Kept {kept} objects of the archive in {KEPT_FILE}. The next make up puts them back.")
     STATE_FILE.unlink(missing_ok=True)
     if state is None or not state.alive:
         print("No stack is running.")

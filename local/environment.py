@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
 from local.engine import ROOT, Engine
@@ -86,8 +85,6 @@ class LocalStack:
             starting.enter_context(self.genesys)
             built = self.built or self._step("build", "Building with sam build", self._build)
             self.stack = self._step("deploy", "Deploying with sam deploy", lambda: self._deploy(built))
-            for reason, count in Counter(self.stack.left_out.values()).items():
-                self._say(f"  left out locally: {count} resources ({reason})")
             self._exit = starting.pop_all()
         return self
 

@@ -22,12 +22,15 @@ from local.background import (
     running,
     write_state,
 )
-from local.engine import ROOT, client_environment
+from local.engine import ROOT, client, client_environment, free_port
 from local.environment import LocalStack, check_prerequisites
 from local.errors import LocalError
+from local.kept_archive import restore
 from local.stack import BIN
 
 ENVIRONMENT_FILE = FOLDER / "env"
+#: The port that local AWS tools use by convention.
+USUAL_PORT = 4566
 
 NEXT_STEPS = """The application is up at {endpoint}. In a shell, from this folder:
 
@@ -41,13 +44,13 @@ NEXT_STEPS = """The application is up at {endpoint}. In a shell, from this folde
   Break Genesys            curl -X PUT {genesys}/_faults -d '{{"status": 503}}'      ('{{}}' ends it)
   Read the functions' log  less {log}
 
-Stop it with: make down"""
+Stop it with: make down, or keep its archive for the next make up: make down KEEP=1"""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Start the stack in the background and wait until it is deployed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, help="the port of the local AWS; a free one by default")
+    parser.add_argument("--port", type=int, help=f"the port of the local AWS; by default {USUAL_PORT}, or a free one")
     parser.add_argument("--wait-scale", type=float, default=1.0, help="factor on the waits of the state machines")
     parser.add_argument(
         "--set", action="append", type=assignment, default=[], metavar="NAME=VALUE", help="a parameter of the template"
@@ -98,6 +101,8 @@ def _start(arguments: list[str]) -> int:
         holder.terminate()
         holder.wait()
         return 130
+    if restored := restore(client("s3", state.endpoint), state.outputs["ArchiveBucketName"]):
+        print(f"The archive contains {restored} objects that make down kept.")
     _print_next_steps(state)
     return 0
 
@@ -133,7 +138,7 @@ def _hold(options: argparse.Namespace) -> None:
     threading.Thread(target=_end_with_lease, daemon=True).start()
     parameters = dict(options.set)
     with LocalStack(
-        parameters=parameters, wait_scale=options.wait_scale, port=options.port, directory=FOLDER / "run"
+        parameters=parameters, wait_scale=options.wait_scale, port=options.port or _port(), directory=FOLDER / "run"
     ) as local:
         write_state(
             State(
@@ -148,6 +153,13 @@ def _hold(options: argparse.Namespace) -> None:
             )
         )
         threading.Event().wait()
+
+
+def _port() -> int:
+    try:
+        return free_port(USUAL_PORT)
+    except LocalError:
+        return free_port()
 
 
 def _end_with_lease() -> None:

@@ -41,6 +41,8 @@ PATCHES = (
     roles.check_role_of_function_logs,
     rules.send_undeliverable_events_to_the_dead_letter_queue,
     stacks.resolve_pseudo_parameters_in_conditions,
+    stacks.accept_saved_queries,
+    stacks.name_resources_of_each_stack,
     stacks.create_mappings,
     stacks.pause_mappings,
     stacks.apply_function_settings,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from ministack.core.responses import error_response_json
@@ -45,6 +46,39 @@ def resolve_pseudo_parameters_in_conditions() -> None:
         @around(module, "_evaluate_conditions", "(template, params)")
         def evaluate(plain: Callable[..., Any], template: dict[str, Any], parameters: dict[str, Any]) -> Any:
             return plain(template, pseudo | parameters)
+
+
+def accept_saved_queries() -> None:
+    """Gap: a template with a saved query of CloudWatch Logs is refused. Here it is accepted and has no effect."""
+
+    def create(logical_id: str, _properties: dict[str, Any], stack: str) -> tuple[str, dict[str, Any]]:
+        return f"{stack}-{logical_id}", {}
+
+    def update(name: str, _old: Any, _new: Any, _stack: str) -> tuple[str, dict[str, Any]]:
+        return name, {}
+
+    provisioners._RESOURCE_HANDLERS["AWS::Logs::QueryDefinition"] = {
+        "create": create,
+        "update": update,
+        "delete": lambda _name, _properties: None,
+    }
+
+
+def name_resources_of_each_stack() -> None:
+    """Gap: the names that the engine generates depend on the stack's name only.
+
+    So the queues and tables of a new stack replace those that a deleted stack of the same name kept, and their content
+    is lost. AWS generates other names for each stack.
+    """
+    seed = provisioners._NAME_SEED
+
+    @around(stacks, "_provision_keeping_seed", "(*args)")
+    def provision(_plain: Callable[..., Any], *args: Any) -> tuple[Any, str]:
+        token = seed.set(uuid.uuid4().hex[:8])
+        try:
+            return provisioners._provision_resource(*args), seed.get()
+        finally:
+            seed.reset(token)
 
 
 def create_mappings() -> None:

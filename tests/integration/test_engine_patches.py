@@ -403,6 +403,31 @@ def function_settings(cloud: Cloud) -> Any:
     return reserved, functions.get_function_recursion_config(FunctionName=name)["RecursiveLoop"]
 
 
+def saved_query(cloud: Cloud) -> str:
+    query = {"Type": "AWS::Logs::QueryDefinition", "Properties": {"Name": "all", "QueryString": "limit 1"}}
+    try:
+        return cloud.stack({"Query": query})
+    except ClientError as refused:
+        return str(refused.response["Error"]["Code"])
+
+
+def kept_queue(cloud: Cloud) -> list[str]:
+    """The messages of a queue that a deleted stack kept, after a new stack of the same name was created."""
+    cloudformation, name = cloud.client("cloudformation"), cloud.name("s")
+    queue = {"Type": "AWS::SQS::Queue", "DeletionPolicy": "Retain"}
+    kept = ""
+    for _ in range(2):
+        cloudformation.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": {"Queue": queue}}))
+        cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
+        if not kept:
+            (resource,) = cloudformation.list_stack_resources(StackName=name)["StackResourceSummaries"]
+            kept = resource["PhysicalResourceId"]
+            cloud.client("sqs").send_message(QueueUrl=kept, MessageBody="kept")
+        cloudformation.delete_stack(StackName=name)
+        cloudformation.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
+    return bodies(cloud, kept)
+
+
 def condition_on_the_partition(cloud: Cloud) -> bool:
     """Whether a resource exists whose condition compares the partition with this one."""
     name, queue = cloud.name("s"), cloud.name("q")
@@ -909,6 +934,8 @@ SCENARIOS: list[tuple[str, Callable[[Cloud], Any], Any, Any]] = [
         ["started", "started"],
         ["NO_PERMISSIONS", "started"],
     ),
+    ("accept_saved_queries", saved_query, "ValidationError", "CREATE_COMPLETE"),
+    ("name_resources_of_each_stack", kept_queue, [], ["kept"]),
     ("create_mappings", mapping_number_as_text, False, True),
     ("create_mappings", mapping_without_permission, "CREATE_COMPLETE", "ROLLBACK_COMPLETE"),
     ("create_mappings", mapping_to_a_bucket_without_permission, "OK", "InvalidParameterValueException"),
