@@ -63,7 +63,7 @@ def build(root: Path, directory: Path, environment: Mapping[str, str] | None = N
     built = directory / "build"
     arguments = ["build", *CONFIG, "--template-file", str(root / "template.yaml"), "--base-dir", str(root)]
     arguments += ["--build-dir", str(built), "--cache-dir", str(directory / "cache")]
-    _sam(arguments, directory, environment or {})
+    sam(arguments, directory, environment or {})
     return built / "template.yaml"
 
 
@@ -90,7 +90,7 @@ def deploy(endpoint: str, built: Path, stack_name: str, parameters: Mapping[str,
     arguments = ["deploy", *CONFIG, "--template-file", str(built), "--stack-name", stack_name]
     if parameters:
         arguments += ["--parameter-overrides", *(f"{name}={_quoted(value)}" for name, value in parameters.items())]
-    _sam(arguments, built.parent.parent, client_environment(endpoint))
+    sam(arguments, built.parent.parent, client_environment(endpoint))
     return describe(endpoint, stack_name)
 
 
@@ -116,8 +116,12 @@ def _quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
-def _sam(arguments: list[str], directory: Path, environment: Mapping[str, str]) -> None:
-    """Run sam with its own files below the directory."""
+def sam(arguments: list[str], directory: Path, environment: Mapping[str, str], answers: str = "") -> None:
+    """Run sam with its own files below the directory, and give it these lines as standard input.
+
+    Raises:
+        LocalError: It failed; the message is its whole output.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     own = {
@@ -132,7 +136,7 @@ def _sam(arguments: list[str], directory: Path, environment: Mapping[str, str]) 
         [str(BIN / "sam"), *arguments],
         check=False,
         env=inherited | own | dict(environment),
-        stdin=subprocess.DEVNULL,
+        input=answers,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

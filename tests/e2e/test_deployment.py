@@ -1,4 +1,4 @@
-"""`sam deploy` without parameters, with other parameters and on a partner's bus, and `sam delete`."""
+"""`sam deploy --guided` with the suggested answers, with other parameters and on a partner's bus, and `sam delete`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local.stack import Stack, deploy
+from local.engine import ROOT, client_environment
+from local.stack import Stack, deploy, describe, sam
 from tests.contract.project import resources, template
 from tests.e2e.pipeline import Pipeline, genesys_event
 
@@ -36,8 +37,16 @@ def deploy_beside(deployed: LocalStack, name: str, parameters: dict[str, str] | 
 
 @pytest.fixture(scope="module")
 def first(deployed: LocalStack) -> Pipeline:
-    """A stack that is deployed without parameters."""
-    return deploy_beside(deployed, "first")
+    """A stack whose user has typed its name only, and has accepted every other answer that ``--guided`` suggests."""
+    assert deployed.built
+    endpoint = deployed.engine.endpoint
+    region_and_parameters = [""] * (1 + len(template()["Parameters"]))
+    confirm_changes, create_roles, disable_rollback, save = "n", "", "", "n"
+    answers = ["first", *region_and_parameters, confirm_changes, create_roles, disable_rollback, save]
+    arguments = ["deploy", "--guided", "--template-file", str(deployed.built)]
+    arguments += ["--config-file", str(ROOT / "samconfig.toml")]
+    sam(arguments, deployed.engine.directory, client_environment(endpoint), "\n".join(answers) + "\n")
+    return Pipeline(deployed, describe(endpoint, "first"))
 
 
 def reserved(pipeline: Pipeline) -> int | None:
@@ -52,7 +61,7 @@ def own_key(deployed: LocalStack) -> str:
     return arn
 
 
-def test_a_stack_without_parameters_processes_events(first: Pipeline) -> None:
+def test_a_stack_with_the_suggested_parameters_processes_events(first: Pipeline) -> None:
     first.stored(first.put(genesys_event()))
     assert reserved(first) is None
 
