@@ -21,7 +21,7 @@ def main() -> int:
     state = read_state()
     if options.keep_archive and state and state.endpoint and state.alive:
         kept = keep(client("s3", state.endpoint), state.outputs["ArchiveBucketName"])
-        print(f"Kept {kept} objects of the archive in {KEPT_FILE}. The next make up puts them back.")
+        print(f"{KEPT_FILE} contains the archive ({kept} objects). The next make up puts it back.")
     STATE_FILE.unlink(missing_ok=True)
     if state is None or not state.alive:
         print("No stack is running.")
