@@ -126,6 +126,7 @@ class GenesysStandIn:
         self._faults = Faults()
         self._answers: Counter[str] = Counter()
         self._tokens_issued = 0
+        self._unanswered = 0
         self._lock = threading.Lock()
         self._server = _Server((HOST, port), _Handler)
         self._server.stand_in = self
@@ -156,9 +157,13 @@ class GenesysStandIn:
             self._faults = Faults(**(faults or {}))
 
     def stats(self) -> dict[str, Any]:
-        """Requests by path and status, and tokens issued."""
+        """Requests by path and status, requests that are not answered yet, and tokens issued."""
         with self._lock:
-            return {"requests": dict(self._answers), "tokensIssued": self._tokens_issued}
+            return {
+                "requests": dict(self._answers),
+                "unanswered": self._unanswered,
+                "tokensIssued": self._tokens_issued,
+            }
 
     def trickle_seconds(self, path: str) -> float:
         """The pause before each byte of an answer."""
@@ -179,9 +184,11 @@ class GenesysStandIn:
         """Answer one request of the API; None closes the connection without an answer."""
         with self._lock:
             faults = self._take_faults(request.path)
+            self._unanswered += 1
         time.sleep(faults.latencySeconds)
         answer = None if faults.down else self._answer(request, faults)
         with self._lock:
+            self._unanswered -= 1
             self._answers[f"{request.method} {request.path} {answer[0] if answer else 'closed'}"] += 1
         return answer
 
@@ -315,9 +322,19 @@ def faults(url: str, wanted: dict[str, Any]) -> Iterator[None]:
         _put(f"{url}/_faults", {})
 
 
+def stats(url: str) -> dict[str, Any]:
+    """The counts of the stand-in at this URL, as :meth:`GenesysStandIn.stats` returns them."""
+    with _open(urllib.request.Request(f"{url}/_stats")) as answer:  # noqa: S310 - a server on this machine
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
 def _put(url: str, body: dict[str, Any]) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    opener.open(urllib.request.Request(url, json.dumps(body).encode(), method="PUT"), timeout=5).close()  # noqa: S310 - a server on this machine
+    _open(urllib.request.Request(url, json.dumps(body).encode(), method="PUT")).close()  # noqa: S310 - as above
+
+
+def _open(request: urllib.request.Request) -> Any:
+    return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=5)
 
 
 def user(user_id: str) -> dict[str, Any]:

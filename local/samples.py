@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from local.genesys import USERS_PATH
 from local.traffic import CONVERSATION, BusEvent, Item, QueueBody, SecondCopy
 from ops.reconciliation import Expected
 
@@ -21,12 +22,14 @@ class Sample:
         follows: What the stack does with it, with the parameters that ``make up`` sets.
         items: Makes the deliveries, with new ids.
         faults: Faults of the Genesys stand-in until the event is stored or archived.
+        kills_workers: Whether the worker that processes it is killed, until the event is stored or archived.
     """
 
     what: str
     follows: str
     items: Callable[[], Sequence[Item]]
     faults: Mapping[str, Any] = field(default_factory=dict)
+    kills_workers: bool = False
 
 
 def user_event() -> BusEvent:
@@ -82,5 +85,13 @@ SAMPLES: Mapping[str, Sample] = {
     ),
     "invalid": Sample(
         "an event without a body", "It becomes a dead letter and is archived as INVALID.", lambda: [_invalid()]
+    ),
+    "poison": Sample(
+        "an event whose worker is killed at every receive",
+        "It is received five times, becomes a dead letter and is archived as CRASHED. Until then the visibility "
+        "timeout of the buffer queue is 2 s instead of 8 minutes.",
+        lambda: [user_event()],
+        {"latencySeconds": 2, "path": USERS_PATH},
+        kills_workers=True,
     ),
 }

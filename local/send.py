@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from local.background import demand
+from local.background import State, demand
 from local.errors import LocalError, exit_code
 from local.fixture_setup import read_event
-from local.genesys import faults
+from local.genesys import faults, stats
 from local.samples import SAMPLES, Sample
 from local.sending import Sender
 from local.stack import Stack, describe
 from local.traffic import BusEvent
+from local.workers import kill_workers
 from ops import screen
 from ops.audit import Auditor, Place
 from ops.show import read, render
@@ -28,6 +31,8 @@ _SETTLED = {Place.STORED, Place.ARCHIVED}
 #: A dead letter is received five times first, which takes up to seven minutes with the default backoff.
 _SECONDS = 600
 _POLL_SECONDS = 2.0
+_KILL_SECONDS = 0.2
+_KILLED_VISIBILITY_SECONDS = "2"
 
 
 def main() -> int:
@@ -36,20 +41,62 @@ def main() -> int:
     sample = SAMPLES.get(options.event) or _of_file(Path(options.event))
     state = demand()
     stack = describe(state.endpoint, state.stack)
-    sender = Sender(stack)
-    with faults(state.genesys, dict(sample.faults)):
-        for item in sample.items():
-            sender.send([item])
+    if options.no_wait:
         print(f"Sent: {sample.what}. {sample.follows}")
-        if options.no_wait:
-            print("\n".join(f"holdfast show {event_id}" for event_id in sender.sent))
-            return 0
-        settled = _settled(stack, list(sender.sent))
-    for event_id in sender.sent:
+        print("\n".join(f"holdfast show {event_id}" for event_id in _sent(sample, stack)))
+        return 0
+    event_ids, settled = play(sample, state)
+    for event_id in event_ids:
         now = datetime.now(UTC)
         screen.console().print(render(read(stack, event_id, now), now) if settled else f"{event_id}: not settled yet")
         print(f"\nLook again: holdfast show {event_id}")
     return 0 if settled else 1
+
+
+def play(sample: Sample, state: State) -> tuple[list[str], bool]:
+    """Send an example, and wait until its events are stored or archived.
+
+    Returns:
+        The ids of the events, and whether all are.
+    """
+    stack = describe(state.endpoint, state.stack)
+    killing = _killed_workers(stack, state) if sample.kills_workers else contextlib.nullcontext()
+    with faults(state.genesys, dict(sample.faults)), killing:
+        event_ids = _sent(sample, stack)
+        print(f"Sent: {sample.what}. {sample.follows}")
+        return event_ids, _settled(stack, event_ids)
+
+
+def _sent(sample: Sample, stack: Stack) -> list[str]:
+    """Send an example. Returns the ids of its events."""
+    sender = Sender(stack)
+    for item in sample.items():
+        sender.send([item])
+    return list(sender.sent)
+
+
+@contextlib.contextmanager
+def _killed_workers(stack: Stack, state: State) -> Iterator[None]:
+    """Kill the processor's workers while they look up users, and let their messages be visible again soon."""
+    sqs, queue = stack.client("sqs"), stack.outputs["BufferQueueUrl"]
+    name = "VisibilityTimeout"
+    before = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=[name])["Attributes"]
+    ended = threading.Event()
+
+    def kill() -> None:
+        while not ended.wait(_KILL_SECONDS):
+            if stats(state.genesys)["unanswered"]:
+                kill_workers(state.engine_pid, stack.outputs["ProcessorFunctionName"])
+
+    thread = threading.Thread(target=kill, daemon=True)
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={name: _KILLED_VISIBILITY_SECONDS})
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        sqs.set_queue_attributes(QueueUrl=queue, Attributes=before)
 
 
 def _parser() -> argparse.ArgumentParser:

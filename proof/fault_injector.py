@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
-import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -19,6 +16,7 @@ from typing import Any, Self
 
 from evidence_sweep.app import RESERVED_FOR_REPORT_SECONDS
 from local.environment import LocalStack
+from local.workers import kill_workers
 from proof.network import Network
 
 FUNCTIONS = (
@@ -156,18 +154,3 @@ class FaultInjector:
         functions.get_waiter("function_updated_v2").wait(
             FunctionName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
         )
-
-
-def kill_workers(engine_pid: int, function_name: str) -> int:
-    """Kill -9 every worker of a function. The engine names a worker's folder after its function."""
-    listed = subprocess.run(
-        ["/bin/ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
-    ).stdout
-    rows = [line.split(None, 2) for line in listed.splitlines()]
-    workers = [
-        int(row[0]) for row in rows if row[1] == str(engine_pid) and f"ministack-lambda-{function_name}-" in row[-1]
-    ]
-    for worker in workers:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(worker, signal.SIGKILL)
-    return len(workers)

@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 from botocore.exceptions import ClientError
 
 from local.mappings import changed_mapping
-from proof.fault_injector import kill_workers
+from local.workers import kill_workers
 from tests.e2e.pipeline import WAIT_SCALE
 
 if TYPE_CHECKING:
