@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-parts docs-check check iam-check bench fuzz up redeploy down console send invoke deploy outputs delete burst outage capacity faults chaos lock lock-engine clean
+.PHONY: help setup demo test test-fast test-parts docs-check check iam-check bench fuzz letter up redeploy down console send invoke deploy outputs delete burst outage capacity faults chaos lock lock-engine clean
 
 help: ## List the targets
 	@sed -nE 's/^##@ /\n/p; s/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -65,6 +65,9 @@ iam-check: $(SETUP) ## Remove each permission in turn and check that something f
 
 fuzz: $(SETUP) ## Send random data to every input that takes foreign data: CASES=number SEED=number
 	@$(BIN)/python -m tests.fuzz $(or $(CASES),100000) $(or $(SEED),1)
+
+letter: $(SETUP) ## Write an example of a dead letter for a rule of the triage policy: RULE=id
+	@$(BIN)/python -m tests.letter $(RULE)
 
 ##@ Run it on this machine
 
