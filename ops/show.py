@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ops import options, screen
 from ops.audit import Auditor, Location, Place, as_event_id
+from ops.crashes import crash_reasons
 from ops.deployed import AwsStack, DeployedStack, execution_arn, history
 from ops.errors import CommandError
 from ops.execution_report import steps
@@ -80,7 +81,7 @@ def read(stack: DeployedStack, wanted: str, now: datetime) -> EventReport:
     event_id = located.found_as or located.event_id
     with ThreadPoolExecutor(_READERS) as pool:
         item = pool.submit(_stored, stack, event_id)
-        attempts = pool.submit(lambda: list(_attempts(stack, event_id)))
+        attempts = pool.submit(_attempts, stack, event_id)
         names = _execution_names(stack, event_id, located, now)
         found = sorted(filter(None, pool.map(lambda name: _execution(stack, name), names)), key=lambda one: one.started)
         timeline = [*item.result(), *attempts.result(), *(entry for one in found for entry in one.steps)]
@@ -149,25 +150,55 @@ def _stored(stack: DeployedStack, event_id: str) -> list[TimelineEntry]:
     ]
 
 
-def _attempts(stack: DeployedStack, event_id: str) -> Iterator[TimelineEntry]:
-    """The receives that have an attempt record."""
+def _attempts(stack: DeployedStack, event_id: str) -> list[TimelineEntry]:
+    """The receives that have an attempt record. If a worker died, the result says what its log knows."""
     pages = stack.client("dynamodb").get_paginator("query")
     found = pages.paginate(
         TableName=stack.outputs["AttemptsTableName"],
         KeyConditionExpression="eventId = :event",
         ExpressionAttributeValues={":event": {"S": event_id}},
     )
-    previous = ""
-    for item in (item for page in found for item in page["Items"]):
+    attempts = [one for page in found for item in page["Items"] if (one := _Attempt.read(item))]
+    reasons = crash_reasons(stack, {one.request_id: one.at for one in attempts if one.crashed})
+    messages = [one.message_id for one in attempts]
+    return [
+        TimelineEntry(
+            one.at,
+            f"receive {one.count}",
+            f"{one.result(reasons)}" + ("" if one.message_id == previous else f" (message {one.message_id})"),
+        )
+        for one, previous in zip(attempts, ["", *messages], strict=False)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    at: datetime
+    message_id: str
+    count: str
+    status: str
+    request_id: str
+    category: str
+    error: str
+
+    @classmethod
+    def read(cls, item: Mapping[str, Any]) -> _Attempt | None:
+        """Read an item; ``None`` if another version wrote it in another form."""
         message_id, _, count = item["attempt"]["S"].rpartition("#")
         if "at" not in item or not count.isdecimal():
-            continue
-        status, category = item["status"]["S"], item.get("category", {}).get("S", "")
-        error = item.get("errorMessage", {}).get("S", "")
-        result = ": ".join(filter(None, (f"{status} {category}".strip(), error)))
-        of_message = "" if message_id == previous else f" (message {message_id})"
-        previous = message_id
-        yield TimelineEntry(screen.parse_time(item["at"]["S"]), f"receive {count}", f"{result}{of_message}")
+            return None
+        texts = [item.get(name, {}).get("S", "") for name in ("status", "requestId", "category", "errorMessage")]
+        return cls(screen.parse_time(item["at"]["S"]), message_id, count, *texts)
+
+    @property
+    def crashed(self) -> bool:
+        """Whether no result was written. The worker may also still be at work."""
+        return self.status == "started" and bool(self.request_id)
+
+    def result(self, reasons: Mapping[str, str]) -> str:
+        """The status, and what is known of the failure."""
+        known = (f"{self.status} {self.category}".strip(), self.error, reasons.get(self.request_id, ""))
+        return ": ".join(filter(None, known))
 
 
 def message_of(stack: DeployedStack, report: EventReport) -> str:

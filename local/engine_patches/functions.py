@@ -17,6 +17,7 @@ from local.engine_patches.patch import EngineChangedError, around
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_EXIT = "Runtime.ExitError"
 _DIED = ("Worker process died", "Worker returned no response", "Worker process exited immediately")
 _LEAVE_CLASS_NAME = '"error": str(e), "trace": traceback.format_exc()'
 _ADD_CLASS_NAME = '"errorType": type(e).__name__, ' + _LEAVE_CLASS_NAME
@@ -43,8 +44,9 @@ def report_error_classes() -> None:
     - The ``errorType`` of every exception and of a worker that died is ``Runtime.HandlerError``. In AWS it is the
       exception's class name, which ``ErrorEquals`` is compared with, or ``Runtime.ExitError`` if the process ended. The
       engine itself reports ``Sandbox.Timedout``.
-    - A function whose module cannot be imported, or that ends while it starts, leaves no line in its log, and its
-      ``errorType`` is ``RuntimeError``. AWS logs the error and reports ``Runtime.ImportModuleError`` or its class name.
+    - A worker that died, or whose module cannot be imported, leaves no line in its log, and the ``errorType`` of one
+      that cannot start is ``RuntimeError``. AWS logs the error, and reports ``Runtime.ImportModuleError`` or its class
+      name.
       https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-execution.html
     """
     for found, wanted in ((_LEAVE_CLASS_NAME, _ADD_CLASS_NAME), (_LEAVE_TRACE, _ADD_TRACE)):
@@ -73,22 +75,29 @@ def report_error_classes() -> None:
     def execute(plain: Callable[..., Any], func: Any, event: Any, request_id: str) -> dict[str, Any]:
         result: dict[str, Any] = plain(func, event, request_id)
         body = result.get("body")
-        if not result.get("error") or not isinstance(body, dict):
-            return result
-        message = body.get("errorMessage", "")
-        if isinstance(message, _Message):
-            result["body"] = {
-                "errorMessage": str(message),
-                "errorType": message.error_type,
-                "requestId": request_id,
-                "stackTrace": message.trace,
-            }
-        elif message.startswith(_DIED):  # it died while it was starting
-            body["errorType"] = "Runtime.ExitError"
-            result["log"] = f"RequestId: {request_id} Error: Runtime.ExitError: {message}"
-        elif message.startswith(_IMPORT_FAILED):
-            result |= _import_error(json.loads(message.removeprefix(_IMPORT_FAILED)))
-        return result
+        return _reported(result, body, request_id) if result.get("error") and isinstance(body, dict) else result
+
+
+def _reported(result: dict[str, Any], body: dict[str, Any], request_id: str) -> dict[str, Any]:
+    """A failed result with the errorType and the log line that it would have in AWS."""
+    message = body.get("errorMessage", "")
+    if message.startswith(_IMPORT_FAILED):
+        return result | _import_error(json.loads(message.removeprefix(_IMPORT_FAILED)))
+    if isinstance(message, _Message):
+        body = {
+            "errorMessage": str(message),
+            "errorType": message.error_type,
+            "requestId": request_id,
+            "stackTrace": message.trace,
+        }
+    elif message.startswith(_DIED):  # it died while it was starting
+        body["errorType"] = _EXIT
+    log = {"log": _exit_line(request_id, message)} if body.get("errorType") == _EXIT else {}
+    return result | {"body": body} | log
+
+
+def _exit_line(request_id: str, message: str) -> str:
+    return f"RequestId: {request_id} Error: {_EXIT}: {message}"
 
 
 def _import_error(failure: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +116,7 @@ def _error_type(answer: dict[str, Any]) -> str | None:
     if "errorType" in answer:
         return str(answer["errorType"])
     died = answer["error"].startswith(_DIED) or "Broken pipe" in answer["error"]
-    return "Runtime.ExitError" if died else None
+    return _EXIT if died else None
 
 
 def add_source_of_dead_letters() -> None:

@@ -7,11 +7,13 @@ import json
 import threading
 import time
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from local.eventually import eventually
+from ops.show import read
 from tests.e2e.messages import TEN_ATTRIBUTES, padded
 from tests.e2e.pipeline import genesys_event, with_user
 
@@ -227,6 +229,10 @@ def test_a_poison_message_ends_as_crashed_and_its_batch_records_are_stored(
     eventually(controls.idle, "nothing is in flight")
     assert [one for ones in pipeline.executions_of(others).values() for one in ones] == []
     assert not pipeline.item(poison_id)
+    timeline = read(pipeline.stack, poison_id, datetime.now(UTC)).timeline
+    receives = [one.result for one in timeline if one.result.startswith("started")]
+    assert receives
+    assert all("Runtime.ExitError" in result for result in receives)
 
 
 # -- unusual envelopes-----------------------------------------------------------------------------------------------
