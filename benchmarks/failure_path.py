@@ -4,7 +4,9 @@ The real handlers of intake and fan-out run against the HTTP servers of :mod:`be
 each call. Their CPU time is converted to the CPU share of a memory size. Each of these figures is measured twice: with
 one request at a time, and as it is deployed. Sweep and replay are simulated (:mod:`benchmarks.simulations`).
 
-The results are the key ``failure_path`` of ``results/latest.json``.
+The same calculation gives duration, throughput and cost for each memory size, for the processor too.
+
+The results are the key ``failure_path`` of ``results/latest.json``, and the picture of the memory sizes.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-from benchmarks import measurements, simulations
-from benchmarks.comparison import processor_environment
+from benchmarks import events, measurements, simulations
+from benchmarks.comparison import CONTEXT as PROCESSOR_CONTEXT
+from benchmarks.comparison import RECORDS, processor_environment
 from benchmarks.cost import PRICES
+from benchmarks.pictures import draw_memory
 from benchmarks.servers import Upstream
 
 T = TypeVar("T")
@@ -42,8 +46,11 @@ ROUNDS = 15
 
 INTAKE_CALL_MS, INTAKE_BATCH, INTAKE_CONCURRENCY = 30, 10, 2
 PUT_EVENTS_MS, FAN_OUT_BATCH = 15, 100
+#: The processor stores ten events of 10 KB whose users are known.
+TABLE_MS, EVENT_KILOBYTES = 5, 10
 #: As in template.yaml. A test compares them.
 INTAKE_MEGABYTES, FAN_OUT_MEGABYTES, FAN_OUT_PARALLEL_BATCHES = 1_769, 512, 2
+MAX_CONCURRENCY = 10
 #: Before the calls of a batch were made at once.
 EARLIER_MEGABYTES = 256
 EVENT_BYTES = 2_000
@@ -124,6 +131,15 @@ def fan_out(upstream: Upstream) -> tuple[Batch, Batch]:
     )
 
 
+def processor(upstream: Upstream) -> Batch:
+    """A batch of the buffer queue."""
+    app: Any = importlib.import_module("processor.app")
+    upstream.charge(dynamodb_ms=TABLE_MS)
+    users = events.new_users(RECORDS)
+    batches = iter([events.batch(RECORDS, EVENT_KILOBYTES, users) for _ in range(ROUNDS + 1)])
+    return measure(lambda: app.lambda_handler(next(batches), PROCESSOR_CONTEXT), RECORDS)
+
+
 def envelope(number: int) -> str:
     """An event of two kilobytes."""
     return json.dumps({"id": f"event-{number}", "detail-type": "topic", "detail": {"text": "x" * EVENT_BYTES}})
@@ -168,23 +184,27 @@ def main() -> None:
     with Upstream(SERVERS_CORE) as upstream, contextlib.redirect_stdout(io.StringIO()):  # the logs of the handlers
         os.environ.update(processor_environment(upstream.url, upstream.url), **ENVIRONMENT)
         one_letter, letters = intake(upstream)
-        one_request, events = fan_out(upstream)
+        one_request, published = fan_out(upstream)
+        stored = processor(upstream)
         swept, reported = simulations.sweep(SWEPT_LETTERS), simulations.replay(REPLAYED_LETTERS)
+    memory = {
+        "processor": sizes(stored, MAX_CONCURRENCY),
+        "intake": sizes(letters, INTAKE_CONCURRENCY),
+        "fan_out": sizes(published, FAN_OUT_PARALLEL_BATCHES),
+    }
     result = {
         "intake_letters_per_second": round(letters.per_second(INTAKE_MEGABYTES, INTAKE_CONCURRENCY)),
-        "fan_out_events_per_second_per_shard": round(events.per_second(FAN_OUT_MEGABYTES, FAN_OUT_PARALLEL_BATCHES)),
+        "fan_out_events_per_second_per_shard": round(published.per_second(FAN_OUT_MEGABYTES, FAN_OUT_PARALLEL_BATCHES)),
         "sweep_letters_per_day": swept,
         "replay_letters_reported": reported,
         "before": {
             "intake_letters_per_second": round(one_letter.per_second(EARLIER_MEGABYTES, INTAKE_CONCURRENCY)),
             "fan_out_events_per_second_per_shard": round(one_request.per_second(EARLIER_MEGABYTES, 1)),
         },
-        "memory": {
-            "intake": sizes(letters, INTAKE_CONCURRENCY),
-            "fan_out": sizes(events, FAN_OUT_PARALLEL_BATCHES),
-        },
+        "memory": memory,
     }
     measurements.write(measurements.LATEST, {**measurements.read(measurements.LATEST), "failure_path": result})
+    draw_memory(memory)
     print(measurements.to_json(result))
 
 

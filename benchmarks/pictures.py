@@ -46,6 +46,25 @@ def draw_performance(detail: dict[str, Any]) -> None:
     save(figure, "performance")
 
 
+def draw_memory(memory: dict[str, dict[str, dict[str, float]]]) -> None:
+    """Draw duration and cost over the memory size, a panel for each function."""
+    figure = new_figure(10, 2.8)
+    for axes, (name, by_size) in zip(figure.subplots(1, len(memory)), memory.items(), strict=True):
+        labels = [size.removesuffix(" MB") for size in by_size]
+        durations = [one["batch_ms"] for one in by_size.values()]
+        costs = [one["dollars_per_million"] for one in by_size.values()]
+        axes.plot(labels, durations, "o-", color=_COLOURS["holdfast"], label="ms for a batch")
+        axes.set(title=name.replace("_", "-"), xlabel="MB")
+        axes.set_ylim(bottom=0)
+        right = axes.twinx()
+        right.plot(labels, costs, "s--", color=_COLOURS["powertools"], label="dollars for a million records")
+        right.set_ylim(bottom=0)
+        right.spines["right"].set_visible(True)
+        lines = [*axes.get_lines(), *right.get_lines()]
+    figure.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False)
+    save(figure, "memory")
+
+
 def _bars(axes: Axes, groups: dict[str, dict[str, float]], names: tuple[str, ...]) -> None:
     height = 0.8 / len(names)
     for number, name in enumerate(names):

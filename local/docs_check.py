@@ -69,9 +69,13 @@ def blocks(page: Path) -> list[Block]:
     return fenced(page, "sh")
 
 
+#: Exit status 1 of the command is a result, for example that an alarm is active. 2 is an error.
+RESULT_IS_NO_ERROR = 'holdfast() { command holdfast "$@" || [ $? -eq 1 ]; }'
+
+
 def script(page: Path) -> str:
     """A page's blocks as one shell script that prints the line of each block."""
-    return "\n".join(["set -e", ". .local/env", *_commands(page)]) + "\n"
+    return "\n".join(["set -e", ". .local/env", RESULT_IS_NO_ERROR, *_commands(page)]) + "\n"
 
 
 def _commands(page: Path) -> Iterator[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from benchmarks import capacity, failure_path, measurements, simulations
-from tests.contract.project import functions, machine
+from tests.contract.project import functions, machine, template
 
 
 def test_memory_and_concurrency_are_those_of_the_template() -> None:
     intake, fan_out = functions()["DeadLetterIntakeFunction"], functions()["FanOutFunction"]
     letters = intake["Events"]["DeadLetters"]["Properties"]
     events = fan_out["Events"]["NewEvents"]["Properties"]
+    assert template()["Parameters"]["MaxConcurrency"]["Default"] == failure_path.MAX_CONCURRENCY
     assert intake["MemorySize"] == failure_path.INTAKE_MEGABYTES
     assert fan_out["MemorySize"] == failure_path.FAN_OUT_MEGABYTES
     assert letters["ScalingConfig"]["MaximumConcurrency"] == failure_path.INTAKE_CONCURRENCY

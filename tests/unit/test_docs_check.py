@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from local.docs_check import blocks, script
+from local.docs_check import RESULT_IS_NO_ERROR, blocks, script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +56,7 @@ def test_marked_blocks_and_commands_that_would_stop_the_stack_are_left_out(tmp_p
     assert script(page(tmp_path)).splitlines() == [
         "set -e",
         ". .local/env",
+        RESULT_IS_NO_ERROR,
         "echo '::4'",
         "echo first",
         "echo '::22'",
