@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -24,7 +25,6 @@ from local.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 START_SECONDS = 30
 SERVICES = "stepfunctions,sqs,lambda,dynamodb,s3,logs,events,monitoring,sns,secretsmanager,cloudformation,iam"
@@ -80,10 +80,11 @@ def console(endpoint: str, directory: Path, port: int | None = None) -> Iterator
         "STACKPORT_LEARN": "false",
         "LOG_LEVEL": "WARNING",
     }
-    from backend.main import app  # type: ignore[import-untyped]  # noqa: PLC0415 - it reads its settings at import
+    from backend import main as stackport  # type: ignore[import-untyped]  # noqa: PLC0415 - it reads its settings at import
 
+    stackport.ui_dist = str(_with_whole_graph(Path(stackport.ui_dist), directory / "ui"))
     # An open page keeps its connection open.
-    config = uvicorn.Config(app, host=HOST, port=port, log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(stackport.app, host=HOST, port=port, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -96,6 +97,14 @@ def console(endpoint: str, directory: Path, port: int | None = None) -> Iterator
         server.should_exit = True
         thread.join()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _with_whole_graph(pages: Path, copy: Path) -> Path:
+    """A copy of stackport's pages that does not cut off the arrows at the edge of a graph."""
+    shutil.copytree(pages, copy, ignore=shutil.ignore_patterns("assets"))
+    index = copy / "index.html"
+    index.write_text(index.read_text().replace("</head>", "<style>svg.cursor-grab{overflow:visible}</style></head>"))
+    return copy
 
 
 if __name__ == "__main__":

@@ -97,9 +97,6 @@ def _entered(stack: Stack, state: str, machine: str = "Triage") -> int:
 def take(url: str, triage: str, breaker: str) -> None:
     """Picture the path and the timeline of a triage execution, and the path of one of the circuit breaker."""
     from selenium import webdriver  # type: ignore[import-not-found]  # noqa: PLC0415 - only this tool needs it
-    from selenium.webdriver.common.actions.action_builder import (  # type: ignore[import-not-found]  # noqa: PLC0415 - as above
-        ActionBuilder,
-    )
     from selenium.webdriver.common.by import By  # type: ignore[import-not-found]  # noqa: PLC0415 - as above
 
     options = webdriver.ChromeOptions()
@@ -128,9 +125,6 @@ def take(url: str, triage: str, breaker: str) -> None:
         browser.get(f"{url}/resources/stepfunctions")
         click("TriageStateMachine")
         click(triage)
-        drag = ActionBuilder(browser)
-        drag.pointer_action.pause(2).move_to_location(650, 800).pointer_down().move_to_location(740, 800).pointer_up()
-        drag.perform()  # otherwise the arrow from Redrive to Classify is cut off
         save("execution-path.png", 1700)
         click("Timeline")
         click("BackOff")  # the last wait: its input has the reason of the failure and the delay

@@ -98,3 +98,8 @@ def test_console_without_a_stack_says_what_to_do(tmp_path: Path) -> None:
         assert process.stderr
         assert "make up" in process.stderr.read()
         assert process.wait(30) == 1
+
+
+def test_the_page_shows_graphs_without_cutting_arrows_off(url: str) -> None:
+    with urllib.request.urlopen(f"{url}/resources/stepfunctions", timeout=30) as answer:  # noqa: S310 - as above
+        assert "overflow:visible" in answer.read().decode()
