@@ -46,7 +46,7 @@ class Engine:
     Args:
         port: The port to listen on; by default a free one.
         wait_scale: Factor on every Wait and retry pause of a state machine (``0.001`` turns an hour into 3.6 s).
-        callback_floor_seconds: A callback's time-out is scaled too, but not below this.
+        callback_floor_seconds: A callback's timeout is scaled too, but not below this.
         directory: Where log and scratch files go; by default a temporary directory that is removed at the end.
         patched: Whether the patches of ``local.engine_patches`` are installed. Tests compare with the plain engine.
     """

@@ -323,7 +323,7 @@ def _conclusion(audit: Audit) -> Text:
     if audit.contradictions:
         return Text("The stores contradict the outcomes of executions.", style="bold red")
     if audit.at(Place.IN_NO_STORE):
-        return Text("No loss was found: the queues hold as many messages as events are in no store, or more.")
+        return Text("No loss was found: the queues hold at least as many messages as there are events in no store.")
     return Text("Nothing is lost.", style="green")
 
 

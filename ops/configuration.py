@@ -124,7 +124,7 @@ def _event_rule(facts: Facts) -> Comparison:
     return _rule_is(facts, "EventRule")
 
 
-@_check(_RECEIVING, "event-rule-target", "It delivers to the buffer, failures to the DLQ")
+@_check(_RECEIVING, "event-rule-target", "It delivers to the buffer, failures to the dead-letter queue")
 def _event_rule_target(facts: Facts) -> Comparison:
     return "1 target", _targets_are(facts, "EventRule")
 
@@ -147,7 +147,7 @@ def _queue_retention(facts: Facts) -> Comparison:
     return f"{days} days", _compared(facts, "queue", [QUEUE], _of("MessageRetentionPeriod"))
 
 
-@_check(_RECEIVING, "redrive-policy", "Failing messages move to the DLQ")
+@_check(_RECEIVING, "redrive-policy", "Failing messages move to the dead-letter queue")
 def _redrive_policy(facts: Facts) -> Comparison:
     declared, seen = facts.one("queue", "BufferQueue")
     policy = json.loads(seen.get("RedrivePolicy") or "{}")
@@ -180,7 +180,7 @@ def _processor_mapping(facts: Facts) -> Comparison:
     return _mapping_is(facts, "ProcessorFunctionBuffer")
 
 
-@_check(_PROCESSING, "intake-mapping", "The intake receives from the DLQ")
+@_check(_PROCESSING, "intake-mapping", "The intake receives from the dead-letter queue")
 def _intake_mapping(facts: Facts) -> Comparison:
     return _mapping_is(facts, "DeadLetterIntakeFunctionDeadLetters")
 

@@ -19,7 +19,7 @@ from rich.text import Text
 
 _REDRIVE = {
     "STORED": "[green]the redriven event was stored[/]",
-    "DEAD_LETTERED_AGAIN": "[yellow]the redriven event reached the DLQ again[/]",
+    "DEAD_LETTERED_AGAIN": "[yellow]the redriven event reached the dead-letter queue again[/]",
     "SILENT": "[yellow]no outcome of the redriven event in time[/]",
     "NOT_SENT": "[yellow]the event could not be redriven[/]",
 }

@@ -17,7 +17,11 @@ from ops import options, screen
 from ops.deployed import AwsStack, DeployedStack
 from ops.errors import CommandError
 
-#: Lambda needs up to a minute to stop or start its pollers. The machine of the circuit breaker starts within seconds.
+MAPPING_MISSING = (
+    "The event source mapping of the buffer does not exist, and a deployment of the same template does not create it "
+    "again. Create it as the template has it: aws lambda create-event-source-mapping"
+)
+#: Lambda needs up to a minute to stop or start its pollers. The circuit breaker starts within seconds.
 _POLLS = 120
 _POLL_SECONDS = 1.0
 Sleep = Callable[[float], None]
@@ -114,7 +118,7 @@ def _await(stack: DeployedStack, wanted: ProcessingState, sleep: Sleep) -> None:
 def _required_mapping(stack: DeployedStack) -> BufferMapping:
     found = mapping_of(stack)
     if found is None:
-        raise CommandError("The event source mapping of the buffer does not exist. Deploy the stack again: sam deploy")
+        raise CommandError(MAPPING_MISSING)
     return found
 
 
@@ -128,7 +132,7 @@ def pause(
     region: options.Region = None,
     yes: options.Yes = False,
 ) -> None:
-    """Pause processing. Events wait in the buffer for up to 14 days; batches at work finish.
+    """Pause processing. Events wait in the buffer for up to 14 days; batches in progress finish.
 
     Example: holdfast pause --reason "the CRM is being migrated"
     """

@@ -69,7 +69,7 @@ class SelectedLetters:
 
 
 def start(stack: DeployedStack, replay_input: Mapping[str, Any]) -> str:
-    """Start the replay machine. Returns the ARN of the execution."""
+    """Start the replay state machine. Returns the ARN of the execution."""
     client, machine = stack.client("stepfunctions"), stack.outputs["ReplayStateMachineArn"]
     arn: str = client.start_execution(stateMachineArn=machine, input=json.dumps(replay_input))["executionArn"]
     return arn
@@ -103,8 +103,8 @@ def wait_for_output(stack: DeployedStack, arn: str, look: Callable[[], None] = l
 def _ended_message(described: Mapping[str, Any]) -> str:
     why = f" with {described['error']}" if described.get("error") else ""
     return (
-        f"The replay {described['name']} ended as {described['status']}{why}. Run the command again with the same "
-        "options: it does the rest only."
+        f"The replay {described['name']} ended as {described['status']}{why}. To do the rest only, run the "
+        "command again with the same options and with times instead of --since 2d."
     )
 
 
@@ -225,7 +225,7 @@ def replay(
 
 
 def _input(category: str, where: Mapping[str, str], *, reason: str, force: bool) -> dict[str, Any]:
-    """The input of the replay machine. The same input is the same replay."""
+    """The input of the replay state machine. The same input is the same replay."""
     prefix = f"{ARCHIVE_PREFIX}category={category}/" if category else ARCHIVE_PREFIX
     selected = {name: value for name, value in where.items() if value}
     return {"prefix": prefix, "reason": reason, "force": force, **({"where": selected} if selected else {})}
@@ -298,4 +298,4 @@ def _stop(stack: DeployedStack, *, yes: bool) -> None:
         stack.client("stepfunctions").stop_execution(
             executionArn=execution["executionArn"], cause="holdfast replay --stop"
         )
-    screen.console().print("Stopped. The same options continue it.")
+    screen.console().print("Stopped. The same options, with times instead of --since 2d, continue it.")

@@ -1,4 +1,4 @@
-"""``holdfast retry-now``: start the next redrive of letters that wait in triage, after their cause was mended.
+"""``holdfast retry-now``: start the next redrive of letters that wait in triage, after their cause was fixed.
 
 The task token of its wait is completed (:mod:`ops.waiting`). The execution goes on as after the wait: the same redrive,
 with the reason in its data.
@@ -97,14 +97,14 @@ def render_waiting(letters: Sequence[WaitingLetter], now: datetime) -> Renderabl
 
 def render(result: RetryResult) -> RenderableType:
     """The numbers."""
-    lines = [f"{result.started:,} letters are redriven now"]
-    lines += [f"{result.no_longer_waiting:,} waited no longer"] * (result.no_longer_waiting > 0)
+    lines = [f"{result.started:,} waits ended: their letters are redriven now"]
+    lines += [f"{result.no_longer_waiting:,} letters were no longer waiting"] * (result.no_longer_waiting > 0)
     lines += [f"{result.failed:,} calls failed: run the command again"] * (result.failed > 0)
     return Group(*map(Text, lines))
 
 
 def retry_now(
-    reason: Annotated[str, typer.Option("--reason", help="What was mended; recorded with every execution.")],
+    reason: Annotated[str, typer.Option("--reason", help="What was fixed; recorded with every execution.")],
     category: Annotated[str, typer.Option("--category", help="For example MISCONFIGURED.")] = "",
     fingerprint: Annotated[str, typer.Option("--fingerprint", help="Letters with the same error.")] = "",
     rule: Annotated[str, typer.Option("--rule", help="The rule of the verdict.")] = "",

@@ -130,7 +130,9 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise CommandError(f"{question} There is no terminal to ask at: add --yes to do it.")
+        raise CommandError(
+            f"{question} The command cannot ask, because standard input is not a terminal. Add --yes to confirm."
+        )
     if not typer.confirm(question, err=True):
         raise CommandError("Nothing was changed.")
 

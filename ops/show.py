@@ -151,7 +151,7 @@ def _stored(stack: DeployedStack, event_id: str) -> list[TimelineEntry]:
 
 
 def _attempts(stack: DeployedStack, event_id: str) -> list[TimelineEntry]:
-    """The receives that have an attempt record. If a worker died, the result says what its log knows."""
+    """The receives that have an attempt record. If a worker died, the result says what Lambda logged."""
     pages = stack.client("dynamodb").get_paginator("query")
     found = pages.paginate(
         TableName=stack.outputs["AttemptsTableName"],
@@ -192,7 +192,7 @@ class _Attempt:
 
     @property
     def crashed(self) -> bool:
-        """Whether no result was written. The worker may also still be at work."""
+        """Whether no result was written. The worker may also still be processing it."""
         return self.status == "started" and bool(self.request_id)
 
     def result(self, reasons: Mapping[str, str]) -> str:

@@ -19,7 +19,7 @@ from holdfast.domain.categories import VERDICT_CATEGORIES, Category
 from ops import options, screen
 from ops.deployed import AwsStack, DeployedStack, metric_query
 from ops.log_query import LogQuery, parse_row_time
-from ops.pause import ProcessingState, mapping_of
+from ops.pause import MAPPING_MISSING, ProcessingState, mapping_of
 from ops.rules import explanation_of
 from ops.runbook import section_about, section_of
 
@@ -337,7 +337,7 @@ Advice = tuple[str, str] | None
 def _mapping_missing(status: StackStatus) -> Advice:
     if status.processing:
         return None
-    return "The event source mapping of the buffer does not exist. Deploy the stack again.", "sam deploy"
+    return MAPPING_MISSING, "holdfast verify --config-only"
 
 
 def _paused_by_nothing(status: StackStatus) -> Advice:

@@ -2,7 +2,7 @@
 
 Every event has the detail-type ``Holdfast:Verify``. :class:`Trial` sends the events, looks for what must follow, and
 removes what they left: items, attempt records, archive objects and snapshots of these events only. An event that is
-still at work is left alone, because triage or the sweep settle it.
+still being processed is not deleted, because triage or the sweep settle it.
 """
 
 from __future__ import annotations
@@ -353,13 +353,13 @@ class Trial:
     # -- what is removed ---------------------------------------------------------------------------------------------
 
     def _remove_all(self) -> Observation:
-        """Remove what the events left. What is still at work is left alone."""
+        """Remove what the events left. What is still being processed is not deleted."""
         left = [one.name for one in self._own.values() if not self._remove(one)]
         removed = len(self._own) - len(left)
         if self._replay:
             self._remove_versions(f"replays/{self._replay.rpartition(':')[2]}/")
         text = ", ".join(f"verify-{self.run_id}-{name}" for name in left)
-        return Observation(f"{removed} events", f"still at work, and left alone: {text}" if left else "")
+        return Observation(f"{removed} events", f"still being processed, not deleted: {text}" if left else "")
 
     def _remove(self, event: SyntheticEvent) -> bool:
         names = list(self._executions_of(event))

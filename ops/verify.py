@@ -103,11 +103,11 @@ def _lines(one: Finding) -> list[RenderableType]:
 _QUESTION = """\
 This sends about eight synthetic events through {stack} ({region}) and removes again what they leave in it.
 Consumers on the enriched bus receive them, with the detail-type {type}.
-The actions of {alarm} are disabled meanwhile, for up to {minutes} minutes. Go on?"""
+The actions of {alarm} are disabled meanwhile, for up to {minutes} minutes. Continue?"""
 _MINUTES = 12
 _CHAOS_QUESTION = """\
 --chaos also throttles the processor of {stack} to zero for a minute and aborts one triage execution of a synthetic
-event. The events of all producers wait meanwhile, for up to {minutes} minutes. Really go on?"""
+event. The events of all producers wait meanwhile, for up to {minutes} minutes. Continue?"""
 #: A minute, and the visibility timeout of a message that was received in it.
 _CHAOS_MINUTES = 9
 

@@ -32,7 +32,7 @@ _FAULTS = {
     "kill after": "SIGKILL just after the call, before the function has its answer",
     "exit before": "the process exits",
     "memory before": "the function runs out of memory",
-    "loop before": "an endless loop, until the function's time-out",
+    "loop before": "an endless loop, until the function's timeout",
     "concurrency 0": "the reserved concurrency is 0 for some seconds",
 }
 
@@ -60,8 +60,9 @@ itself is at least once: the same content may be published again.
 _CALLS = """
 ## Every call with every fault
 
-{cells} of {all} combinations were run, with one fault each; every fault occurred at least once. Lost: {lost}. Doubled:
-{doubled}. `make faults` runs them again, and `make faults ONLY='ArchiveFunction PutObject'` a part of them.
+{cells} of {all} combinations were run, with one fault each; every fault occurred at least once.
+Lost: {lost}. Doubled: {doubled}. `make faults` runs them again, and `make faults ONLY='ArchiveFunction PutObject'` a
+part of them.
 
 | fault | what it is |
 |---|---|
@@ -141,7 +142,7 @@ def _chaos(run: Mapping[str, Any]) -> str:
         "lost": f"**{run['lost']}**",
         "doubled": f"**{run['doubled']}**",
         "stored": f"{run['stored']:,}, by {run['inserts']:,} inserts",
-        "archived": f"{run['archived']:,}, {run['validArchived']} of them valid events that triage gave up",
+        "archived": f"{run['archived']:,}, valid events that triage gave up: {run['validArchived']}",
         "published": f"{run['publications']:,}, {run['publishedAgain']:,} of them again",
         "triage executions": ", ".join(f"{count:,} {status.lower()}" for status, count in run["executions"].items()),
         "circuit breaker executions": ", ".join(

@@ -1,4 +1,4 @@
-"""ClassifyFunction, the first state of every round: decides what triage does with a dead letter, and says why."""
+"""ClassifyFunction, the first state, also after every redrive: decides what triage does with a dead letter, and why."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def lambda_handler(event: Mapping[str, Any], _context: Any, *, services: Classif
 
     Returns:
         ``category``, ``rule``, ``action``, ``schedule``, ``explanation``, ``retryAfterSeconds``, ``fingerprint``,
-        ``policy``, ``evidence``, and ``lateSnapshot`` if the redriven message died after the timeout of its redrive.
+        ``policy``, ``evidence``, and ``lateSnapshot`` if the redriven message was dead-lettered after the timeout of
+        its redrive.
     """
     triage_input = TriageInput.read(event)
     verdict = (services or production()).classify(triage_input, now()).as_json()

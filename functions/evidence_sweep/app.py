@@ -56,7 +56,7 @@ def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Sweeper 
     for one in swept.notes:
         extra = {"eventId": one.subject, "step": one.step, "error": one.error}
         if one.error:
-            logger().error("snapshots not decided on", extra=extra)
+            logger().error("snapshots could not be handled", extra=extra)
         else:
             logger().info("snapshots adopted", extra=extra)
     report = swept.as_json()

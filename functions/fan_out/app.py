@@ -35,7 +35,7 @@ class FanOutSettings(Settings):
 
 
 def lambda_handler(event: Mapping[str, Any], context: Any, *, services: Publisher | None = None) -> dict[str, Any]:
-    """Publish a batch of new items. At least once: the stream comes again from the first item that was refused.
+    """Publish a batch of new items. At least once: Lambda retries the stream records from the first refused item.
 
     An item that the processor did not write, or that EventBridge does not accept, is set aside: it is logged and
     counted, and the others are published.

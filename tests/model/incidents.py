@@ -35,7 +35,7 @@ class Incident:
         lasts: Minutes until it is over.
         after: Minutes that are simulated after that.
         then: The alarms that notify, each once, after it is over.
-        nonsense: Events a minute that are no JSON.
+        invalid_bodies: Events a minute that are no JSON.
         single: Events that arrive once, at the beginning.
     """
 
@@ -46,7 +46,7 @@ class Incident:
     lasts: int = 180
     after: int = 60
     then: tuple[str, ...] = ()
-    nonsense: int = 0
+    invalid_bodies: int = 0
     single: tuple[Kind, ...] = ()
 
     def metrics(self) -> Metrics:
@@ -54,7 +54,7 @@ class Incident:
         stack = Stack(self.setting)
         for minute in range(self.minutes):
             during = BEFORE <= minute < BEFORE + self.lasts
-            others = (Kind.NONSENSE,) * self.nonsense if during else ()
+            others = (Kind.INVALID_BODY,) * self.invalid_bodies if during else ()
             first = self.single if minute == BEFORE else ()
             stack.minute(self.faults if during else frozenset(), (*others, *first))
         return stack.metrics
@@ -128,9 +128,14 @@ INCIDENTS = [
         lasts=DAY + 120,
     ),
     # -- the events
-    of("the first dead letter ever", "DeadLetterAlarm", single=(Kind.NONSENSE,)),
+    of("the first dead letter ever", "DeadLetterAlarm", single=(Kind.INVALID_BODY,)),
     of("a poison message", "DeadLetterAlarm", single=(Kind.CRASHES_PROCESSOR,), lasts=60),
-    of("a producer sends only nonsense", "DeadLetterAlarm", nonsense=30, setting=Setting(events_per_minute=0.2)),
+    of(
+        "a producer sends only invalid bodies",
+        "DeadLetterAlarm",
+        invalid_bodies=30,
+        setting=Setting(events_per_minute=0.2),
+    ),
     of("hours later: the retries of a letter are used up", "LettersGivenUpAlarm", Fault.RETRIES_USED_UP),
     of(
         "loop detection drops a redriven event",
@@ -143,56 +148,56 @@ INCIDENTS = [
         "the bucket denies the intake",
         "DeadLetterIntakeAlarm",
         Fault.BUCKET_DENIES_INTAKE,
-        single=(Kind.NONSENSE,),
+        single=(Kind.INVALID_BODY,),
         then=("DeadLetterAlarm",),
     ),
     of(
-        "the triage machine is missing",
+        "the triage state machine is missing",
         "DeadLetterIntakeAlarm",
         Fault.TRIAGE_MACHINE_MISSING,
-        single=(Kind.NONSENSE,),
+        single=(Kind.INVALID_BODY,),
         then=("DeadLetterAlarm",),
     ),
     of(
         "a deployment of the intake cannot start",
         "DeadLetterIntakeAlarm",
         Fault.INTAKE_CRASHES,
-        single=(Kind.NONSENSE,),
+        single=(Kind.INVALID_BODY,),
         then=("DeadLetterAlarm",),
     ),
     of(
         "the intake is throttled",
         "DeadLetterIntakeAlarm",
         Fault.INTAKE_THROTTLED,
-        single=(Kind.NONSENSE,),
+        single=(Kind.INVALID_BODY,),
         then=("DeadLetterAlarm",),
     ),
     of(
-        "a producer sends nonsense, and the intake crashes on one dead letter",
+        "a producer sends invalid bodies, and the intake crashes on one dead letter",
         "DeadLetterAlarm DeadLetterIntakeAlarm",
-        nonsense=1,
+        invalid_bodies=1,
         single=(Kind.CRASHES_INTAKE,),
     ),
     of(
-        "a producer sends nonsense, and another message has the snapshot of one dead letter",
+        "a producer sends invalid bodies, and another message has the snapshot of one dead letter",
         "DeadLetterAlarm DeadLetterIntakeAlarm",
-        nonsense=1,
+        invalid_bodies=1,
         single=(Kind.LEFT_BY_INTAKE,),
     ),
     of(
         "the mapping of the dead-letter queue is disabled",
         "DeadLetterIntakeAlarm",
         Fault.DLQ_MAPPING_DISABLED,
-        single=(Kind.NONSENSE,),
+        single=(Kind.INVALID_BODY,),
         then=("DeadLetterAlarm",),
     ),
     of(
-        "a producer sends more nonsense than the intake can take in",
+        "a producer sends more invalid bodies than the intake can take in",
         "DeadLetterAlarm DeadLetterIntakeAlarm",
-        nonsense=30,
+        invalid_bodies=30,
         setting=Setting(events_per_minute=1, intake_capacity=2),
     ),
-    of("`ClassifyFunction` is throttled", "DeadLetterAlarm", Fault.CLASSIFY_THROTTLED, single=(Kind.NONSENSE,)),
+    of("`ClassifyFunction` is throttled", "DeadLetterAlarm", Fault.CLASSIFY_THROTTLED, single=(Kind.INVALID_BODY,)),
     of("an execution fails", "TriageFailedAlarm", Fault.EXECUTION_FAILS),
     of("an execution times out", "TriageFailedAlarm", Fault.EXECUTION_TIMES_OUT),
     of("an execution is aborted", "TriageFailedAlarm", Fault.EXECUTION_ABORTED),

@@ -24,7 +24,7 @@ _PAYLOAD_BYTES = 5_500_000
 _POLL_SECONDS = 5
 #: The last incident is among so many executions. Those that found the circuit open already are short and few.
 _NEWEST = 10
-#: They contain the state Open, unless Inspect was retried more than 300 times.
+#: So many first events of a history contain the state Open, unless Inspect was retried more than 300 times.
 _FIRST_EVENTS = 1000
 
 
@@ -93,7 +93,7 @@ class ProcessorProbe:
         A message that the processor did not process stays in the buffer.
 
         Raises:
-            HoldfastError: The messages could not be received, handed over or deleted. They come again.
+            HoldfastError: The messages could not be received, handed over or deleted. They are received again.
         """
         records = self._received(messages)
         if not records:

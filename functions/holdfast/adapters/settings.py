@@ -32,8 +32,8 @@ class Settings:
                 reasons.append(f"{field.name.upper()} {error}")
         if reasons:
             raise SettingsError(
-                "this function's environment variables are wrong; deploy the stack again, it sets them all: "
-                + "; ".join(reasons)
+                f"this function's environment variables are wrong: {'; '.join(reasons)}. The template sets them all; "
+                "compare: holdfast verify --config-only"
             )
         return cls(**values)
 

@@ -25,7 +25,8 @@ _DEPTHS = (
 )
 #: MessageRetentionPeriod of the buffer.
 RETENTION = timedelta(days=14)
-#: With MaxReceiveCount 5, a message has two waits after its third receive, each of 12 hours at most.
+#: Enough for MaxReceiveCount 5: two waits after the third receive, each of 12 hours at most. With a larger value a
+#: message can wait longer.
 AGE_MARGIN = timedelta(hours=24)
 
 

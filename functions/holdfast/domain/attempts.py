@@ -1,8 +1,9 @@
 """The attempt log: what the processor records about each failed receive, and each receive after the first.
 
 An event that is stored at its first receive has no record. From the second receive on, an attempt is marked *started*
-before the work and closed after it. If a record stays *started*, the worker may have crashed. No record after
-several receives means that no worker ran, because the function was throttled, or that the attempt log failed.
+before the work and closed after it, unless the last failure was permanent. If a record stays *started*, the worker may
+have crashed. No record after several receives means that no worker ran, because the function was throttled, or that the
+attempt log failed.
 """
 
 from __future__ import annotations

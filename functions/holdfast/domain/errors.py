@@ -47,7 +47,7 @@ class HoldfastError(Exception):
     def __init__(
         self, message: str = "", *, retry_after: float | None = None, correlation_id: str | None = None
     ) -> None:
-        """Set the message, and what the other side named: seconds to wait before a retry, and an id of its answer."""
+        """Set the message, and what the service named: seconds to wait before a retry, and an id of its answer."""
         super().__init__(message)
         self.retry_after = retry_after
         self.correlation_id = correlation_id
@@ -128,7 +128,7 @@ class Failure:
         error_type: The class of the error.
         message: At most :data:`MESSAGE_LIMIT` characters. It contains nothing of a payload.
         permanent: Whether a retry cannot help.
-        retry_after: Seconds to wait before a retry, if the other side named them.
+        retry_after: Seconds to wait before a retry, if the service named them.
         correlation_id: The id of Genesys' answer, by which its support finds the request.
     """
 

@@ -129,7 +129,10 @@ def _write_snapshot(letter: DeadLetter, store: DeadLetterStore) -> None:
     if text is None:
         raise Unavailable("the snapshot was deleted while it was being written")
     if not _is_snapshot_of(text, letter.message):
-        raise SnapshotConflict(f"{letter.key} is the snapshot of another message: compare both and delete one")
+        raise SnapshotConflict(
+            f"{letter.key} is the snapshot of another message: compare both, and do not delete it while an execution "
+            "uses it"
+        )
 
 
 def _is_snapshot_of(text: str, message: Message) -> bool:
@@ -140,7 +143,7 @@ def _is_snapshot_of(text: str, message: Message) -> bool:
 
 
 def _report_dead_lettered_again(letter: DeadLetter, stamp: TriageStamp, services: IntakeServices) -> str:
-    """A redriven message reached the DLQ again: report it to its execution, or find out how that one ended.
+    """A redriven message was dead-lettered again: report it to its execution, or find out how that one ended.
 
     If the stamp names the execution of another event, its task token is not used: that execution would resume and
     ignore this letter.

@@ -67,7 +67,7 @@ class Evidence:
         last_error: Its error type.
         last_message: The error's message. It contains nothing of a payload.
         correlation_id: The id of Genesys' failed answer, by which its support finds the request.
-        retry_after: Seconds for which the other side refuses further calls.
+        retry_after: Seconds for which the service refuses further calls.
         dead_lettered: SQS moved the message here after its last receive from the buffer.
         redrive_outcome: ``DEAD_LETTERED_AGAIN``, ``STORED``, ``SILENT`` or ``NOT_SENT``; ``None`` before a redrive.
         pending: Why the outcome of the last redrive may still come: ``PAUSED`` if processing is paused, ``IN_BUFFER``

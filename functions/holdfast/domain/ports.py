@@ -138,7 +138,7 @@ class QueueConsumer(Protocol):
         """Set the visibility timeout of each message. Raises if any was refused, after all were tried."""
 
     def delete(self, receipts: Collection[str]) -> None:
-        """Delete messages. Raises if any was refused, after all were tried; such a message comes again."""
+        """Delete messages. Raises if any was refused, after all were tried; such a message is received again."""
 
 
 class QueueSender(Protocol):

@@ -221,8 +221,8 @@ class _Batch:
     def _answer_execution(self, result: RecordResult) -> RecordResult:
         """Report to the execution of a redriven record that its event is stored, before the record leaves the queue.
 
-        After a transient error the record comes again. After any other error it does not: the event is stored, and the
-        execution finds it in the events table.
+        After a transient error the record is received again. After any other error it is not: the event is stored, and
+        the execution finds it in the events table.
         """
         stamp = result.record.message.triage_stamp
         if result.failure or stamp is None or stamp.event_id != result.record.event_id:
@@ -247,7 +247,7 @@ class _Batch:
             self._bookkeeping.run("set visibility timeouts", lambda: self._services.queue.set_visibility(seconds))
 
     def _backoff(self, record: Record, failure: Failure) -> int:
-        """Seconds until a failed record comes again.
+        """Seconds until a failed record is received again.
 
         It is 0 for a permanent failure: a wait would only delay the dead letter.
         """

@@ -1,7 +1,7 @@
 """The sweep over all snapshots: deletes those of settled events and starts executions for those without one.
 
 One sweep may be too short for all snapshots. It then saves where it stopped, and the next one continues there, so that
-every snapshot has its turn.
+every snapshot is checked.
 """
 
 from __future__ import annotations

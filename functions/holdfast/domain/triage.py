@@ -157,7 +157,7 @@ def load_letter(store: ObjectReader, triage_input: TriageInput) -> DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """Decides from evidence. It runs first in every round; its first rule is that a stored event is recovered."""
+    """Decides from evidence: first, and after every redrive. Its first rule is that a stored event is recovered."""
 
     stored_events: StoredEvents
     attempts: AttemptHistory
@@ -180,7 +180,7 @@ class Classifier:
         return replace(self.policy.judge(evidence, triage_input.history, self.limits), late_snapshot=late)
 
     def _late_snapshot(self, triage_input: TriageInput) -> str:
-        """The snapshot of a message that this execution redrove and that died after the timeout of its redrive.
+        """The snapshot of a message that was redriven here and dead-lettered after the timeout of its redrive.
 
         The intake writes it, and leaves the message in the dead-letter queue until this execution holds the snapshot.
         A snapshot of another execution of this event is not taken.

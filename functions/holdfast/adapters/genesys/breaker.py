@@ -20,7 +20,7 @@ class ApiCircuitBreaker:
     """
 
     def __init__(self, base_seconds: float, cap_seconds: float, clock: Callable[[], float]) -> None:
-        """``clock`` gives monotonic seconds. ``cap_seconds`` counts up to :data:`BREAKER_CAP_SECONDS`."""
+        """``clock`` gives monotonic seconds. A ``cap_seconds`` above :data:`BREAKER_CAP_SECONDS` is reduced to it."""
         self._seconds = base_seconds
         self._base_seconds = base_seconds
         self._cap_seconds = min(cap_seconds, BREAKER_CAP_SECONDS)

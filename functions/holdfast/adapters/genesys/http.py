@@ -39,7 +39,7 @@ ANSWER_SECONDS = 10.0
 #: Of the unpacked body. A hundred users are about 200 kB.
 ANSWER_BYTES_LIMIT = 4 * 1024 * 1024
 _PIECE_BYTES = 64 * 1024
-#: An idle connection may lead nowhere: while the environment was frozen, a gateway in between dropped it. After so many
+#: A gateway may have dropped an idle connection while the environment was frozen. After so many
 #: seconds without a byte the request is sent again, once, on a new connection.
 IDLE_READ_SECONDS = 2.5
 _CORRELATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
