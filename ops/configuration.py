@@ -124,7 +124,7 @@ def _event_rule(facts: Facts) -> Comparison:
     return _rule_is(facts, "EventRule")
 
 
-@_check(_RECEIVING, "event-rule-target", "It delivers to the buffer, failures to the dead-letter queue")
+@_check(_RECEIVING, "event-rule-target", "Its target is the buffer, with a DLQ")
 def _event_rule_target(facts: Facts) -> Comparison:
     return "1 target", _targets_are(facts, "EventRule")
 

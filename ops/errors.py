@@ -77,6 +77,4 @@ def _of_client(error: aws.ClientError) -> str:
         return f"Your credentials may not call {what}. Ask for that permission: docs/security.md lists all."
     if code in _THROTTLED_CODES:
         return f"AWS limits the calls of this account: {operation} was refused after several tries. Wait a minute."
-    return (
-        f"AWS answered {operation} with {code}. Run the command again. If it fails again: holdfast verify --config-only"
-    )
+    return f"AWS answered {operation} with {code}. Try again. If it fails again, run holdfast verify --config-only."

@@ -97,8 +97,8 @@ def render_waiting(letters: Sequence[WaitingLetter], now: datetime) -> Renderabl
 
 def render(result: RetryResult) -> RenderableType:
     """The numbers."""
-    lines = [f"{result.started:,} waits ended: their letters are redriven now"]
-    lines += [f"{result.no_longer_waiting:,} letters were no longer waiting"] * (result.no_longer_waiting > 0)
+    lines = [f"{result.started:,} letters are redriven now"]
+    lines += [f"{result.no_longer_waiting:,} were no longer waiting"] * (result.no_longer_waiting > 0)
     lines += [f"{result.failed:,} calls failed: run the command again"] * (result.failed > 0)
     return Group(*map(Text, lines))
 

@@ -130,9 +130,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise CommandError(
-            f"{question} The command cannot ask, because standard input is not a terminal. Add --yes to confirm."
-        )
+        raise CommandError(f"{question} The command cannot ask, because there is no terminal: add --yes to confirm.")
     if not typer.confirm(question, err=True):
         raise CommandError("Nothing was changed.")
 

@@ -131,7 +131,7 @@ def last_sample(stack: Stack, *key: str) -> float | None:
 def test_the_age_of_the_oldest_message_leaves_out_a_message_after_three_receives() -> None:
     stack = Stack(Setting(events_per_minute=0))
     for minute in range(30):
-        stack.minute(frozenset({Fault.BUCKET_DENIES_INTAKE}), [Kind.NONSENSE] if minute == 0 else [])
+        stack.minute(frozenset({Fault.BUCKET_DENIES_INTAKE}), [Kind.INVALID_BODY] if minute == 0 else [])
     assert last_sample(stack, "AWS/SQS", "ApproximateAgeOfOldestMessage", "DeadLetterQueue") == 0
     assert last_sample(stack, "AWS/SQS", "ApproximateNumberOfMessagesNotVisible", "DeadLetterQueue") == 1
 

@@ -101,7 +101,7 @@ def minutes_of(**counts: float) -> Metrics:
         pytest.param({"FirstReceives": 100, "Received": 100, "FailedForNow": 89}, False, id="89 % fail for now"),
         pytest.param({"FirstReceives": 100, "Received": 100, "FailedForNow": 50}, False, id="half of them fail"),
         pytest.param(
-            {"FirstReceives": 100, "Received": 500, "Failed": 500}, False, id="a producer sends only nonsense"
+            {"FirstReceives": 100, "Received": 500, "Failed": 500}, False, id="a producer sends only invalid bodies"
         ),
         pytest.param({"FirstReceives": 50, "Received": 50, "FailedForNow": 50}, True, id="the minimum"),
         pytest.param({"FirstReceives": 49, "Received": 245, "FailedForNow": 245}, False, id="below the minimum"),

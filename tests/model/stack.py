@@ -95,7 +95,7 @@ class Kind(Enum):
     """How an event behaves."""
 
     VALID = auto()
-    NONSENSE = auto()
+    INVALID_BODY = auto()
     CRASHES_PROCESSOR = auto()
     CRASHES_INTAKE = auto()
     LEFT_BY_INTAKE = auto()
@@ -103,7 +103,7 @@ class Kind(Enum):
 
 
 #: Events that are no JSON. The processor refuses them, and they become dead letters at once.
-REFUSED = {Kind.NONSENSE, Kind.CRASHES_INTAKE, Kind.LEFT_BY_INTAKE}
+REFUSED = {Kind.INVALID_BODY, Kind.CRASHES_INTAKE, Kind.LEFT_BY_INTAKE}
 
 
 @dataclass(slots=True, eq=False)

@@ -97,7 +97,7 @@ def test_a_letter_that_waits_no_longer_is_no_failure(run: Callable[..., Result],
     world = World([item("a"), item("b")], {"a": code})
     result = run(world, "--yes")
     assert (result.exit_code, sorted(world.deleted)) == (0, ["a", "b"])
-    assert "1 waited no longer" in result.stdout
+    assert "1 were no longer waiting" in result.stdout
 
 
 def test_a_call_that_fails_is_counted_and_the_others_go_on(run: Callable[..., Result]) -> None:

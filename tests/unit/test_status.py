@@ -194,7 +194,7 @@ def test_a_log_query_that_takes_long_leaves_the_failures_out() -> None:
 
 def test_a_missing_mapping_is_the_first_thing_to_mend() -> None:
     status, _ = collected(**{"lambda.list_event_source_mappings": {"EventSourceMappings": []}})
-    assert (status.processing, status.command) == (None, "sam deploy")
+    assert (status.processing, status.command) == (None, "holdfast verify --config-only")
     assert not status.healthy
 
 

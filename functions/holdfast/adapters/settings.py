@@ -32,8 +32,8 @@ class Settings:
                 reasons.append(f"{field.name.upper()} {error}")
         if reasons:
             raise SettingsError(
-                f"this function's environment variables are wrong: {'; '.join(reasons)}. The template sets them all; "
-                "compare: holdfast verify --config-only"
+                "this function's environment variables are not those of the template (holdfast verify --config-only): "
+                + "; ".join(reasons)
             )
         return cls(**values)
 
