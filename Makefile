@@ -18,7 +18,7 @@ help: ## List the targets
 
 ##@ Start
 
-setup: $(SETUP) ## Install everything that this project needs into .venv
+setup: $(SETUP) ## Install everything into .venv
 
 # pip installs uv from the lock, then uv installs the rest in seconds.
 $(SETUP): requirements-dev.lock
@@ -35,7 +35,7 @@ $(SETUP): requirements-dev.lock
 	    echo "certificate authority set SSL_CERT_FILE (uv) and PIP_CERT (pip) to its certificates. Then run this again."; exit 1; }
 	@touch $@
 
-demo: $(SETUP) ## Run the whole pipeline on the local engine and show what happened to every event
+demo: $(SETUP) ## Run the whole pipeline here, with an outage, in a minute
 	@$(BIN)/python -m local.demo
 
 ##@ Test
@@ -45,13 +45,13 @@ demo: $(SETUP) ## Run the whole pipeline on the local engine and show what happe
 test: check test-parts ## Run every check and every test
 	$(BIN)/pytest -n 3 --dist loadfile tests/e2e tests/iam --every 60 --letters 100
 
-test-fast: check test-parts ## Run what a pull request needs: all checks, and the main paths on the local engine
+test-fast: check test-parts ## Run what a pull request needs
 	$(BIN)/pytest -n 3 --dist loadfile -m fast tests/e2e tests/iam
 
 test-parts: $(SETUP)
 	$(BIN)/pytest -n 2 --dist loadgroup tests/unit tests/contract tests/integration
 
-docs-check: $(SETUP) ## Run the commands of the documentation against the local stack
+docs-check: $(SETUP) ## Run the commands of the documentation
 	$(BIN)/python -m local.docs_check
 
 check: $(SETUP) ## Run the static checks
@@ -59,14 +59,14 @@ check: $(SETUP) ## Run the static checks
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy functions local ops benchmarks proof examples
 
-iam-check: $(SETUP) ## Remove each permission in turn and check that something fails without it
+iam-check: $(SETUP) ## Check that each permission is needed, one at a time
 	$(BIN)/pytest tests/iam
 	$(BIN)/pytest tests/e2e/test_verification.py -k permission
 
-fuzz: $(SETUP) ## Send random data to every input that takes foreign data: CASES=number SEED=number
+fuzz: $(SETUP) ## Send random data to every input: CASES=number SEED=number
 	@$(BIN)/python -m tests.fuzz $(or $(CASES),100000) $(or $(SEED),1)
 
-letter: $(SETUP) ## Write an example of a dead letter for a rule of the triage policy: RULE=id
+letter: $(SETUP) ## Write an example of a dead letter: RULE=id of the policy
 	@$(BIN)/python -m tests.letter $(RULE)
 
 ##@ Run it on this machine
@@ -74,65 +74,65 @@ letter: $(SETUP) ## Write an example of a dead letter for a rule of the triage p
 up: $(SETUP) ## Deploy to the local engine and keep it running
 	@$(BIN)/python -m local.up
 
-redeploy: $(SETUP) ## Deploy a change to what make up started, and keep its data: SET="NAME=VALUE ..."
+redeploy: $(SETUP) ## Deploy a change, keep the data: SET="NAME=VALUE ..."
 	@$(BIN)/python -m local.redeploy $(SET)
 
-down: ## Stop what make up started; the archive is kept for the next make up: KEEP=1
+down: ## Stop it; with KEEP=1 the next make up has its archive
 	@test ! -e $(SETUP) || $(BIN)/python -m local.down $(if $(KEEP),--keep-archive)
 
-console: $(SETUP) ## Show what make up started in a browser
+console: $(SETUP) ## Show it in a browser
 	@$(BIN)/python -m local.console
 
 send: EVENT ?= user
-send: $(SETUP) ## Send an event and show what happens to it: EVENT=user, another example, or a file
+send: $(SETUP) ## Send an event and show what happens: EVENT=user or a file
 	@$(BIN)/python -m local.send $(EVENT)
 
 invoke: FUNCTION ?= ProcessorFunction
 invoke: EVENT ?= events/processor/mixed-batch.json
-invoke: $(SETUP) ## Invoke a built function with an event: FUNCTION=... EVENT=events/..., in Docker: DOCKER=1
+invoke: $(SETUP) ## Invoke a function: FUNCTION=... EVENT=... DOCKER=1
 	@$(BIN)/python -m local.invoke $(if $(DOCKER),--docker) $(FUNCTION) $(EVENT)
 
 ##@ Run it in AWS
 
-deploy: $(SETUP) ## Deploy to AWS with samconfig.toml (make deploy CONFIG_ENV=prod)
+deploy: $(SETUP) ## Deploy with samconfig.toml: CONFIG_ENV=prod
 	$(BIN)/sam build --config-env $(CONFIG_ENV)
 	$(BIN)/sam deploy --config-env $(CONFIG_ENV)
 
 outputs: $(SETUP) ## Show the outputs of the deployed stack
 	@$(BIN)/sam list stack-outputs --config-env $(CONFIG_ENV)
 
-delete: $(SETUP) ## Delete the stack from AWS, except queues, tables and the archive
+delete: $(SETUP) ## Delete the stack, except queues, tables and archive
 	$(BIN)/sam delete --config-env $(CONFIG_ENV)
 
 ##@ Measure and prove
 
-bench: $(SETUP) ## Compare speed and cost with other implementations (six minutes on two idle cores)
+bench: $(SETUP) ## Compare speed and cost with other handlers: 6 minutes
 	@$(BIN)/python -m benchmarks
 
-burst: $(SETUP) ## Process a burst of 10,000 events on the local engine, compared with simpler handlers
+burst: $(SETUP) ## Process 10,000 events on the local engine
 	@$(BIN)/python -m benchmarks.burst
 
-outage: $(SETUP) ## Run an outage and a bad deployment with the circuit breaker and without (a quarter of an hour)
+outage: $(SETUP) ## Run two outages, with the circuit breaker and without
 	@$(BIN)/python -m benchmarks.outage
 
-capacity: $(SETUP) ## Forecast a launch: make capacity RATE=10000 LATENCY=80 CONCURRENCY=10 BATCH=10 (one minute)
+capacity: $(SETUP) ## Forecast a launch: RATE= LATENCY= CONCURRENCY= BATCH=
 	@$(BIN)/python -m benchmarks.capacity $(if $(RATE),--rate $(RATE)) $(if $(LATENCY),--latency $(LATENCY)) \
 	  $(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(if $(BATCH),--batch $(BATCH))
 
-faults: $(SETUP) ## Test every call with every fault, one at a time (about an hour): ONLY=text selects some
+faults: $(SETUP) ## Test every call with every fault: an hour, or ONLY=text
 	@$(BIN)/python -m proof.faults $(if $(ONLY),--only '$(ONLY)' --results .local/faults.json)
 
-chaos: $(SETUP) ## Send events under random faults and audit continuously: SEED=number MINUTES=number
+chaos: $(SETUP) ## Send events under random faults: SEED=number MINUTES=
 	@$(BIN)/python -m proof.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 ##@ Maintain
 
-lock: $(SETUP) ## Upgrade all dependencies except the local engine and write the lock files
+lock: $(SETUP) ## Upgrade the dependencies, except the local engine
 	$(COMPILE) --group functions --python-version 3.13 --upgrade -o functions/requirements.txt
 	$(COMPILE_DEV) --upgrade
 
 # The patches in local/engine_patches depend on the engine's version, so it is pinned and upgraded on its own.
-lock-engine: $(SETUP) ## Upgrade the local engine to the newest version, or to VERSION=number
+lock-engine: $(SETUP) ## Upgrade the local engine: VERSION=number, or the newest
 	pin=$$(echo 'ministack$(addprefix ==,$(VERSION))' | uv pip compile -q --no-deps --no-header --no-annotate -) && \
 	  sed -i.before "s/ministack==[^\"]*/$$pin/" pyproject.toml && rm pyproject.toml.before
 	$(COMPILE_DEV)
