@@ -213,17 +213,19 @@ def test_a_storm_of_dead_letters_does_not_hold_up_new_events(
     pipeline: Pipeline, controls: Controls, letters: int
 ) -> None:
     controls.set_receives(1)
-    controls.scale_waits(0.05)  # on a slow machine the outage must not outlast MaxRetries
+    controls.scale_waits(0.05)
     engine = pipeline.local.engine
     engine.reset_concurrency()
     pipeline.genesys.set_faults({"status": 503})
-    event_ids = set(pipeline.enqueue(*(with_user() for _ in range(letters))))
-    during = pipeline.enqueue(*(genesys_event() for _ in range(20)))
-    pipeline.stored(during)
-    eventually(lambda: pipeline.attempted() >= event_ids, "all have failed", 240, every=1)
-    pipeline.genesys.set_faults(None)
-    after = pipeline.enqueue(*(genesys_event() for _ in range(20)))
-    eventually(controls.idle, "all executions have ended", 400, every=1)
+    # On a slow machine the outage lasts longer than three redrives.
+    with controls.changed(pipeline.stack.resources["ClassifyFunction"], MAX_RETRIES="10"):
+        event_ids = set(pipeline.enqueue(*(with_user() for _ in range(letters))))
+        during = pipeline.enqueue(*(genesys_event() for _ in range(20)))
+        pipeline.stored(during)
+        eventually(lambda: pipeline.attempted() >= event_ids, "all have failed", 240, every=1)
+        pipeline.genesys.set_faults(None)
+        after = pipeline.enqueue(*(genesys_event() for _ in range(20)))
+        eventually(controls.idle, "all executions have ended", 700, every=1)
     ended = pipeline.executions_of(event_ids)
     others = [found[0].verdicts for found in ended.values() if found[0].result["outcome"] != "RECOVERED"]
     assert outcomes(ended) == {"RECOVERED": letters}, others
