@@ -172,7 +172,7 @@ def test_an_event_that_is_not_archived_exactly_is_found_and_left_alone(
         "removed",
     }
     assert found["stored"]["result"] == "PASS"
-    assert "left alone: verify-" in found["removed"]["seen"]
+    assert "not deleted: verify-" in found["removed"]["seen"]
     eventually(controls.idle, "triage has archived the letters after all", 60)
 
 
