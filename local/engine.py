@@ -126,12 +126,13 @@ class Engine:
     def stop(self) -> None:
         """End the engine and its Lambda workers, and remove its files. Does nothing if it is not running."""
         if self._process and self._process.stdin:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
-            # State is in memory, so nothing is shut down in order. The group is the engine's own.
+            # State is in memory, so nothing is shut down in order. The group is the engine's own. It ends before the
+            # pipe closes, because it would remove its files itself then.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
         self._process = None
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
