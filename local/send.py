@@ -42,10 +42,9 @@ def main() -> int:
     state = demand()
     stack = describe(state.endpoint, state.stack)
     if options.no_wait:
-        print(f"Sent: {sample.what}. {sample.follows}")
         print("\n".join(f"holdfast show {event_id}" for event_id in _sent(sample, stack)))
         return 0
-    event_ids, settled = play(sample, state)
+    event_ids, settled = play(sample, stack, state)
     for event_id in event_ids:
         now = datetime.now(UTC)
         screen.console().print(render(read(stack, event_id, now), now) if settled else f"{event_id}: not settled yet")
@@ -53,25 +52,24 @@ def main() -> int:
     return 0 if settled else 1
 
 
-def play(sample: Sample, state: State) -> tuple[list[str], bool]:
+def play(sample: Sample, stack: Stack, state: State) -> tuple[list[str], bool]:
     """Send an example, and wait until its events are stored or archived.
 
     Returns:
         The ids of the events, and whether all are.
     """
-    stack = describe(state.endpoint, state.stack)
     killing = _killed_workers(stack, state) if sample.kills_workers else contextlib.nullcontext()
     with faults(state.genesys, dict(sample.faults)), killing:
         event_ids = _sent(sample, stack)
-        print(f"Sent: {sample.what}. {sample.follows}")
         return event_ids, _settled(stack, event_ids)
 
 
 def _sent(sample: Sample, stack: Stack) -> list[str]:
-    """Send an example. Returns the ids of its events."""
+    """Send an example, and print what has to follow. Returns the ids of its events."""
     sender = Sender(stack)
     for item in sample.items():
         sender.send([item])
+    print(f"Sent: {sample.what}. {sample.follows}")
     return list(sender.sent)
 
 

@@ -124,7 +124,7 @@ def _event_rule(facts: Facts) -> Comparison:
     return _rule_is(facts, "EventRule")
 
 
-@_check(_RECEIVING, "event-rule-target", "Its target is the buffer, with a DLQ")
+@_check(_RECEIVING, "event-rule-target", "It delivers to BufferQueue or DeadLetterQueue")
 def _event_rule_target(facts: Facts) -> Comparison:
     return "1 target", _targets_are(facts, "EventRule")
 

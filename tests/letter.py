@@ -11,6 +11,7 @@ import sys
 import uuid
 from collections.abc import Mapping
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from holdfast.domain.errors import PermanentError
@@ -44,7 +45,7 @@ def main() -> int:
     return 0 if found == name else 1
 
 
-def write(path: Any, rule: Rule) -> str:
+def write(path: Path, rule: Rule) -> str:
     """Write the letter, with the verdict that it should get. Returns the rule that matches it."""
     data = letter(rule)
     while True:

@@ -30,7 +30,7 @@ def test_an_example_ends_as_it_says(pipeline: Pipeline, controls: Controls, name
     controls.configure(ENRICHMENT_POLICY="best-effort")  # as make up deploys it
     local = pipeline.local
     state = State(0, local.engine.endpoint, local.genesys.url, pipeline.stack.name, local.engine.pid)
-    event_ids, settled = play(SAMPLES[name], state)
+    event_ids, settled = play(SAMPLES[name], pipeline.stack, state)
     assert settled
     (found,) = Auditor(pipeline.stack).locate(event_ids).values()
     if ENDS[name] == "stored":
