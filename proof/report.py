@@ -68,8 +68,7 @@ part of them.
 |---|---|
 {faults}
 
-Each row shows how the event ended. A valid event that Classify could not handle is archived as `UNKNOWN`; it can be
-replayed.
+Each row shows how the event ended. A letter that is archived as `UNKNOWN` can be replayed.
 
 | function | call | fault | hit | how it ended | lost | doubled |
 |---|---|---|---|---|---|---|
