@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from holdfast.domain.backoff import visibility_seconds
 from tests.model.cloudwatch import Metrics
 
 STEP = 10
@@ -162,7 +163,8 @@ class Counts:
     def everything_failed(self) -> bool:
         """Whether the alarm's conditions hold, with the default parameters."""
         events = self.first >= MIN_EVENTS and 100 * self.failed_for_now >= FAILURE_PERCENT * self.received
-        invocations = self.received >= MIN_EVENTS and 100 * self.errors >= FAILURE_PERCENT * self.invocations
+        # Without an invocation the metrics have no data, and CloudWatch computes nothing.
+        invocations = self.received >= MIN_EVENTS and 100 * self.errors >= FAILURE_PERCENT * self.invocations > 0
         return events or invocations
 
 
@@ -317,18 +319,19 @@ class Stack:
         capacity = 1 if Fault.GENESYS_SLOW in self._faults else self._setting.capacity
         if self._breaker.open:
             if self._breaker.probes(self._now):
-                self._probe(due[:1])
+                self._probe(due)
             return
         for batch in _batches(due[:capacity]):
             self._process(self._received(batch))
 
     def _probe(self, due: list[Message]) -> None:
-        """The circuit breaker hands one message to the processor."""
+        """The circuit breaker hands one message to the processor. SQS moves those before it that had all receives."""
         hours = self._breaker.hours(self._now)
         self._own("circuit-breaker", ProcessingPaused=1, CircuitOpen=1, CircuitOpenHours=hours)
         stored = len(self._stream)
-        self._process(self._received(due))
-        self._breaker.probed(self._now, healthy=not due or len(self._stream) > stored)
+        batch: list[Message] = next(filter(None, (self._received([one]) for one in due)), [])
+        self._process(batch)
+        self._breaker.probed(self._now, healthy=not batch or len(self._stream) > stored)
 
     def _received(self, batch: list[Message]) -> list[Message]:
         """Count a receive. SQS moves a message that had all its receives to the dead-letter queue instead."""
@@ -389,7 +392,9 @@ class Stack:
     def _backoff(self, message: Message) -> int:
         if message.kind in REFUSED:
             return 0
-        return max(self._setting.retry_seconds, min(300, 2**message.receives))
+        """The mean of what the processor's backoff gives with the default parameters."""
+        mean = visibility_seconds(message.receives, base=3, cap=300, rng=lambda: 0.5)
+        return max(self._setting.retry_seconds, mean)
 
     # -- the dead-letter queue, the intake and triage ----------------------------------------------------------------
 
